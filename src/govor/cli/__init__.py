@@ -1,0 +1,66 @@
+"""The command line: one file per stage. Heavy imports happen inside the commands, so `--help` is quick."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from govor import __version__
+from govor.cli import corpus, finetune, measure, package, quickstart
+from govor.errors import GovorError
+
+app = typer.Typer(
+    help="From a folder of recordings to a speech recogniser that is measurably better.\n\n"
+    "Start with:  govor quickstart\n\nor with your own x.wav + x.txt:  govor quickstart --audio DIR --language he",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"govor {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    workspace: Annotated[
+        Path, typer.Option("--workspace", "-w", help="Folder that manifests/, models/ and reports/ are relative to.")
+    ] = Path(),
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    """Options that come before the command."""
+    try:
+        os.chdir(workspace)
+    except OSError as error:
+        raise GovorError(f"The workspace {workspace} cannot be entered: {error.strerror}; create it first.") from None
+
+
+for stage in (quickstart, corpus, finetune, measure, package):
+    stage.register(app)
+
+
+def main() -> None:
+    """Entry point of the `govor` command."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    try:
+        app()
+    except GovorError as error:
+        print(f"govor: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("govor: interrupted; what was finished is kept.", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)

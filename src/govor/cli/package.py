@@ -1,0 +1,42 @@
+"""package."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from govor.cli import console
+from govor.cli.measure import find_run
+from govor.cli.options import Json, Overwrite, examples
+
+
+def register(app: typer.Typer) -> None:
+    """Add this stage's commands."""
+    app.command(epilog=examples("govor package mine-1", "govor package mine-1 --format hf,ct2 --ct2-quantization int8"))(package)
+
+
+def package(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's name or folder.")],
+    format_: Annotated[str, typer.Option("--format", help="hf, ct2, or both with a comma.")] = "hf",
+    checkpoint: Annotated[str | None, typer.Option(help="Another checkpoint than the best, by name.", show_default=False)] = None,
+    ct2_quantization: Annotated[Literal["float32", "float16", "int8"], typer.Option(help="Number format of the ct2 files.")] = "float32",
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Make a run's best checkpoint a folder that transformers, CTranslate2 and faster-whisper load, proven equal."""
+    from govor.errors import GovorError, nearest
+    from govor.files import refuse_existing
+    from govor.package.build import FORMATS
+    from govor.package.build import package as build
+
+    folder = find_run(run)
+    formats = [name for name in FORMATS if name in format_.split(",")]
+    unknown = [name for name in format_.split(",") if name not in FORMATS]
+    if unknown:
+        raise GovorError(f"There is no format '{unknown[0]}'; {nearest(unknown[0], FORMATS)}")
+    refuse_existing(folder / "package.json", overwrite, "--overwrite to package it again")
+    result = build(folder, formats, checkpoint, ct2_quantization)
+    lines = [f"{name}: {', '.join(f'{key} {value}' for key, value in check.items())}" for name, check in result["checks"].items()]
+    console.result("\n".join(lines), result, as_json)
+    console.made(f"{folder} ({result['checkpoint']})", f"govor transcribe {folder} AUDIO")

@@ -1,0 +1,285 @@
+"""quickstart: the whole main job once, on real speech or one's own."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from govor.cli import console
+from govor.cli.options import Language, License, examples
+
+if TYPE_CHECKING:
+    from govor.corpus.records import Clip
+    from govor.recipe import Recipe
+
+# The test set is what scoring takes its time from: enough clips for an interval, few enough for two cores.
+_MAX_TEST_CLIPS = 200
+_MIN_CLIPS = 12
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        epilog=examples("govor quickstart", "govor quickstart --audio recordings/ --language he", "govor quickstart --fast-dev-run")
+    )(quickstart)
+
+
+def quickstart(
+    audio: Annotated[Path | None, typer.Option("--audio", help="A folder of x.wav + x.txt; real Czech speech by default.", show_default=False)] = None,
+    language: Language = None,
+    license: License = None,
+    base_model: Annotated[str | None, typer.Option(help="Another model than the recipe's.", show_default=False)] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Override a setting of the recipe.", show_default=False)] = None,
+    fast_dev_run: Annotated[bool, typer.Option(help="A handful of clips and two steps, in a minute or two.")] = False,
+) -> None:
+    """Do the main job end to end: a real Whisper gets better at real speech, with proof.
+
+    manifest → validate → normalise → split → score → fine-tune → score → compare → package → transcribe. What an
+    earlier call finished is reused.
+    """
+    started = time.perf_counter()
+    name = "quickstart" if audio is None else _name(audio)
+    clips = _corpus(audio, language, license)
+    split = _split(clips, name, fast_dev_run, guessed=audio is not None)
+    recipe = _recipe(name, split, base_model, set_ or [], fast_dev_run)
+    test = split / "test.jsonl"
+
+    before = _scores(recipe.base_model, test)
+    run = _train(recipe)
+    after = _scores(str(run), test)
+    headline = _headline(recipe.name, before, after)
+    from govor.cli.measure import run_report
+
+    with _stage("report"):
+        page = run_report(run, None, overwrite=True)
+    spoken = _package(run, test, headline)
+    console.out.print()
+    _table(headline)
+    _examples(headline)
+    console.out.print(f"transcribed by the package  {spoken['id']}: {spoken['text']}", markup=False)
+    _next(run, page, test, recipe, time.perf_counter() - started)
+
+
+def _name(audio: Path) -> str:
+    plain = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-_") else "-" for letter in audio.resolve().name)
+    return f"quickstart-{plain.strip('-') or 'own'}"[:100]
+
+
+@contextmanager
+def _stage(title: str) -> Iterator[None]:
+    console.note(f"── {title}")
+    yield
+
+
+def _corpus(audio: Path | None, language: str | None, license: str | None) -> list[Clip]:
+    """Manifest, validated and normalised clips, with what was dropped written down."""
+    from collections import Counter
+
+    from govor.corpus import fillets
+    from govor.corpus.convert import read_source
+    from govor.corpus.inventory import Statement
+    from govor.corpus.manifests import read_clips, write_clips, write_rows
+    from govor.corpus.normalize import normalize_clips
+    from govor.corpus.validate import Limits, validate
+    from govor.errors import GovorError
+    from govor.files import write_json
+
+    folder = Path("manifests") / ("quickstart" if audio is None else _name(audio))
+    kept: list[Clip] = []
+    dropped: list[dict[str, Any]] = []
+    with _stage("manifest"):
+        if audio is None:
+            source = list(read_clips(fillets.prepare(console.note)))
+        elif language is None:
+            raise GovorError("The language of the recordings is not stated; give --language, for example --language he.")
+        else:
+            source = list(console.counted(read_source(audio, Statement(language, license), dropped.append), "manifest", None))
+        unread = len(dropped)
+        write_clips(folder / "manifest.jsonl", source)
+    report: dict[str, Any] = {}
+    with _stage("validate and normalise"):
+        rows = (clip.to_row() for clip in source)
+        for running in console.counted(validate(rows, Limits(), kept.append, dropped.append), "validate", len(source)):
+            report = running.as_dict()
+        counts: Counter[str] = Counter()
+        clips = [clip for clip in normalize_clips(kept, counts) if clip.transcript]
+        write_clips(folder / "normalized.jsonl", clips)
+        write_rows(folder / "dropped.jsonl", dropped)
+        write_json(folder / "validation_report.json", report)
+    console.note(f"kept {len(clips)} of {len(source) + unread} clips; the rest stands in {folder / 'dropped.jsonl'} with reasons")
+    if len(clips) < _MIN_CLIPS:
+        why = f" (first reason: {dropped[0]['rule']}: {dropped[0]['message']})" if dropped else ""
+        raise GovorError(f"{len(clips)} usable clips were found and at least {_MIN_CLIPS} are needed{why}; add recordings with their x.txt beside them.")
+    return clips
+
+
+def _split(clips: list[Clip], name: str, small: bool, guessed: bool) -> Path:
+    """A test set of unseen sources; two speakers say most of the Czech lines, so speakers may cross there."""
+    from govor.cli.corpus import write_split
+    from govor.corpus.split import SplitSettings, split
+    from govor.errors import GovorError
+
+    hours = sum(clip.duration for clip in clips)
+    share = min(0.1, _MAX_TEST_CLIPS / len(clips))
+    settings = SplitSettings(test_share=share, validation_share=share / 2, allow_overlap=() if guessed else ("speaker",))
+    with _stage("split"):
+        try:
+            division = split(clips, settings)
+        except GovorError as error:
+            if not guessed:
+                raise
+            console.note(f"warning: {error}")
+            console.note("going on with overlapping sources and speakers: scores on unseen speakers will be worse than shown")
+            wider = settings.model_copy(update={"allow_overlap": ("speaker", "source"), "test_share": max(share, 0.1)})
+            division = split(clips, wider)
+        if small:
+            for part in ("validation", "test"):
+                division.parts[part] = division.parts[part][:8]
+        target = Path("manifests") / "splits" / (f"{name}-dev" if small else name)
+        write_split(target, division)
+    counts = ", ".join(f"{part} {len(members)}" for part, members in division.parts.items())
+    crossing = [kind for kind, pairs in division.proof["overlaps"].items() if any(pairs.values())]
+    console.note(f"{counts} clips of {hours / 3600:.2f} h; crossing: {', '.join(crossing) or 'nothing'} (proof.json)")
+    return target
+
+
+def _recipe(name: str, split: Path, base_model: str | None, overrides: list[str], small: bool) -> Recipe:
+    from govor import recipe as recipes
+    from govor.finetune.train import fast_dev_run
+
+    fixed = [f"name={name}", f"data.split={split.as_posix()}"]
+    chosen = [f"base_model={base_model}"] if base_model else []
+    recipe = recipes.load("quickstart", [*fixed, *chosen, *overrides])
+    return fast_dev_run(recipe) if small else recipe
+
+
+def _scores(model: str, test: Path) -> dict[str, Path]:
+    """Score padded and on the speech, or reuse scorings of the same model on the same clips."""
+    from govor.cli.measure import EVALS, run_evaluation, score_line
+    from govor.corpus.manifests import fingerprint
+    from govor.files import read_json
+    from govor.measure.evaluate import dataset_name, eval_name
+
+    name = Path(model).name
+    files = {c: EVALS / f"{eval_name(name, dataset_name(test), c)}.json" for c in ("padded", "speech")}
+    trained = Path(model) / "metrics.json"
+    with _stage(f"score {name}"):
+        wanted = fingerprint(test)
+        for context, file in files.items():
+            fresh = not trained.exists() or (file.exists() and file.stat().st_mtime >= trained.stat().st_mtime)
+            if file.exists() and fresh and read_json(file).get("manifest") == wanted:
+                console.note(f"reusing {file}")
+                continue
+            (summary,) = run_evaluation(model, test, (context,), overwrite=True)  # type: ignore[arg-type]
+            console.note(score_line(summary))
+    return files
+
+
+def _train(recipe: Recipe) -> Path:
+    """Train, resume what was interrupted, or reuse a finished run of the same recipe and data."""
+    import yaml
+
+    from govor.cli.finetune import run_training
+    from govor.corpus.manifests import fingerprint
+    from govor.files import read_json
+    from govor.finetune.train import finished_steps, run_folder
+
+    run, split = run_folder(recipe), Path(recipe.data.split)
+    with _stage(f"fine-tune {recipe.base_model}"):
+        same = (run / "recipe.yaml").exists() and yaml.safe_load((run / "recipe.yaml").read_text()) == recipe.model_dump(mode="json")
+        if same and (run / "run_manifest.json").exists():
+            data = {part: fingerprint(split / f"{part}.jsonl") for part in ("train", "validation")}
+            if read_json(run / "run_manifest.json")["data"] == data:
+                console.note(f"reusing {run}")
+                return run
+        if same and not (run / "run_manifest.json").exists() and finished_steps(run):
+            run_training(recipe, resume=True, overwrite=False)
+        else:
+            shutil.rmtree(run, ignore_errors=True)
+            run_training(recipe, resume=False, overwrite=True)
+    return run
+
+
+def _headline(run: str, before: dict[str, Path], after: dict[str, Path]) -> dict[str, Any]:
+    from govor.measure.headline import add_to_headline
+
+    with _stage("compare"):
+        return add_to_headline(run, {context: (before[context], after[context]) for context in before}, fresh=True)
+
+
+def _package(run: Path, test: Path, headline: dict[str, Any]) -> dict[str, str]:
+    """Package the run and transcribe one held-out clip with the package."""
+    from govor.corpus.manifests import Manifest
+    from govor.families.opening import open_recogniser
+    from govor.measure.longform import transcribe_recording
+    from govor.package.build import package
+
+    with _stage("package"):
+        if not (run / "package.json").exists():
+            checks = package(run, ["hf"], None)["checks"]["hf"]
+            console.note(f"stock transformers gives the trained logits on {checks['clips']} clips (difference {checks['max_logit_difference']:.1e})")
+        clip = Manifest(test)[0]
+        opened = open_recogniser(str(run))
+        pieces = transcribe_recording(opened.recogniser, Path(clip.audio), clip.language, opened.context)
+    return {"id": clip.id, "text": " ".join(piece["text"] for piece in pieces)}
+
+
+def _table(headline: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from govor.measure.compare import format_p
+
+    table = Table(title=f"{headline['run']}: word error rate on unseen clips, with 95 % intervals")
+    for column in ("audio context", "before", "after", "change", "paired p", "CER before", "CER after"):
+        table.add_column(column, justify="left" if column == "audio context" else "right")
+    for context, item in headline["contexts"].items():
+        wer = item["comparison"]["wer"]
+        change = "n/a" if wer["relative_change"] is None else f"{wer['relative_change']:+.1%}"
+        sides = [_rate(item[side], "wer") for side in ("before", "after")]
+        letters = ["n/a" if item[side]["cer"] is None else f"{item[side]['cer']:.3f}" for side in ("before", "after")]
+        table.add_row(context, *sides, change, format_p(wer["p_value"]), *letters)
+    console.out.print(table)
+    first = next(iter(headline["contexts"].values()))
+    console.out.print(f"{first['after']['clips']} clips; {first['after']['interval']['note']}", markup=False)
+
+
+def _rate(summary: dict[str, Any], name: str) -> str:
+    value, spread = summary[name], summary[f"{name}_interval"]
+    if value is None:
+        return "n/a"
+    return f"{value:.3f}" + (f" [{spread[0]:.3f}, {spread[1]:.3f}]" if spread else "")
+
+
+def _examples(headline: dict[str, Any]) -> None:
+    """Three clips from the quarters of the list, not picked for looks."""
+    from govor.measure.evaluate import by_id, read_eval
+
+    files = headline["contexts"]["padded"]["files"]
+    before, after = (by_id(read_eval(Path(files[side]))[1], side) for side in ("before", "after"))
+    names = sorted(after)
+    console.out.print("\nThree clips, taken evenly from the test set (padded):")
+    for share in (1, 2, 3):
+        name = names[len(names) * share // 4]
+        for label, text in (("reference", after[name]["reference"]), ("before", before[name]["hypothesis"]), ("after", after[name]["hypothesis"])):
+            console.out.print(f"  {label:<10}{text}", markup=False)
+        console.out.print()
+
+
+def _next(run: Path, page: Path, test: Path, recipe: Recipe, seconds: float) -> None:
+    lines = [
+        f"\nreport   {page}   (open it in a browser)",
+        f"model    {run}",
+        f"time     {seconds / 60:.1f} min",
+        "\nNext:",
+        f"  govor transcribe {run} YOUR.wav",
+        f"  govor train quickstart --set name={recipe.name}-longer --set data.split={recipe.data.split} --set finetune.epochs=6",
+        f"  govor evaluate models/{recipe.family}/{recipe.name}-longer --manifest {test}",
+        "  govor quickstart --audio YOUR_FOLDER --language xx",
+    ]
+    console.out.print("\n".join(lines), markup=False)

@@ -1,0 +1,148 @@
+"""JSONL manifests: a million rows open at once, one row is read at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from govor.corpus.records import Clip
+from govor.errors import GovorError
+from govor.files import atomic_file, sha256_of, to_json
+
+_HEADER = 2  # size and modification time of the manifest that the index belongs to
+
+
+class Manifest(Sequence[Clip]):
+    """The rows of a JSONL file by number, read when asked for.
+
+    The offsets of the lines lie beside the file (`<name>.idx`, 8 bytes a row) and are made anew when the file has
+    changed; where the folder cannot be written they stay in memory.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self._offsets = _offsets(self.path)
+        self._handle: IO[bytes] | None = None
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> Clip: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Clip]: ...
+    def __getitem__(self, index: int | slice) -> Clip | list[Clip]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        row = index % len(self)
+        if self._handle is None:
+            self._handle = self.path.open("rb")
+        start, end = int(self._offsets[row]), int(self._offsets[row + 1])
+        self._handle.seek(start)
+        line = self._handle.read(end - start)
+        if line.isspace():
+            raise GovorError(f"{self.path}: row {row + 1} is blank; remove empty lines.")
+        return Clip.from_row(_parse(line, f"{self.path}:{row + 1}"), f"{self.path}:{row + 1}")
+
+    def __iter__(self) -> Iterator[Clip]:
+        return (self[row] for row in range(len(self)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_handle": None}  # each worker opens its own
+
+
+def read_rows(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, row) of every non-blank line.
+
+    Raises:
+        GovorError: a line that is not a JSON object, with file and line number.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as handle:
+            for number, line in enumerate(handle, start=1):
+                if not line.isspace():
+                    row = _parse(line, f"{path}:{number}")
+                    if not isinstance(row, dict):
+                        raise GovorError(f"{path}:{number}: a JSON object was wanted, found {type(row).__name__}.")
+                    yield number, row
+    except FileNotFoundError:
+        raise GovorError(f"The manifest {path} was not found.") from None
+    except OSError as error:
+        raise GovorError(f"The manifest {path} cannot be read: {error.strerror}.") from None
+
+
+def read_clips(path: Path | str) -> Iterator[Clip]:
+    """Every row of a manifest as a Clip; a duplicate id is refused."""
+    seen: set[str] = set()
+    for number, row in read_rows(path):
+        clip = Clip.from_row(row, f"{path}:{number}")
+        if clip.id in seen:
+            raise GovorError(f"{path}:{number}: the id '{clip.id}' stands twice; ids must be unique.")
+        seen.add(clip.id)
+        yield clip
+
+
+def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> int:
+    """Write rows as JSONL, whole or not at all; returns how many."""
+    count = 0
+    with atomic_file(path) as handle:
+        for row in rows:
+            handle.write(to_json(row) + "\n")
+            count += 1
+    return count
+
+
+def write_clips(path: Path, clips: Iterable[Clip]) -> int:
+    """Write clips as JSONL, whole or not at all; returns how many."""
+    return write_rows(path, (clip.to_row() for clip in clips))
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+    """What a run records of a manifest: path, rows, sha256."""
+    return {"path": path.as_posix(), "rows": len(Manifest(path)), "sha256": sha256_of(path)}
+
+
+def _parse(line: bytes, where: str) -> Any:
+    try:
+        return json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise GovorError(f"{where}: the line is not UTF-8; save the manifest as UTF-8.") from None
+    except json.JSONDecodeError as error:
+        raise GovorError(f"{where}: the line is not valid JSON ({error.msg} at column {error.colno}).") from None
+
+
+def _offsets(path: Path) -> npt.NDArray[np.int64]:
+    try:
+        status = path.stat()
+        if path.is_dir():
+            raise GovorError(f"{path} is a folder; a JSONL manifest was wanted.")
+        stamp = [status.st_size, status.st_mtime_ns]
+        beside = path.with_name(path.name + ".idx")
+        if beside.exists():
+            stored = np.fromfile(beside, dtype=np.int64)
+            if len(stored) > _HEADER and stored[:_HEADER].tolist() == stamp:
+                return stored[_HEADER:]
+        offsets = [0]
+        with path.open("rb") as handle:
+            for line in handle:
+                offsets.append(offsets[-1] + len(line))
+    except FileNotFoundError:
+        raise GovorError(f"The manifest {path} was not found.") from None
+    except OSError as error:
+        raise GovorError(f"The manifest {path} cannot be read: {error.strerror}.") from None
+    result = np.array(offsets, dtype=np.int64)
+    try:
+        temporary = beside.with_name(f".{beside.name}.tmp")
+        np.concatenate([np.array(stamp, dtype=np.int64), result]).tofile(temporary)
+        temporary.replace(beside)
+    except OSError:
+        pass  # a read-only folder: the index is only a convenience
+    return result

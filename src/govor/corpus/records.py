@@ -1,0 +1,159 @@
+"""The manifest row."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from govor.errors import GovorError
+
+Seconds = float
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of a clip with its words; `end` is None where the clip was cut before the segment ended."""
+
+    start: Seconds
+    end: Seconds | None
+    text: str
+    speaker: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One recording, or a part of one, with what was said in it.
+
+    `audio` is a path relative to the workspace, or `path#offset,length` for encoded bytes inside a larger file.
+    `transcript` is plain text; times stand in `segments`. Keys govor does not know are kept, in order, in `extra`.
+    """
+
+    id: str
+    audio: str
+    transcript: str
+    duration: Seconds
+    language: str
+    offset: Seconds = 0.0
+    speaker: str | None = None
+    source: str | None = None
+    license: str | None = None
+    extra_terms: str | None = None
+    sha256: str | None = None
+    pcm_sha256: str | None = None
+    near_duplicate_group: str | None = None
+    split: str | None = None
+    transcript_raw: str | None = None
+    segments: tuple[Segment, ...] = ()
+    words: tuple[Mapping[str, Any], ...] = ()
+    prev_transcript: str | None = None
+    seek_time: Seconds | None = None
+    quality_score: float | None = None
+    snr_db: float | None = None
+    dialect: str | None = None
+    script: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_row(cls, row: object, where: str) -> Clip:
+        """Read one manifest row; `where` ("file:line") stands in every error.
+
+        Raises:
+            GovorError: a required key is missing or a value has the wrong type.
+        """
+        if not isinstance(row, dict):
+            raise GovorError(f"{where}: a JSON object was wanted, found {type(row).__name__}.")
+        missing = [key for key in _REQUIRED if key not in row]
+        if missing:
+            raise GovorError(f"{where}: the key {' and '.join(map(repr, missing))} is missing; a manifest row needs {_REQUIRED_TEXT}.")
+        values: dict[str, Any] = {}
+        for key, value in row.items():
+            if key in _CHECKS and value is not None:
+                values[key] = _CHECKS[key](value, key, where)
+        for key in _REQUIRED:
+            if values.get(key) is None:
+                raise GovorError(f"{where}: '{key}' is null; a manifest row needs {_REQUIRED_TEXT}.")
+        values["extra"] = {key: value for key, value in row.items() if key not in _CHECKS}
+        return cls(**values)
+
+    def to_row(self) -> dict[str, Any]:
+        """The row as written to a manifest: empty optional keys are left out, unknown keys come last."""
+        row: dict[str, Any] = {}
+        for name in _CHECKS:
+            value = getattr(self, name)
+            if name in _REQUIRED or value not in (None, ()):
+                row[name] = value
+        if not self.offset:
+            row.pop("offset", None)
+        if self.segments:
+            row["segments"] = [
+                {key: value for key, value in dataclasses.asdict(segment).items() if value is not None}
+                for segment in self.segments
+            ]
+        if self.words:
+            row["words"] = [dict(word) for word in self.words]
+        return {**row, **self.extra}
+
+    def replace(self, **changes: Any) -> Clip:
+        """A copy with `changes`."""
+        return dataclasses.replace(self, **changes)
+
+
+def _text(value: object, key: str, where: str) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)  # numeric ids and speakers are common in other tools' manifests
+    if not isinstance(value, str):
+        raise GovorError(f"{where}: '{key}' must be text, found {value!r}.")
+    return value
+
+
+def _number(value: object, key: str, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise GovorError(f"{where}: '{key}' must be a number, found {value!r}.")
+    return float(value)
+
+
+def _seconds(value: object, key: str, where: str) -> float:
+    seconds = _number(value, key, where)
+    if seconds < 0:
+        raise GovorError(f"{where}: '{key}' must be seconds of at least 0, found {value!r}.")
+    return seconds
+
+
+def _segments(value: object, key: str, where: str) -> tuple[Segment, ...]:
+    if not isinstance(value, list):
+        raise GovorError(f"{where}: '{key}' must be a list of {{start, end, text}}, found {value!r}.")
+    return tuple(_segment(item, f"{where}: segment {index}") for index, item in enumerate(value))
+
+
+def _segment(item: object, where: str) -> Segment:
+    if not isinstance(item, dict) or "start" not in item or "text" not in item:
+        raise GovorError(f"{where}: {{start, end, text}} was wanted, found {item!r}.")
+    start = _seconds(item["start"], "start", where)
+    end = None if item.get("end") is None else _seconds(item["end"], "end", where)
+    if end is not None and end < start:
+        raise GovorError(f"{where}: ends at {end:g} s, before it starts at {start:g} s.")
+    speaker = None if item.get("speaker") is None else _text(item["speaker"], "speaker", where)
+    return Segment(start, end, _text(item["text"], "text", where), speaker)
+
+
+def _words(value: object, key: str, where: str) -> tuple[Mapping[str, Any], ...]:
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise GovorError(f"{where}: '{key}' must be a list of objects, found {value!r}.")
+    return tuple(value)
+
+
+_REQUIRED = ("id", "audio", "transcript", "duration", "language")
+_REQUIRED_TEXT = "id, audio, transcript, duration and language"
+_SPECIAL = {
+    "duration": _seconds,
+    "offset": _seconds,
+    "seek_time": _seconds,
+    "quality_score": _number,
+    "snr_db": _number,
+    "segments": _segments,
+    "words": _words,
+}
+_CHECKS = {f.name: _SPECIAL.get(f.name, _text) for f in dataclasses.fields(Clip) if f.name != "extra"}

@@ -1,0 +1,1 @@
+"""Model families: one folder each, the same file names in each."""

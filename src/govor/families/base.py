@@ -1,0 +1,96 @@
+"""What a model family must be able to do: the seam between the training loop and a model.
+
+A `Family` renders examples, computes a loss and saves itself. A `Recogniser` also transcribes. The turn detector is
+a Family and no Recogniser. Training, evaluation and serving all go through these methods, so they cannot drift.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+from torch import nn
+
+from govor.audio import Samples
+from govor.examples.spec import ExampleSpec
+
+ContextMode = Literal["speech", "padded"]
+# Every value has one entry per example: a tensor whose first dimension is the batch, or a list of tensors.
+Batch = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """One transcription of one clip. `mean_logprob` is the natural-log probability per generated token."""
+
+    text: str
+    tokens: list[int]
+    mean_logprob: float
+
+
+class ExampleEncoder(Protocol):
+    """The part of a family that data-loading workers need: no weights in it, so it is cheap to send to them."""
+
+    def context_frames(self, spec: ExampleSpec) -> int:
+        """The context length of an example, for the memory budget; it depends on the example alone."""
+        ...
+
+    def encode(self, spec: ExampleSpec, samples: Samples) -> Any:
+        """Features and labels of one example."""
+        ...
+
+    def collate(self, examples: Sequence[Any]) -> Batch:
+        """Examples as one batch."""
+        ...
+
+    def check(self, spec: ExampleSpec) -> None:
+        """Raise GovorError when this row cannot become an example (too long, unknown language)."""
+        ...
+
+
+@runtime_checkable
+class Family(Protocol):
+    """A model with its way of making examples, computing a loss and saving itself."""
+
+    name: str
+    module: nn.Module
+    encoder: ExampleEncoder
+
+    def loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """(sum of the loss over what counts, how much counts); dividing is the loop's business."""
+        ...
+
+    def parameter_groups(self) -> dict[str, list[str]]:
+        """Parameter names by groups a person understands."""
+        ...
+
+    def save_base(self, folder: Path) -> None:
+        """Configuration and processor files, no weights: what a checkpoint needs beside it to be loaded."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Everything, as the wider world loads it."""
+        ...
+
+
+@runtime_checkable
+class Recogniser(Family, Protocol):
+    """A family that writes down what was said."""
+
+    def transcribe(
+        self,
+        clips: Sequence[Samples],
+        languages: Sequence[str | None],
+        context: ContextMode = "speech",
+        beam_size: int = 1,
+        on_done: Callable[[int], None] | None = None,
+    ) -> list[Hypothesis]:
+        """Transcriptions in the order of `clips` (each at most 30 s). `on_done` hears of every finished batch."""
+        ...
+
+    def nbest(self, clip: Samples, language: str | None, n: int, context: ContextMode = "speech") -> list[Hypothesis]:
+        """The `n` best transcriptions of one clip, best first."""
+        ...

@@ -1,0 +1,126 @@
+"""Greedy and beam search over any decoder with a cache, many clips at once.
+
+Every row is searched as if it were alone: its own length limit, no influence of its neighbours, rows that are done
+leave the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+
+
+class StepDecoder(Protocol):
+    """A batch of decoders in lockstep."""
+
+    def start(self) -> torch.Tensor:
+        """Log-probabilities [rows, vocabulary] of the first token after the prompt."""
+        ...
+
+    def advance(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Append `tokens` [rows] and give the log-probabilities of the next."""
+        ...
+
+    def select(self, rows: torch.Tensor) -> None:
+        """Keep, reorder or repeat rows."""
+        ...
+
+
+@dataclass(slots=True)
+class Found:
+    """Tokens without the end token, and the sum of log-probabilities with it."""
+
+    tokens: list[int]
+    logprob: float
+
+    @property
+    def mean_logprob(self) -> float:
+        """Per token, the end token counted."""
+        return self.logprob / (len(self.tokens) + 1)
+
+
+def greedy(decoder: StepDecoder, end: int, max_tokens: Sequence[int]) -> list[Found]:
+    """The most probable token at each step, for every row until its end token or its limit."""
+    results = [Found([], 0.0) for _ in max_tokens]
+    rows = list(range(len(max_tokens)))
+    logprobs = decoder.start()
+    while True:
+        best, tokens = logprobs.max(dim=-1)
+        alive = []
+        for place, (row, token, logprob) in enumerate(zip(rows, tokens.tolist(), best.tolist(), strict=True)):
+            found = results[row]
+            found.logprob += logprob
+            if token == end:
+                continue
+            found.tokens.append(token)
+            if len(found.tokens) < max_tokens[row]:
+                alive.append(place)
+        if not alive:
+            return results
+        if len(alive) < len(rows):
+            kept = torch.tensor(alive, device=tokens.device)
+            decoder.select(kept)
+            tokens, rows = tokens[kept], [rows[place] for place in alive]
+        logprobs = decoder.advance(tokens)
+
+
+@dataclass(slots=True)
+class _Beam:
+    row: int
+    limit: int
+    live: list[Found] = field(default_factory=lambda: [Found([], 0.0)])
+    done: list[Found] = field(default_factory=list)
+
+    def extend(self, logprobs: torch.Tensor, end: int, size: int, at: int) -> list[tuple[int, int]]:
+        """Choose the next hypotheses; returns (place in the batch, token) of each that goes on."""
+        scores = torch.tensor([found.logprob for found in self.live], device=logprobs.device)[:, None] + logprobs
+        top = scores.flatten().topk(2 * size)
+        chosen, vocabulary = [], logprobs.shape[-1]
+        next_live: list[Found] = []
+        for rank, (score, index) in enumerate(zip(top.values.tolist(), top.indices.tolist(), strict=True)):
+            parent, token = divmod(index, vocabulary)
+            if token == end:
+                # An end outside the best `size` would never have been reached by a single search.
+                if rank < size:
+                    self.done.append(Found(self.live[parent].tokens, score))
+                continue
+            if len(next_live) < size:
+                next_live.append(Found([*self.live[parent].tokens, token], score))
+                chosen.append((at + parent, token))
+        self.live = next_live
+        if len(self.done) >= size:
+            return []
+        if len(self.live[0].tokens) >= self.limit:
+            self.done += self.live
+            return []
+        return chosen
+
+
+def beam(decoder: StepDecoder, end: int, max_tokens: Sequence[int], size: int) -> list[list[Found]]:
+    """Beam search; per row the finished hypotheses, best mean log-probability first.
+
+    A row ends when `size` hypotheses have ended (patience 1) or at its limit.
+    """
+    beams = [_Beam(row, limit) for row, limit in enumerate(max_tokens)]
+    active = beams
+    logprobs = decoder.start()
+    while active:
+        places: list[int] = []
+        tokens: list[int] = []
+        still, at = [], 0
+        for item in active:
+            width = len(item.live)
+            chosen = item.extend(logprobs[at : at + width], end, size, at)
+            at += width
+            if chosen:
+                still.append(item)
+                places += [place for place, _ in chosen]
+                tokens += [token for _, token in chosen]
+        active = still
+        if active:
+            decoder.select(torch.tensor(places, device=logprobs.device))
+            logprobs = decoder.advance(torch.tensor(tokens, device=logprobs.device))
+    return [sorted(item.done, key=lambda found: -found.mean_logprob) for item in beams]

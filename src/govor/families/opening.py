@@ -1,0 +1,138 @@
+"""From whatever names a model to the model: a path, a run, a checkpoint, a Hub id."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from govor.errors import GovorError
+from govor.families.base import ContextMode, Recogniser
+from govor.files import atomic_folder, read_json
+from govor.hub import Found, Notify, cache_folder, find_model
+
+Engine = Literal["torch", "ct2"]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A model ready for use, under the name its scores are filed by.
+
+    `language` and `context` are what it was trained for, as far as its record says: a stock model knows no language of
+    its own and wants padded audio.
+    """
+
+    name: str
+    recogniser: Recogniser
+    language: str | None
+    context: ContextMode
+
+
+def open_recogniser(
+    source: str,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    engine: Engine = "torch",
+    notify: Notify = lambda _: None,
+) -> Opened:
+    """Open `source` for transcription.
+
+    Args:
+        source: a package, a run folder (its best checkpoint), a checkpoint folder, a ggml file, a Hub id.
+        engine: torch, or ct2 for the CTranslate2 files of a package.
+    """
+    path = Path(source)
+    if engine == "ct2":
+        from govor.families.whisper.ct2 import CTranslate2Whisper
+
+        folder = path / "ct2" if (path / "ct2").is_dir() else path
+        return Opened(_name(path), CTranslate2Whisper.load(folder), *_trained_for(folder))
+    run = _run_of(path) if path.is_dir() else None
+    if run is not None:
+        checkpoint = best_checkpoint(run) if path == run else path
+        trained = load_checkpoint(run, checkpoint)
+        trained.module.to(device=device, dtype=dtype)
+        return Opened(run.name if path == run else f"{run.name}-{path.name}", trained, *_trained_for(run))
+    found = find_model(source, notify)
+    folder = trainable_folder(found, notify)
+    model_type = read_json(folder / "config.json").get("model_type") if (folder / "config.json").exists() else None
+    if model_type != "whisper":
+        raise GovorError(f"{source} is a '{model_type}' model; govor opens whisper models.")
+    from govor.families.whisper.model import Whisper
+
+    whisper = Whisper.load(folder, dtype)
+    whisper.module.to(device)
+    return Opened(_name(path) if path.exists() else source.split("/")[-1], whisper, *_trained_for(folder))
+
+
+def trainable_folder(found: Found, notify: Notify = lambda _: None) -> Path:
+    """The model in the `transformers` layout; other formats are converted once and kept in the cache."""
+    if found.format == "hf":
+        return found.path
+    from govor.families.whisper.convert import from_ctranslate2, from_ggml
+
+    cached = found.path if found.format == "ctranslate2" else found.path.parent
+    root = cached.parent if cached.is_relative_to(cache_folder()) else cache_folder() / "converted" / _stamp(found.path)
+    target = root / "hf"
+    if not target.exists():
+        notify(f"converting {found.path.name} ({found.format}) into the transformers layout")
+        whisper = from_ctranslate2(found.path) if found.format == "ctranslate2" else from_ggml(found.path)
+        with atomic_folder(target, "the converted model") as folder:
+            whisper.save(folder)
+    return target
+
+
+def load_checkpoint(run: Path, checkpoint: Path) -> Any:
+    """The model of one checkpoint of a run."""
+    from safetensors.torch import load_file
+
+    from govor.families.whisper.model import Whisper
+
+    return Whisper.from_base(run / "base", load_file(checkpoint / "model.safetensors"))
+
+
+def best_checkpoint(run: Path) -> Path:
+    """The checkpoint that the run's own metric names best."""
+    folder = run / "checkpoints"
+    best = folder / "best.json"
+    if not best.exists():
+        raise GovorError(f"{run} holds no finished checkpoint; train it first, or go on with --resume.")
+    return folder / str(read_json(best)["checkpoint"])
+
+
+def _run_of(path: Path) -> Path | None:
+    """The run folder of an unpackaged run or of one of its checkpoints."""
+    if (path / "base").is_dir() and not (path / "package.json").exists():
+        return path
+    if path.parent.name == "checkpoints" and (path.parent.parent / "base").is_dir():
+        return path.parent.parent
+    return None
+
+
+def _name(path: Path) -> str:
+    resolved = path.resolve()
+    return resolved.stem if resolved.is_file() else resolved.name
+
+
+def _trained_for(folder: Path) -> tuple[str | None, ContextMode]:
+    """The single language and the audio context of a govor run, from the record in its folder or the one above."""
+    for place in (folder, folder.parent):
+        file = place / "run_manifest.json"
+        if file.exists():
+            record = read_json(file)
+            languages = record.get("languages", [])
+            context: ContextMode = record["recipe"]["examples"]["context"]
+            return (languages[0] if len(languages) == 1 else None), context
+    return None, "padded"
+
+
+def _stamp(path: Path) -> str:
+    from govor.files import sha256_of_lines
+
+    status = (path / "model.bin" if path.is_dir() else path).stat()
+    key = sha256_of_lines([str(path.resolve()), str(status.st_size), str(status.st_mtime_ns)])
+    return f"{path.stem}-{key[:12]}"
+
+

@@ -1,0 +1,1 @@
+"""Whisper, tiny … large-v3-turbo, through the `transformers` classes."""

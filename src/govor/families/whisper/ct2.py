@@ -1,0 +1,105 @@
+"""The CTranslate2 files of a package as a Recogniser: the encoder runs on the speech here too.
+
+faster-whisper always pads to 30 s; the engine under it takes any even number of frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from govor.audio import SAMPLE_RATE, Samples
+from govor.errors import GovorError
+from govor.families.base import ContextMode, Hypothesis
+from govor.families.whisper.features import FULL_FRAMES, bucket_frames, log_mel
+from govor.families.whisper.labels import MAX_TOKENS
+from govor.families.whisper.model import batches_by_length, max_new_tokens
+from govor.families.whisper.tokens import WhisperTokens
+from govor.files import read_json
+
+
+class CTranslate2Whisper:
+    """Transcribes; it cannot be trained."""
+
+    name = "whisper"
+
+    def __init__(self, model: Any, tokens: WhisperTokens, n_mels: int, suppressed: list[int]) -> None:
+        self._model, self.tokens = model, tokens
+        self._n_mels, self._suppressed = n_mels, suppressed
+
+    @classmethod
+    def load(cls, folder: Path, compute_type: str = "default", threads: int = 0) -> CTranslate2Whisper:
+        """From a CTranslate2 folder; `compute_type` as CTranslate2 names it (default: as stored)."""
+        try:
+            import ctranslate2
+        except ImportError:
+            raise GovorError("The ct2 engine is not installed; install it with: pip install 'govor[ct2]'") from None
+        if not (folder / "model.bin").exists():
+            raise GovorError(f"{folder} holds no CTranslate2 model; make one with: govor package RUN --format ct2")
+        model = ctranslate2.models.Whisper(
+            str(folder), device="auto", compute_type=compute_type, intra_threads=threads
+        )
+        preprocessor = folder / "preprocessor_config.json"
+        n_mels = read_json(preprocessor)["feature_size"] if preprocessor.exists() else model.n_mels
+        tokens = WhisperTokens.load(folder)
+        suppressed = read_json(folder / "config.json").get("suppress_ids", tokens.steering_ids())
+        return cls(model, tokens, n_mels, sorted({*suppressed, *tokens.steering_ids()}))
+
+    def encode(self, features: Any) -> Any:
+        """The engine's encoder states of a StorageView [B, n_mels, F]."""
+        return self._model.encode(features, to_cpu=True)
+
+    def transcribe(
+        self,
+        clips: Sequence[Samples],
+        languages: Sequence[str | None],
+        context: ContextMode = "speech",
+        beam_size: int = 1,
+        on_done: Callable[[int], None] | None = None,
+    ) -> list[Hypothesis]:
+        """See `Recogniser.transcribe`."""
+        results: dict[int, Hypothesis] = {}
+        for rows in batches_by_length([len(clip) / SAMPLE_RATE for clip in clips], context):
+            found = self._search([clips[i] for i in rows], [languages[i] for i in rows], context, beam_size, 1)
+            results.update({i: best[0] for i, best in zip(rows, found, strict=True)})
+            if on_done:
+                on_done(len(rows))
+        return [results[i] for i in range(len(clips))]
+
+    def nbest(self, clip: Samples, language: str | None, n: int, context: ContextMode = "speech") -> list[Hypothesis]:
+        """See `Recogniser.nbest`."""
+        return self._search([clip], [language], context, n, n)[0]
+
+    def _search(
+        self, clips: list[Samples], languages: list[str | None], context: ContextMode, beam_size: int, n: int
+    ) -> list[list[Hypothesis]]:
+        import ctranslate2
+
+        seconds = max(len(clip) for clip in clips) / SAMPLE_RATE
+        frames = FULL_FRAMES if context == "padded" else bucket_frames(seconds)
+        mel = np.stack([log_mel(clip, self._n_mels, frames).numpy() for clip in clips])
+        states = self._model.encode(ctranslate2.StorageView.from_array(mel))
+        if not all(languages):
+            detected = [found[0][0].strip("<|>") for found in self._model.detect_language(states)]
+            languages = [language or guess for language, guess in zip(languages, detected, strict=True)]
+        prompts = [self.tokens.prompt(str(language)) for language in languages]
+        found = self._model.generate(
+            states,
+            prompts,
+            beam_size=beam_size,
+            num_hypotheses=n,
+            # The engine generates at most half of max_length.
+            max_length=2 * max_new_tokens(seconds, MAX_TOKENS),
+            suppress_tokens=self._suppressed,
+            return_scores=True,
+        )
+        return [
+            [
+                Hypothesis(self.tokens.text(ids), ids, float(score))
+                for ids, score in zip(item.sequences_ids, item.scores, strict=True)
+            ]
+            for item in found
+        ]

@@ -1,0 +1,61 @@
+"""Whisper's log-mel spectrogram, and how much of it the encoder sees."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from transformers.audio_utils import mel_filter_bank
+
+from govor.audio import SAMPLE_RATE, Samples
+
+HOP = 160  # samples: one mel frame is 10 ms
+WINDOW = 400
+FULL_FRAMES = 3000  # 30 s
+FRAMES_PER_SECOND = SAMPLE_RATE // HOP
+
+# Context lengths in mel frames: steps of 0.5 s to 10 s, of 1 s to 30 s. Even, since the encoder halves them.
+BUCKETS = (*range(100, 1000, 50), *range(1000, FULL_FRAMES + 1, 100))
+
+
+def bucket_frames(seconds: float) -> int:
+    """The context length, in mel frames, of a clip: a function of the clip alone.
+
+    Raises:
+        ValueError: longer than 30 s.
+    """
+    frames = seconds * FRAMES_PER_SECOND
+    for edge in BUCKETS:
+        if frames <= edge + 0.5:  # durations in manifests are rounded
+            return edge
+    raise ValueError(f"{seconds:g} s is longer than Whisper's window of 30 s")
+
+
+@lru_cache(maxsize=4)
+def _filters(n_mels: int) -> torch.Tensor:
+    filters = mel_filter_bank(1 + WINDOW // 2, n_mels, 0.0, 8000.0, SAMPLE_RATE, norm="slaney", mel_scale="slaney")
+    return torch.from_numpy(filters).to(torch.float32).T.contiguous()
+
+
+def log_mel(samples: Samples, n_mels: int, frames: int = FULL_FRAMES) -> torch.Tensor:
+    """Log-mel spectrogram [n_mels, frames] as Whisper's own feature extractor gives it, cut to `frames`.
+
+    It is the spectrogram of the clip padded with zeros to 30 s, since its floor lies 8 below the maximum of the whole;
+    frames that see only zeros are not computed, their value is known. Samples past 30 s are refused.
+    """
+    if len(samples) > SAMPLE_RATE * 30:
+        raise ValueError(f"{len(samples) / SAMPLE_RATE:g} s of audio; a Whisper window holds 30 s")
+    audible = min(len(samples) // HOP + 3, FULL_FRAMES)
+    padded = torch.zeros(audible * HOP + (WINDOW // 2 if audible < FULL_FRAMES else 0), dtype=torch.float32)
+    wave = torch.from_numpy(samples)[: len(padded)]
+    padded[: len(wave)] = wave
+    spectrum = torch.stft(padded, WINDOW, HOP, window=torch.hann_window(WINDOW), return_complex=True)
+    power = spectrum[..., :audible].abs().square().contiguous()
+    log_spec = torch.clamp(_filters(n_mels) @ power, min=1e-10).log10()
+    floor = float(log_spec.max()) - 8.0
+    scaled = (torch.clamp(log_spec, min=floor) + 4.0) / 4.0
+    silence = (max(-10.0, floor) + 4.0) / 4.0
+    mel = torch.full((n_mels, frames), silence)
+    kept = min(audible, frames)
+    mel[:, :kept] = scaled[:, :kept]
+    return mel

@@ -1,0 +1,170 @@
+"""Whisper's vocabulary: which ids steer the decoder, and text to ids and back.
+
+Layout of the multilingual vocabularies (51,865 ids; 51,866 with Cantonese in large-v3): 50,257 byte-pair tokens,
+then end, start, one token per language, translate, transcribe, startoflm, startofprev, nospeech, notimestamps,
+then 1,501 time tokens of 0.02 s.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+from govor.errors import GovorError, nearest
+
+END = "<|endoftext|>"
+START = "<|startoftranscript|>"
+PREVIOUS = "<|startofprev|>"
+TRANSCRIBE = "<|transcribe|>"
+NO_TIMESTAMPS = "<|notimestamps|>"
+TIMESTAMP_STEP_SECONDS = 0.02
+TIMESTAMP_COUNT = 1501
+
+# Whisper was trained on text that begins with a space, except where a language writes none.
+_WITHOUT_SPACES = frozenset({"zh", "ja", "th", "lo", "my", "yue", "bo", "km"})
+
+# The order is the order of the ids.
+LANGUAGES = (
+    "en zh de es ru ko fr ja pt tr pl ca nl ar sv it id hi fi vi he uk el ms cs ro da hu ta no th ur hr bg lt la mi "
+    "ml cy sk te fa lv bn sr az sl kn et mk br eu is hy ne mn bs kk sq sw gl mr pa si km sn yo so af oc ka be tg sd "
+    "gu am yi lo uz fo ht ps tk nn mt sa lb my bo tl mg as tt haw ln ha ba jw su yue"
+).split()
+
+
+class WhisperTokens:
+    """Ids of one Whisper vocabulary."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        # A transcript that happens to contain "<|he|>" must stay text, not steer the decoder.
+        tokenizer.encode_special_tokens = True
+        self.tokenizer = tokenizer
+        self.end = self._id(END)
+        self.start = self._id(START)
+        self.previous = self._id(PREVIOUS)
+        self.transcribe = self._id(TRANSCRIBE)
+        self.no_timestamps = self._id(NO_TIMESTAMPS)
+        self.first_timestamp = self.no_timestamps + 1
+
+    @classmethod
+    def load(cls, folder: Path) -> WhisperTokens:
+        """From `tokenizer.json`, or the older vocab.json and merges.txt."""
+        file = folder / "tokenizer.json"
+        if file.exists():
+            return cls(Tokenizer.from_file(str(file)))
+        if (folder / "vocab.json").exists():
+            from transformers import WhisperTokenizer
+
+            return cls(WhisperTokenizer.from_pretrained(folder).backend_tokenizer)
+        raise GovorError(f"{folder} holds no tokenizer.json; copy the one of the model's base into it.")
+
+    def _id(self, token: str) -> int:
+        found = self.tokenizer.token_to_id(token)
+        if found is None:
+            raise GovorError(f"The tokenizer has no {token}; a multilingual Whisper tokenizer was wanted.")
+        return int(found)
+
+    @cached_property
+    def languages(self) -> dict[str, int]:
+        """Language code → id, as far as this vocabulary goes."""
+        ids = {code: self.tokenizer.token_to_id(f"<|{code}|>") for code in LANGUAGES}
+        return {code: found for code, found in ids.items() if found is not None}
+
+    def language(self, code: str) -> int:
+        """The id of a language; an unknown one is refused with the nearest known."""
+        found = self.languages.get(code)
+        if found is None:
+            raise GovorError(f"Whisper has no token for language '{code}'; {nearest(code, self.languages)}")
+        return found
+
+    def text_ids(self, text: str, language: str) -> list[int]:
+        """Ids of plain text, with the leading space that the pre-training had."""
+        stripped = text.strip()
+        if not stripped:
+            return []
+        spaced = stripped if language in _WITHOUT_SPACES else " " + stripped
+        ids: list[int] = self.tokenizer.encode(spaced, add_special_tokens=False).ids
+        return ids
+
+    def timestamp(self, seconds: float) -> int:
+        """The id of a time within a window, snapped to 0.02 s and held within 0…30 s."""
+        steps = min(max(round(seconds / TIMESTAMP_STEP_SECONDS), 0), TIMESTAMP_COUNT - 1)
+        return self.first_timestamp + steps
+
+    def text(self, ids: list[int]) -> str:
+        """Plain text of generated ids; steering and time tokens are left out."""
+        decoded: str = self.tokenizer.decode([i for i in ids if i < self.end], skip_special_tokens=True)
+        return decoded.strip()
+
+    def steering_ids(self) -> list[int]:
+        """Every id that greedy text decoding must not produce (all but text and the end token)."""
+        return list(range(self.end + 1, self.first_timestamp))
+
+    def prompt(self, language: str) -> list[int]:
+        """What the decoder is given before it writes plain text."""
+        return [self.start, self.language(language), self.transcribe, self.no_timestamps]
+
+
+def build_tokenizer(
+    pieces: list[bytes], merges: list[tuple[bytes, bytes]], languages: list[str] | None = None
+) -> Tokenizer:
+    """A byte-level BPE tokenizer with Whisper's special tokens after `pieces`."""
+    letters = _byte_letters()
+
+    def spell(piece: bytes) -> str:
+        return "".join(letters[byte] for byte in piece)
+
+    model = models.BPE(
+        vocab={spell(piece): index for index, piece in enumerate(pieces)},
+        merges=[(spell(left), spell(right)) for left, right in merges],
+    )
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
+    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    codes = LANGUAGES[:99] if languages is None else languages
+    names = [END, START, *(f"<|{code}|>" for code in codes), "<|translate|>", TRANSCRIBE]
+    names += ["<|startoflm|>", PREVIOUS, "<|nospeech|>", NO_TIMESTAMPS]
+    tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
+    add_timestamp_tokens(tokenizer)
+    return tokenizer
+
+
+def add_timestamp_tokens(tokenizer: Tokenizer) -> None:
+    """Name the 1,501 time tokens; many published tokenizer.json files leave them out."""
+    names = [f"<|{index * TIMESTAMP_STEP_SECONDS:.2f}|>" for index in range(TIMESTAMP_COUNT)]
+    missing = [name for name in names if tokenizer.token_to_id(name) is None]
+    tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in missing])
+
+
+def recover_merges(pieces: list[bytes]) -> list[tuple[bytes, bytes]]:
+    """The merges of a rank-ordered byte-pair vocabulary: each piece is the join of its two last parts.
+
+    Source: the construction of tiktoken vocabularies, where a piece's id is its merge rank.
+    """
+    ranks = {piece: index for index, piece in enumerate(pieces)}
+    merges = []
+    for rank, piece in enumerate(pieces):
+        if len(piece) < 2:
+            continue
+        parts = [bytes([byte]) for byte in piece]
+        while len(parts) > 2:
+            joined = [ranks.get(a + b, rank) for a, b in zip(parts, parts[1:], strict=False)]
+            lowest = min(joined)
+            if lowest >= rank:
+                break
+            at = joined.index(lowest)
+            parts[at : at + 2] = [parts[at] + parts[at + 1]]
+        if len(parts) == 2:
+            merges.append((parts[0], parts[1]))
+    return merges
+
+
+def _byte_letters() -> list[str]:
+    """GPT-2's printable stand-in for every byte: printable ones as they are, the rest from U+0100 on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    letters, spare = [], 0
+    for byte in range(256):
+        letters.append(chr(byte) if byte in printable else chr(256 + spare))
+        spare += byte not in printable
+    return letters

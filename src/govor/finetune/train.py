@@ -1,0 +1,392 @@
+"""`govor train`: from a recipe to a run folder with checkpoints."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from govor.corpus.licenses import licenses
+from govor.corpus.manifests import Manifest, fingerprint
+from govor.corpus.records import Clip
+from govor.device import pick_device, pick_precision
+from govor.errors import GovorError, disk_errors
+from govor.examples.batching import Plan, check_plan, pack
+from govor.examples.dataset import TrainingSource, convert, load_batch
+from govor.examples.spec import ExampleSpec
+from govor.families.base import ContextMode, Recogniser
+from govor.families.opening import trainable_folder
+from govor.files import read_json, sha256_of_lines, write_json, write_text
+from govor.finetune import checkpoints
+from govor.finetune.checkpoints import State, recipe_difference
+from govor.finetune.loop import StepRecord, Trainer, accelerate_precision
+from govor.hub import find_model
+from govor.measure.evaluate import transcribe_clips, with_counts
+from govor.measure.wer import Counts, total
+from govor.recipe import Recipe
+from govor.runs import JsonLines, RunLog, environment, memory_mb, now
+
+_FAST_CLIPS = 8
+
+
+class Reporter(Protocol):
+    """What a run tells whoever watches it."""
+
+    def note(self, text: str) -> None:
+        """A line."""
+        ...
+
+    def step(self, record: StepRecord, total_steps: int) -> None:
+        """A step is done."""
+        ...
+
+    def evaluated(self, step: int, metrics: dict[str, float | None]) -> None:
+        """An evaluation is done."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What came of a run."""
+
+    run: Path
+    best: Path
+    metrics: dict[str, Any]
+    total_steps: int
+
+
+def run_folder(recipe: Recipe) -> Path:
+    """Where a run lives in the workspace."""
+    return Path("models") / recipe.family / recipe.name
+
+
+def fast_dev_run(recipe: Recipe) -> Recipe:
+    """The same run on a handful of clips for a few steps: does everything work?"""
+    finetune = recipe.finetune.model_copy(
+        update={"max_steps": 2, "clips_per_step": min(_FAST_CLIPS // 2, recipe.finetune.clips_per_step), "warmup_steps": 1}
+    )
+    evaluation = recipe.evaluation.model_copy(
+        update={"evaluations": 1, "loss_clips": _FAST_CLIPS, "decode_clips": min(4, recipe.evaluation.decode_clips)}
+    )
+    return recipe.model_copy(update={"name": f"{recipe.name}-dev", "finetune": finetune, "evaluation": evaluation})
+
+
+def train(recipe: Recipe, reporter: Reporter, resume: bool = False, device: str = "auto") -> Finished:
+    """Train as the recipe says.
+
+    Raises:
+        GovorError: the data cannot be used, or a resumed run's recipe or data has changed.
+    """
+    split, run = Path(recipe.data.split), run_folder(recipe)
+    manifests = {part: Manifest(split / f"{part}.jsonl") for part in ("train", "validation")}
+    _check_folder(run)
+    start = finished_steps(run) if resume else None
+    if resume and start is None:
+        raise GovorError(f"{run} holds no checkpoint to resume from; train without --resume.")
+    data = {part: fingerprint(manifest.path) for part, manifest in manifests.items()}
+    if resume:
+        _same_run(run, recipe, data)
+
+    chosen_device = pick_device(device)
+    precision = _precision(run, recipe, chosen_device.value, resume, reporter)
+    accelerator = Accelerator(mixed_precision=accelerate_precision(precision), cpu=chosen_device.value == "cpu")
+    main = accelerator.is_main_process
+    say: Callable[[str], None] = reporter.note if main else (lambda _: None)
+    say(f"device: {chosen_device}" + (f", {accelerator.num_processes} processes" if accelerator.num_processes > 1 else ""))
+
+    family = _load_family(recipe, accelerator, say)
+    check_plan(len(manifests["train"]), recipe.finetune.clips_per_step, accelerator.num_processes)
+    known = _check_rows(manifests, family, say)
+    source = TrainingSource(manifests["train"], family.encoder, recipe.finetune.seed, _full_share(recipe))
+    plan = Plan(
+        source,
+        recipe.finetune.seed,
+        recipe.finetune.clips_per_step,
+        recipe.finetune.max_batch_audio_seconds,
+        accelerator.num_processes,
+    )
+    steps = total_steps(recipe, len(manifests["train"]))
+    trainer = Trainer(family, plan, recipe.finetune, steps, accelerator)
+    if main:
+        run.mkdir(parents=True, exist_ok=True)
+        family.save_base(run / "base")
+        write_text(run / "recipe.yaml", recipe.to_yaml())
+    done = 0
+    if start is not None:
+        done = checkpoints.restore(start, family.module, trainer.optimizer).step
+        say(f"resuming after step {done} of {steps}")
+    accelerator.wait_for_everyone()
+
+    watcher = _Watcher(recipe, run, trainer, manifests["validation"], data, reporter, done)
+    watcher.log("start", recipe=recipe.model_dump(mode="json"), precision=precision, total_steps=steps, resumed_after=done)
+    if done == 0:
+        watcher.baseline()
+    started = time.perf_counter()
+    trainer.run(done, watcher)
+    best = run / "checkpoints" / str(read_json(run / "checkpoints" / "best.json")["checkpoint"])
+    metrics = read_json(best / "state.json")
+    summary = {
+        "best_checkpoint": best.name,
+        "best_step": metrics["step"],
+        "metric": recipe.evaluation.metric,
+        "metrics": metrics["metrics"],
+        "total_steps": steps,
+        "training_seconds": round(time.perf_counter() - started, 1),
+        "peak_memory_mb": memory_mb(),
+    }
+    if main:
+        write_json(run / "metrics.json", summary)
+        write_json(run / "run_manifest.json", _record(recipe, data, known, precision, accelerator, trainer, summary))
+    watcher.log("end", **summary)
+    watcher.close()
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+    return Finished(run, best, summary, steps)
+
+
+def total_steps(recipe: Recipe, rows: int) -> int:
+    """Optimiser steps of the whole run."""
+    by_epochs = max(1, round(recipe.finetune.epochs * rows / recipe.finetune.clips_per_step))
+    return min(by_epochs, recipe.finetune.max_steps or by_epochs)
+
+
+def evaluation_steps(steps: int, evaluations: int) -> set[int]:
+    """Evenly spaced, the last one at the end."""
+    count = min(evaluations, steps)
+    return {math.ceil(index * steps / count) for index in range(1, count + 1)}
+
+
+def finished_steps(run: Path) -> Path | None:
+    """The last whole checkpoint."""
+    found = checkpoints.finished(run / "checkpoints")
+    return found[-1] if found else None
+
+
+def _check_folder(run: Path) -> None:
+    """A folder that cannot be written is found out before any work."""
+    with disk_errors(run, "the run"):
+        run.mkdir(parents=True, exist_ok=True)
+        probe = run / ".writable"
+        probe.touch()
+        probe.unlink()
+
+
+def _same_run(run: Path, recipe: Recipe, data: dict[str, Any]) -> None:
+    import yaml
+
+    old = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))
+    changed = recipe_difference(old, recipe.model_dump(mode="json"))
+    if changed:
+        raise GovorError(f"{run} was begun with another recipe ({'; '.join(changed)}); resume with the same, or give a new name.")
+    start = finished_steps(run)
+    assert start is not None
+    if read_json(start / "state.json")["data_sha256"] != _data_sha(data):
+        raise GovorError(f"The manifests of {recipe.data.split} have changed since {run} was begun; train anew under another name.")
+
+
+def _data_sha(data: dict[str, Any]) -> str:
+    return sha256_of_lines([data[part]["sha256"] for part in sorted(data)])
+
+
+def _precision(run: Path, recipe: Recipe, device: str, resume: bool, reporter: Reporter) -> str:
+    """Chosen once per run: a resumed run computes as it began."""
+    file = run / "precision.json"
+    if resume and file.exists():
+        return str(read_json(file)["precision"])
+    choice = pick_precision(recipe.finetune.precision, device)
+    reporter.note(f"precision: {choice}")
+    write_json(file, {"precision": choice.value, "reason": choice.reason})
+    return choice.value
+
+
+def _load_family(recipe: Recipe, accelerator: Accelerator, say: Callable[[str], None]) -> Any:
+    from govor.families.whisper.model import Whisper
+
+    with accelerator.main_process_first():
+        folder = trainable_folder(find_model(recipe.base_model, say), say)
+    if read_json(folder / "config.json").get("model_type") != recipe.family:
+        raise GovorError(f"{recipe.base_model} is no {recipe.family} model; set base_model or family.")
+    family = Whisper.load(folder)
+    family.allow_all_text()
+    return family
+
+
+def _check_rows(manifests: dict[str, Manifest], family: Any, say: Callable[[str], None]) -> dict[str, Any]:
+    """Refuse rows that cannot become examples before the first step, and say what is known of licences."""
+    for part, manifest in manifests.items():
+        if not len(manifest):
+            raise GovorError(f"{manifest.path} holds no clips; a run needs {part} data.")
+        for clip in manifest:
+            if not clip.transcript.strip():
+                raise GovorError(f"{manifest.path}: clip '{clip.id}' has an empty transcript; run govor validate.")
+            family.encoder.check(ExampleSpec(clip, clip.language))
+    clips = manifests["train"]
+    found = licenses(clips)
+    if "unknown" in found:
+        say(f"{found['unknown']} of {len(clips)} training clips have no stated licence; state it with --license before publishing")
+    languages = sorted({clip.language for clip in clips})
+    return {"licenses": found, "languages": languages}
+
+
+def _full_share(recipe: Recipe) -> float:
+    return 1.0 if recipe.examples.context == "padded" else recipe.examples.full_length_share
+
+
+def _record(
+    recipe: Recipe,
+    data: dict[str, Any],
+    known: dict[str, Any],
+    precision: str,
+    accelerator: Accelerator,
+    trainer: Trainer,
+    summary: dict[str, Any],
+) -> dict[str, Any]:
+    proof = Path(recipe.data.split) / "proof.json"
+    return {
+        "run": recipe.name,
+        "family": recipe.family,
+        "base_model": recipe.base_model,
+        "created": now(),
+        "languages": known["languages"],
+        "licenses": known["licenses"],
+        "data": data,
+        "split": read_json(proof) if proof.exists() else None,
+        "recipe": recipe.model_dump(mode="json"),
+        "precision": precision,
+        "devices": accelerator.num_processes,
+        "memory_halvings": trainer.halvings,
+        "result": summary,
+        "environment": environment(),
+    }
+
+
+class _Watcher:
+    """Writes the run's metrics, evaluates and saves when it is time."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        run: Path,
+        trainer: Trainer,
+        validation: Manifest,
+        data: dict[str, Any],
+        reporter: Reporter,
+        done: int,
+    ) -> None:
+        self.recipe, self.run, self.trainer, self.reporter = recipe, run, trainer, reporter
+        self.accelerator = trainer.accelerator
+        self.main = self.accelerator.is_main_process
+        self.steps = evaluation_steps(trainer.total_steps, recipe.evaluation.evaluations)
+        self.loss_clips = _spread(validation, recipe.evaluation.loss_clips)
+        self.decode_clips = _spread(validation, recipe.evaluation.decode_clips)
+        self.context: ContextMode = recipe.examples.context
+        self.data_sha256 = _data_sha(data)
+        self.metrics = JsonLines(run / "metrics.jsonl", keep_until_step=done) if self.main else None
+        self._log = RunLog(recipe.name, "train") if self.main else None
+
+    def log(self, message: str, **values: Any) -> None:
+        if self._log:
+            self._log.write(message, **values)
+
+    def close(self) -> None:
+        if self.metrics and self._log:
+            self.metrics.close()
+            self._log.close()
+
+    def due(self, step: int) -> bool:
+        return step in self.steps
+
+    def trained(self, record: StepRecord) -> None:
+        if not (self.metrics and self._log):
+            return
+        values = {
+            "step": record.step,
+            "loss": record.loss,
+            "lr": record.lr,
+            "grad_norm": record.grad_norm,
+            "tokens": record.tokens,
+            "micro_batches": record.micro_batches,
+            "audio_seconds": round(record.audio_seconds, 3),
+            "seconds": round(record.seconds, 4),
+        }
+        self.metrics.write(kind="train", **values)
+        self.log("step", **values, **device_figures())
+        self.reporter.step(record, self.trainer.total_steps)
+
+    def baseline(self) -> None:
+        """The loss before the first step, so that the curve has a beginning."""
+        self._write(0, {"loss": self._validation_loss(), "wer": None, "cer": None})
+
+    def evaluate(self, step: int) -> None:
+        metrics: dict[str, float | None] = {"loss": self._validation_loss(), **self._error_rates()}
+        self._write(step, metrics)
+        if self.main:
+            folder = self.run / "checkpoints"
+            metric = self.recipe.evaluation.metric
+            state = State(step, metrics, self.data_sha256)
+            checkpoints.save(folder, self.trainer.family.module, self.trainer.optimizer, state)
+            checkpoints.prune(folder, metric, self.recipe.evaluation.keep_best)
+        self.accelerator.wait_for_everyone()
+
+    def _write(self, step: int, metrics: dict[str, float | None]) -> None:
+        if self.metrics:
+            self.metrics.write(kind="eval", step=step, **metrics)
+            self.log("evaluation", step=step, **metrics, **device_figures())
+            self.reporter.evaluated(step, metrics)
+
+    def _mine(self, clips: list[Clip]) -> list[Clip]:
+        return clips[self.accelerator.process_index :: self.accelerator.num_processes]
+
+    @torch.no_grad()
+    def _validation_loss(self) -> float:
+        family: Any = self.trainer.family
+        family.module.eval()
+        full = self.context == "padded"
+        specs = [ExampleSpec(clip, clip.language, full_length=full) for clip in self._mine(self.loss_clips)]
+        sums = torch.zeros(2, device=self.accelerator.device)
+        budget = self.trainer.plan.max_batch_audio_seconds
+        for batch in pack([(spec, family.encoder.context_frames(spec)) for spec in specs], budget) if specs else []:
+            loaded = convert(load_batch(batch.specs, family.encoder), lambda tensor: tensor.to(self.accelerator.device))
+            with self.accelerator.autocast():
+                loss, weight = family.loss(loaded)
+            sums += torch.stack([loss.float(), weight.float()])
+        loss_sum, weight = self.accelerator.reduce(sums, "sum").tolist()
+        return round(loss_sum / weight, 6) if weight else math.nan
+
+    def _error_rates(self) -> dict[str, float | None]:
+        family = self.trainer.family
+        if not self.decode_clips or not isinstance(family, Recogniser):
+            return {"wer": None, "cer": None}
+        family.module.eval()
+        clips = self._mine(self.decode_clips)
+        with self.accelerator.autocast():
+            rows = with_counts(transcribe_clips(family, clips, self.context)[0]) if clips else []
+        if self.accelerator.num_processes > 1:
+            rows = gather_object(rows)
+        rates = {name: total(Counts(**row[unit]) for row in rows).rate for name, unit in (("wer", "words"), ("cer", "characters"))}
+        return {name: None if rate is None else round(rate, 6) for name, rate in rates.items()}
+
+
+def device_figures() -> dict[str, Any]:
+    """Memory and utilisation; GPU fields are null without a GPU, not missing."""
+    if not torch.cuda.is_available():
+        return {"memory_mb": memory_mb(), "gpu_memory_mb": None, "gpu_utilization": None}
+    try:
+        utilisation: int | None = torch.cuda.utilization()
+    except Exception:  # needs NVIDIA's management library, which a driver may lack
+        utilisation = None
+    peak = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    return {"memory_mb": memory_mb(), "gpu_memory_mb": peak, "gpu_utilization": utilisation}
+
+
+def _spread(manifest: Manifest, count: int) -> list[Clip]:
+    """`count` clips spread evenly over a manifest: the same ones at every evaluation."""
+    rows = len(manifest)
+    return [manifest[index * rows // min(count, rows)] for index in range(min(count, rows))]

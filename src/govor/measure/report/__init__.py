@@ -1,0 +1,1 @@
+"""The report: one folder that opens from disk."""

@@ -1,0 +1,1 @@
+"""What ships: weights, processor, record and model card, proven to be what was trained."""

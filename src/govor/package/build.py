@@ -1,0 +1,82 @@
+"""`govor package`: the best checkpoint of a run as a folder that the wider world loads.
+
+`package.json` is written last: without it the folder is a run and no package.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+from govor.errors import GovorError, disk_errors
+from govor.families.opening import best_checkpoint, load_checkpoint
+from govor.files import atomic_folder, read_json, sha256_of, write_json, write_text
+from govor.package.card import model_card
+from govor.package.verify import verify_ct2, verify_hf
+from govor.runs import now
+
+Format = Literal["hf", "ct2"]
+FORMATS: tuple[Format, ...] = ("hf", "ct2")
+Quantization = Literal["float32", "float16", "int8"]
+
+
+def package(run: Path, formats: list[Format], checkpoint: str | None, quantization: Quantization = "float32") -> dict[str, Any]:
+    """Write the package into the run's folder and return what `package.json` says.
+
+    Raises:
+        GovorError: no run, no such checkpoint, or an export that does not do what was trained.
+    """
+    if not (run / "run_manifest.json").exists():
+        raise GovorError(f"{run} is no finished run: run_manifest.json is missing. Train it, or go on with govor train … --resume.")
+    chosen = best_checkpoint(run) if checkpoint is None else run / "checkpoints" / checkpoint
+    if not (chosen / "model.safetensors").exists():
+        known = ", ".join(path.name for path in sorted((run / "checkpoints").glob("step-*")))
+        raise GovorError(f"{run} has no checkpoint '{chosen.name}'; there are: {known}.")
+    family = load_checkpoint(run, chosen)
+    clips = _proof_clips(run)
+    checks: dict[str, Any] = {}
+    (run / "package.json").unlink(missing_ok=True)
+    with atomic_folder(run / ".hf", "the package", replace=True) as folder:
+        family.save(folder)
+        checks["hf"] = verify_hf(folder, family, clips)
+    with disk_errors(run, "the package"):
+        for file in sorted((run / ".hf").iterdir()):
+            file.replace(run / file.name)
+        (run / ".hf").rmdir()
+    if "ct2" in formats:
+        checks["ct2"] = _export_ct2(run, family, clips, quantization)
+    write_text(run / "README.md", model_card(run))
+    result = {
+        "created": now(),
+        "checkpoint": chosen.name,
+        "formats": sorted({"hf", *formats}),
+        "checks": checks,
+        "sha256": {"model.safetensors": sha256_of(run / "model.safetensors")},
+    }
+    write_json(run / "package.json", result)
+    return result
+
+
+def _export_ct2(run: Path, family: Any, clips: list[Any], quantization: Quantization) -> dict[str, Any]:
+    try:
+        from ctranslate2.converters import TransformersConverter
+    except ImportError:
+        raise GovorError("The ct2 format needs CTranslate2; install it with: pip install 'govor[ct2]'") from None
+    with atomic_folder(run / "ct2", "the CTranslate2 files", replace=True) as folder:
+        inner = folder / "out"
+        copies = ["tokenizer.json", "preprocessor_config.json"]
+        TransformersConverter(str(run), copy_files=copies).convert(str(inner), quantization=quantization)
+        for file in inner.iterdir():
+            shutil.move(str(file), folder / file.name)
+        inner.rmdir()
+        return verify_ct2(folder, family, clips, quantization)
+
+
+def _proof_clips(run: Path) -> list[Any]:
+    """A few fixed clips that every export must treat as the trained model does: held-out ones of the run."""
+    from govor.corpus.manifests import Manifest
+
+    manifest = Manifest(read_json(run / "run_manifest.json")["data"]["validation"]["path"])
+    rows = len(manifest)
+    return [manifest[index * rows // min(4, rows)] for index in range(min(4, rows))]

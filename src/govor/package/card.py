@@ -1,0 +1,79 @@
+"""The model card: what it was trained on, under which licences, what it scored before and after."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from govor.files import read_json
+
+
+def model_card(run: Path) -> str:
+    """Markdown with the metadata block that model hubs read."""
+    record = read_json(run / "run_manifest.json")
+    scores = read_json(Path("manifests") / f"eval_{run.name}.json") if (Path("manifests") / f"eval_{run.name}.json").exists() else None
+    data, result = record["data"], record["result"]
+    languages = record["languages"]
+    lines = [
+        "---",
+        "library_name: transformers",
+        "pipeline_tag: automatic-speech-recognition",
+        f"base_model: {record['base_model']}",
+        f"language: [{', '.join(languages)}]",
+        "tags: [govor, whisper]",
+        "---",
+        "",
+        f"# {run.name}",
+        "",
+        f"{record['base_model']}, fine-tuned with govor {record['environment']['govor']} for {', '.join(languages)}.",
+        "",
+        "## Scores",
+        "",
+        *(_score_table(scores) if scores else ["Not scored yet: `govor evaluate` and `govor compare` fill this table."]),
+        "",
+        "## Data",
+        "",
+        f"- training: {data['train']['rows']} clips, sha256 `{data['train']['sha256'][:16]}…`",
+        f"- validation: {data['validation']['rows']} clips",
+        "- licences of the training clips: " + ", ".join(f"{name} ({count})" for name, count in record["licenses"].items()),
+        "",
+        "## Training",
+        "",
+        f"- {result['best_step']} of {result['total_steps']} steps of {record['recipe']['finetune']['clips_per_step']} clips, "
+        f"learning rate {record['recipe']['finetune']['lr']:g}, {record['precision']}",
+        f"- audio context: {record['recipe']['examples']['context']}, "
+        f"full-length share {record['recipe']['examples']['full_length_share']:g}",
+        f"- the checkpoint with the lowest validation {result['metric']} was taken",
+        "",
+        "## Use",
+        "",
+        "```python",
+        "from transformers import pipeline",
+        f'asr = pipeline("automatic-speech-recognition", "{run.name}")',
+        f'print(asr("clip.wav", generate_kwargs={{"language": "{languages[0]}"}})["text"])',
+        "```",
+        "",
+        "`run_manifest.json` holds every setting, version and fingerprint of the run.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _score_table(scores: dict[str, Any]) -> list[str]:
+    rows = ["| audio context | WER before | WER after | change | p |", "|---|---|---|---|---|"]
+    for context, item in scores["contexts"].items():
+        before, after = item["before"], item["after"]
+        p = item["comparison"]["wer"]["p_value"]
+        change = item["comparison"]["wer"]["relative_change"]
+        shown = "n/a" if change is None else f"{change:+.1%}"
+        rows.append(f"| {context} | {_rate(before)} | {_rate(after)} | {shown} | {'n/a' if p is None else f'{p:.4f}'} |")
+    after = next(iter(scores["contexts"].values()))["after"]
+    note = after["interval"]["note"]
+    return [*rows, "", f"Test set: {after['clips']} clips, {after['audio_seconds'] / 60:.1f} min; 95 % intervals, {note}."]
+
+
+def _rate(summary: dict[str, Any]) -> str:
+    if summary["wer"] is None:
+        return "n/a"
+    spread = summary["wer_interval"]
+    return f"{summary['wer']:.3f}" + (f" [{spread[0]:.3f}, {spread[1]:.3f}]" if spread else "")

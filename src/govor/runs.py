@@ -1,0 +1,138 @@
+"""Run folders: what a run is called, what is recorded of the machine it ran on, and its log."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from govor.errors import GovorError, disk_errors
+from govor.files import to_json
+
+NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
+_PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "safetensors", "jiwer", "soundfile", "soxr", "numpy")
+
+
+def check_name(name: str) -> str:
+    """A run's name becomes a folder, so only plain characters."""
+    if not NAME.fullmatch(name):
+        raise GovorError(f"'{name}' is no run name: letters, digits, '.', '_' and '-' are, up to 100 of them.")
+    return name
+
+
+def now() -> str:
+    """UTC, to the second, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def environment() -> dict[str, Any]:
+    """Versions, hardware and commit, for the record of a run."""
+    import torch
+
+    from govor import __version__
+
+    return {
+        "govor": __version__,
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cpu_cores": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "git_commit": _git_commit(),
+    }
+
+
+def memory_mb() -> float | None:
+    """Peak resident memory of this process so far, in MiB; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1024 if sys.platform != "darwin" else 1024 * 1024), 1)
+
+
+class JsonLines:
+    """A log of one JSON object per line, flushed line by line; appended to on resume."""
+
+    def __init__(self, path: Path, keep_until_step: int | None = None) -> None:
+        """With `keep_until_step`, lines of later steps are cut first: a resumed run writes them again."""
+        with disk_errors(path, "the log"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if keep_until_step is not None and path.exists():
+                _truncate(path, keep_until_step)
+            self._handle: IO[str] = path.open("a", encoding="utf-8")
+        self._path = path
+
+    def write(self, **values: Any) -> None:
+        """Append one line."""
+        with disk_errors(self._path, "the log"):
+            self._handle.write(to_json(values) + "\n")
+            self._handle.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._handle.close()
+
+
+class RunLog:
+    """`logs/training/<run>.log`: every line with timestamp, stage and the run's request_id."""
+
+    def __init__(self, run: str, stage: str) -> None:
+        self._lines = JsonLines(Path("logs") / "training" / f"{run}.log")
+        self._fixed = {"request_id": uuid.uuid4().hex[:16], "run": run, "stage": stage}
+
+    def write(self, message: str, **values: Any) -> None:
+        """One event."""
+        self._lines.write(timestamp=now(), **self._fixed, message=message, **values)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._lines.close()
+
+
+def _truncate(path: Path, step: int) -> None:
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue  # the line that was being written when the run was killed
+        if row.get("step", 0) <= step:
+            kept.append(line)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+    temporary.replace(path)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _git_commit() -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None
