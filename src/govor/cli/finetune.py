@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -60,26 +58,12 @@ def train(
 def run_training(recipe: Recipe, resume: bool, overwrite: bool, device: str = "auto") -> Finished:
     """Train with progress on the terminal."""
     from govor.errors import GovorError
-    from govor.files import refuse_existing
     from govor.finetune import train as training
 
     if resume and overwrite:
         raise GovorError("--resume goes on with a run and --overwrite replaces it; give one of the two.")
-    run = training.run_folder(recipe)
-    main = int(os.environ.get("RANK", "0")) == 0
-    if main and not resume:
-        _check_split(Path(recipe.data.split))
-        refuse_existing(run, overwrite, "--resume to go on, --overwrite to replace it, or another name (--set name=…)")
-        shutil.rmtree(run, ignore_errors=True)
     with console.bar(f"train {recipe.name}", None) as bar:
-        return training.train(recipe, _Progress(bar), resume, device)
-
-
-def _check_split(split: Path) -> None:
-    from govor.corpus.manifests import Manifest
-
-    for part in ("train", "validation"):
-        Manifest(split / f"{part}.jsonl")
+        return training.train(recipe, _Progress(bar), resume, overwrite, device)
 
 
 class _Progress:

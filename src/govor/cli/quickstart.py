@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -201,7 +200,6 @@ def _train(recipe: Recipe) -> Path:
         if same and not (run / "run_manifest.json").exists() and finished_steps(run):
             run_training(recipe, resume=True, overwrite=False)
         else:
-            shutil.rmtree(run, ignore_errors=True)
             run_training(recipe, resume=False, overwrite=True)
     return run
 

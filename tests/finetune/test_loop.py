@@ -1,0 +1,184 @@
+"""What the loop promises: batching, accumulation and devices change nothing but rounding; a batch is learned."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from conftest import make_split, read_metrics, toy_recipe
+
+from govor import recipe as recipes
+from govor.corpus.manifests import Manifest
+from govor.errors import GovorError
+from govor.examples.batching import Plan
+from govor.examples.dataset import TrainingSource
+from govor.families.whisper.model import Whisper
+from govor.families.whisper.tiny import tiny
+from govor.finetune.loop import StepRecord, Trainer
+from govor.finetune.optim import lr_factor
+from govor.finetune.train import evaluation_steps, train
+from govor.measure.evaluate import transcribe_clips
+from govor.recipe import Finetune
+
+
+class Silent:
+    def note(self, text: str) -> None: ...
+    def step(self, record: StepRecord, total_steps: int) -> None: ...
+    def evaluated(self, step: int, metrics: dict[str, float | None]) -> None: ...
+
+
+class Collect:
+    def __init__(self) -> None:
+        self.records: list[StepRecord] = []
+
+    def trained(self, record: StepRecord) -> None:
+        self.records.append(record)
+
+    def due(self, step: int) -> bool:
+        return False
+
+    def evaluate(self, step: int) -> None:
+        raise AssertionError
+
+
+def run_steps(split: Path, steps: int, budget: float, whisper: Whisper | None = None, **settings: Any) -> tuple[list[StepRecord], Trainer]:
+    family = whisper or tiny()
+    values = {"clips_per_step": 8, "lr": 1e-3, "warmup_steps": 0, "loader_workers": 0, **settings}
+    finetune = Finetune(max_batch_audio_seconds=budget, **values)
+    source = TrainingSource(Manifest(split / "train.jsonl"), family.encoder, 0, 0.0)
+    plan = Plan(source, 0, finetune.clips_per_step, budget)
+    trainer = Trainer(family, plan, finetune, steps, Accelerator(cpu=True))
+    watcher = Collect()
+    trainer.run(0, watcher)
+    return watcher.records, trainer
+
+
+def test_accumulation_1x8_equals_4x2_with_unequal_lengths(workspace: Path) -> None:
+    split = make_split(workspace)
+    whole, one = run_steps(split, 3, budget=1000.0)
+    parts, many = run_steps(split, 3, budget=2.6)
+    assert {record.micro_batches for record in whole} == {1}
+    assert min(record.micro_batches for record in parts) >= 4
+    tokens = {int(record.tokens) for record in whole}
+    assert len(tokens) > 1, "steps of unequal token counts"
+    for a, b in zip(whole, parts, strict=True):
+        assert a.tokens == b.tokens
+        assert a.loss == pytest.approx(b.loss, rel=1e-5)
+        assert a.grad_norm == pytest.approx(b.grad_norm, rel=1e-4)
+    for left, right in zip(one.family.module.parameters(), many.family.module.parameters(), strict=True):
+        torch.testing.assert_close(left, right, atol=2e-4, rtol=1e-3)
+
+
+def test_the_loss_is_the_mean_over_tokens_and_not_over_batches(workspace: Path) -> None:
+    split = make_split(workspace)
+    (record,), _ = run_steps(split, 1, budget=2.6)
+    family = tiny()
+    source = TrainingSource(Manifest(split / "train.jsonl"), family.encoder, 0, 0.0)
+    plan = Plan(source, 0, 8, 1000.0)
+    from govor.examples.dataset import load_batch
+
+    loss, weight = family.loss(load_batch(plan.step(0)[0].specs, family.encoder))
+    assert record.loss == pytest.approx(float(loss / weight), rel=1e-5)
+    assert record.tokens == int(weight)
+
+
+def test_out_of_memory_halves_the_micro_batch_and_changes_no_loss(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    split = make_split(workspace)
+    wanted, _ = run_steps(split, 3, budget=1000.0)
+    family = tiny()
+    plain = family.loss
+
+    def small_memory(batch: dict[str, Any]) -> Any:
+        if len(batch["mels"]) > 2:
+            raise torch.OutOfMemoryError("injected")
+        return plain(batch)
+
+    monkeypatch.setattr(family, "loss", small_memory)
+    records, trainer = run_steps(split, 3, budget=1000.0, whisper=family)
+    assert trainer.halvings == 2
+    assert [record.micro_batches for record in records] == [4, 4, 4]
+    assert [record.loss for record in records] == pytest.approx([record.loss for record in wanted], rel=1e-4)
+
+
+def test_a_batch_is_learned_and_transcribed_back(workspace: Path) -> None:
+    split = make_split(workspace, train=4, held_out=2)
+    records, trainer = run_steps(split, 300, budget=100.0, clips_per_step=4, lr=3e-3, warmup_steps=10, max_grad_norm=5.0)
+    assert records[-1].loss < 0.02 < records[0].loss
+    family = trainer.family
+    family.module.eval()
+    assert isinstance(family, Whisper)
+    rows, _ = transcribe_clips(family, list(Manifest(split / "train.jsonl")), "speech")
+    assert [row["hypothesis"] for row in rows] == [row["reference"] for row in rows]
+
+
+def test_a_non_finite_step_stops_before_the_update(workspace: Path) -> None:
+    split = make_split(workspace)
+    family = tiny()
+    before = {name: value.clone() for name, value in family.module.state_dict().items()}
+    plain = family.loss
+    family.loss = lambda batch: tuple(part * float("nan") if i == 0 else part for i, part in enumerate(plain(batch)))  # type: ignore[method-assign, assignment]
+    with pytest.raises(GovorError, match="no numbers; the update was not made"):
+        run_steps(split, 1, budget=100.0, whisper=family)
+    for name, value in family.module.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
+def test_the_rate_rises_to_its_peak_and_decays(schedule: Any) -> None:
+    factors = [lr_factor(step, 100, 10, schedule) for step in range(100)]
+    assert factors[:10] == sorted(factors[:10]) and 0 < factors[0] < 0.1 + 1e-9
+    assert max(factors) == factors[10] == 1.0
+    assert factors[10:] == sorted(factors[10:], reverse=True)
+    if schedule != "constant":
+        assert factors[-1] < 0.02
+        assert lr_factor(55, 100, 10, schedule) == pytest.approx(0.5)
+
+
+def test_evaluations_are_spread_and_the_last_is_at_the_end() -> None:
+    assert evaluation_steps(100, 20) == set(range(5, 101, 5))
+    assert evaluation_steps(3, 20) == {1, 2, 3}
+    assert max(evaluation_steps(97, 20)) == 97 and len(evaluation_steps(97, 20)) == 20
+
+
+def test_full_length_share_is_honoured(workspace: Path) -> None:
+    split = make_split(workspace)
+    family = tiny()
+    source = TrainingSource(Manifest(split / "train.jsonl"), family.encoder, 0, 0.25)
+    full = sum(source.spec(draw % 12, draw).full_length for draw in range(2000))
+    assert 0.2 < full / 2000 < 0.3
+
+
+def test_bf16_trains_close_to_fp32(workspace: Path, tiny_folder: Path) -> None:
+    split = make_split(workspace)
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        file = toy_recipe(split, tiny_folder, workspace / f"{precision}.yaml", finetune={"precision": precision})
+        recipe = recipes.load(str(file), [f"name={precision}"])
+        finished = train(recipe, Silent(), device="cpu")
+        losses[precision] = [row["loss"] for row in read_metrics(finished.run, "train")]
+    assert losses["fp32"] != losses["bf16"]
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)
+
+
+def test_the_record_of_a_run_is_complete(workspace: Path, tiny_folder: Path) -> None:
+    import json
+
+    split = make_split(workspace)
+    recipe = recipes.load(str(toy_recipe(split, tiny_folder, workspace / "toy.yaml")))
+    finished = train(recipe, Silent(), device="cpu")
+    record = json.loads((finished.run / "run_manifest.json").read_text())
+    assert record["data"]["train"]["rows"] == 12 and len(record["data"]["train"]["sha256"]) == 64
+    assert record["recipe"] == recipe.model_dump(mode="json")
+    assert record["environment"]["packages"]["torch"] == torch.__version__
+    steps = read_metrics(finished.run, "train")
+    assert [row["step"] for row in steps] == list(range(1, finished.total_steps + 1))
+    evals = read_metrics(finished.run, "eval")
+    assert [row["step"] for row in evals] == [0, 3, 6]
+    assert evals[-1]["loss"] < evals[0]["loss"]  # type: ignore[operator]
+    log = [json.loads(line) for line in Path("logs/training/toy.log").read_text().splitlines()]
+    assert len({row["request_id"] for row in log}) == 1
+    fields = {"timestamp", "step", "loss", "lr", "gpu_utilization", "memory_mb", "request_id", "stage"}
+    assert all(fields <= row.keys() for row in log if row["message"] == "step")
+    assert not any(math.isnan(row["loss"]) for row in log if row["message"] == "step")

@@ -1,0 +1,143 @@
+"""A run that was killed, a disk that is full, two processes: the curve is the same, nothing whole is lost."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import make_split, read_metrics, toy_recipe
+
+SETTINGS = {
+    "clips_per_step": 4,
+    "epochs": 8,
+    "max_batch_audio_seconds": 4.0,
+    "dropout": 0.1,
+    "loader_workers": 2,
+    "lr": 1e-3,
+    "precision": "fp32",
+}
+EVALUATIONS = {"evaluations": 4, "keep_best": 1}
+
+
+def start(workspace: Path, *arguments: str, **extra: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **extra}
+    command = [sys.executable, "-m", "govor", "train", *arguments, "--device", "cpu"]
+    return subprocess.Popen(command, cwd=workspace, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def losses(run: Path) -> list[tuple[object, object]]:
+    return [(row["step"], row["loss"]) for row in read_metrics(run, "train")]
+
+
+def test_resume_after_sigkill_gives_bit_equal_losses(workspace: Path, tiny_folder: Path) -> None:
+    split = make_split(workspace)
+    recipe = str(toy_recipe(split, tiny_folder, workspace / "toy.yaml", finetune=SETTINGS, evaluation=EVALUATIONS))
+    whole = start(workspace, recipe, "--set", "name=whole")
+    killed = start(workspace, recipe, "--set", "name=killed")
+    metrics = workspace / "models/whisper/killed/metrics.jsonl"
+    deadline = time.time() + 240
+    while time.time() < deadline:
+        rows = metrics.read_text().splitlines() if metrics.exists() else []
+        steps = [json.loads(row)["step"] for row in rows if row.endswith("}")]
+        # One step past a checkpoint, and before the next.
+        if steps and 7 <= max(steps) < 12:
+            break
+        time.sleep(0.01)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    done = max(json.loads(row)["step"] for row in metrics.read_text().splitlines() if row.endswith("}"))
+    assert 7 <= done < 12, f"killed between the checkpoints of step 6 and 12, at {done}"
+    assert [path.name for path in (metrics.parent / "checkpoints").glob("step-*")] == ["step-000006"]
+    assert whole.wait(timeout=300) == 0, whole.stderr.read() if whole.stderr else ""
+    resumed = start(workspace, recipe, "--set", "name=killed", "--resume")
+    assert resumed.wait(timeout=300) == 0, resumed.stderr.read() if resumed.stderr else ""
+    assert losses(workspace / "models/whisper/killed") == losses(workspace / "models/whisper/whole")
+    assert [step for step, _ in losses(workspace / "models/whisper/killed")] == list(range(1, 25))
+    evals = [[(row["step"], row["loss"]) for row in read_metrics(workspace / f"models/whisper/{name}", "eval")] for name in ("whole", "killed")]
+    assert evals[0] == evals[1]
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint_whole(workspace: Path, tiny_folder: Path) -> None:
+    split = make_split(workspace)
+    recipe = str(toy_recipe(split, tiny_folder, workspace / "toy.yaml", evaluation={"evaluations": 3}))
+    code = (
+        "import resource, sys\n"
+        "from govor.finetune import checkpoints\n"
+        "plain = checkpoints.save\n"
+        "def save(folder, module, optimizer, state):\n"
+        "    if state.step > 2:\n"
+        "        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
+        "    return plain(folder, module, optimizer, state)\n"
+        "checkpoints.save = save\n"
+        f"sys.argv = ['govor', 'train', {recipe!r}, '--device', 'cpu']\n"
+        "from govor.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=workspace, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 2, done.stderr
+    assert "Cannot write the checkpoint of step 4" in done.stderr and "Traceback" not in done.stderr
+    folder = workspace / "models/whisper/toy/checkpoints"
+    assert sorted(path.name for path in folder.iterdir()) == ["best.json", "step-000002"]
+    size = (folder / "step-000002/model.safetensors").stat().st_size
+    assert size > 200_000, "the limit would have cut it"
+    from govor.families.opening import load_checkpoint
+
+    load_checkpoint(workspace / "models/whisper/toy", folder / "step-000002")
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 200_000
+
+
+def test_two_processes_give_the_loss_of_one(workspace: Path, tiny_folder: Path) -> None:
+    split = make_split(workspace)
+    settings = {**SETTINGS, "dropout": 0.0, "clips_per_step": 6, "loader_workers": 0}
+    recipe = str(toy_recipe(split, tiny_folder, workspace / "toy.yaml", finetune=settings, evaluation={"evaluations": 2, "decode_clips": 4}))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    one = subprocess.run([sys.executable, "-m", "govor", "train", recipe, "--set", "name=one", "--device", "cpu"], cwd=workspace, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    assert one.returncode == 0, one.stderr
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "govor"]
+    two = subprocess.run([*launcher, "train", recipe, "--set", "name=two", "--device", "cpu"], cwd=workspace, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    assert two.returncode == 0, two.stderr
+    record = json.loads((workspace / "models/whisper/two/run_manifest.json").read_text())
+    assert record["devices"] == 2, "two processes really took part"
+    first, second = (read_metrics(workspace / f"models/whisper/{name}", "train") for name in ("one", "two"))
+    assert [row["tokens"] for row in first] == [row["tokens"] for row in second]
+    assert [row["loss"] for row in first] == pytest.approx([row["loss"] for row in second], rel=2e-4)
+    assert first[0]["loss"] == pytest.approx(second[0]["loss"], rel=1e-6)
+    evals = [read_metrics(workspace / f"models/whisper/{name}", "eval")[-1] for name in ("one", "two")]
+    assert evals[0]["loss"] == pytest.approx(evals[1]["loss"], rel=1e-3)
+
+
+def test_tokens_are_unequal_between_the_two_ranks(workspace: Path) -> None:
+    from govor.corpus.manifests import Manifest
+    from govor.examples.batching import Plan
+    from govor.examples.dataset import TrainingSource
+    from govor.families.whisper.tiny import tiny
+
+    split = make_split(workspace)
+    source = TrainingSource(Manifest(split / "train.jsonl"), tiny().encoder, 0, 0.0)
+    plan = Plan(source, 0, 6, 4.0, world_size=2)
+    texts = [[sum(len(spec.clip.transcript) for batch in plan.step(step, rank) for spec in batch.specs) for rank in range(2)] for step in range(16)]
+    assert any(left != right for left, right in texts)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [(["--set", "finetune.lr=2e-3"], r"another recipe \(finetune.lr: 0.001 → 0.002\)"), ([], "have changed since")],
+)
+def test_resume_refuses_another_recipe_or_other_data(workspace: Path, tiny_folder: Path, change: list[str], sentence: str) -> None:
+    import re
+
+    split = make_split(workspace)
+    recipe = str(toy_recipe(split, tiny_folder, workspace / "toy.yaml"))
+    process = start(workspace, recipe)
+    assert process.wait(timeout=300) == 0
+    if not change:
+        manifest = split / "train.jsonl"
+        manifest.write_text(manifest.read_text().replace('"sol', '"SOL'))
+    again = start(workspace, recipe, "--resume", *change)
+    stderr = again.communicate(timeout=300)[1]
+    assert again.returncode == 2 and re.search(sentence, stderr), stderr
