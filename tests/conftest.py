@@ -92,7 +92,9 @@ def govor(workspace: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(*arguments: object, expect: int | None = 0, **extra: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120", **extra}
         command = [sys.executable, "-m", "govor", *map(str, arguments)]
-        done = subprocess.run(command, cwd=workspace, env=environment, capture_output=True, text=True, timeout=600, check=False)
+        done = subprocess.run(
+            command, cwd=workspace, env=environment, capture_output=True, text=True, timeout=600, check=False
+        )
         if expect is not None:
             assert done.returncode == expect, f"{command}\n{done.stdout}\n{done.stderr}"
         return done

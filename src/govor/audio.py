@@ -22,7 +22,21 @@ from govor.errors import AudioError
 
 SAMPLE_RATE = 16_000
 AUDIO_SUFFIXES = frozenset(
-    {".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".webm", ".mp4", ".aac", ".aiff", ".aif", ".au"}
+    {
+        ".wav",
+        ".flac",
+        ".mp3",
+        ".ogg",
+        ".oga",
+        ".opus",
+        ".m4a",
+        ".webm",
+        ".mp4",
+        ".aac",
+        ".aiff",
+        ".aif",
+        ".au",
+    }
 )
 _AV_SUFFIXES = frozenset({".m4a", ".webm", ".mp4", ".aac"})
 _MAX_CHANNELS = 64
@@ -154,12 +168,12 @@ def _codec(file: Any) -> str:
     return f"{file.format}/{file.subtype}".lower()
 
 
-def _read(
-    audio: str | Path, offset: float, duration: float | None, max_seconds: float | None
-) -> tuple[Samples, int]:
+def _read(audio: str | Path, offset: float, duration: float | None, max_seconds: float | None) -> tuple[Samples, int]:
     with soundfile.SoundFile(_open(audio)) as file:
         if file.channels > _MAX_CHANNELS:
-            raise AudioError("unreadable", f"{audio} claims {file.channels} channels; at most {_MAX_CHANNELS} are read.")
+            raise AudioError(
+                "unreadable", f"{audio} claims {file.channels} channels; at most {_MAX_CHANNELS} are read."
+            )
         if offset:
             file.seek(min(round(offset * file.samplerate), file.frames))
         wanted = None if duration is None else round(duration * file.samplerate)
@@ -219,14 +233,17 @@ def _probe_av(path: Path) -> AudioInfo:
             codec = stream.codec_context
             if not math.isfinite(seconds):
                 seconds = sum(frame.samples for frame in container.decode(stream)) / codec.sample_rate
-            return AudioInfo(seconds, codec.sample_rate, codec.channels, f"{container.format.name.split(',')[0]}/{codec.name}")
+            return AudioInfo(
+                seconds,
+                codec.sample_rate,
+                codec.channels,
+                f"{container.format.name.split(',')[0]}/{codec.name}",
+            )
     except (av.FFmpegError, OSError) as error:
         raise _unreadable(path, error) from error
 
 
-def _read_av(
-    path: Path, offset: float, duration: float | None, max_seconds: float | None
-) -> tuple[Samples, int]:
+def _read_av(path: Path, offset: float, duration: float | None, max_seconds: float | None) -> tuple[Samples, int]:
     av = _av()
     try:
         with av.open(str(path)) as container:

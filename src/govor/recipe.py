@@ -28,7 +28,8 @@ class Examples(Settings):
     """How a manifest row becomes a training example."""
 
     context: Literal["speech", "padded"] = Field(
-        "speech", description="what the encoder sees: the clip's bucket, or the full 30 s as stock training does"
+        "speech",
+        description="what the encoder sees: the clip's bucket, or the full 30 s as stock training does",
     )
     full_length_share: float = Field(
         0.0, ge=0, le=1, description="share of examples padded to 30 s while context is speech"

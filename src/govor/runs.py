@@ -18,7 +18,17 @@ from govor.errors import GovorError, disk_errors
 from govor.files import to_json
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
-_PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "safetensors", "jiwer", "soundfile", "soxr", "numpy")
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "accelerate",
+    "tokenizers",
+    "safetensors",
+    "jiwer",
+    "soundfile",
+    "soxr",
+    "numpy",
+)
 
 
 def check_name(name: str) -> str:

@@ -26,7 +26,9 @@ def same_weights(a: Whisper, b: Whisper, tolerance: float) -> None:
 def to_ctranslate2(folder: Path, target: Path, quantization: str = "float32") -> Path:
     from ctranslate2.converters import TransformersConverter
 
-    TransformersConverter(str(folder), copy_files=["tokenizer.json", "preprocessor_config.json"]).convert(str(target), quantization=quantization)
+    TransformersConverter(str(folder), copy_files=["tokenizer.json", "preprocessor_config.json"]).convert(
+        str(target), quantization=quantization
+    )
     return target
 
 
@@ -121,12 +123,22 @@ def test_the_tokenizer_rebuilt_from_ranks_is_the_published_one(real_base: Path) 
     from govor.families.whisper.tokens import build_tokenizer
 
     published = json.loads((real_base / "tokenizer.json").read_text())["model"]
-    letters = {spelled: byte for byte, spelled in enumerate(__import__("govor.families.whisper.tokens", fromlist=["x"])._byte_letters())}
+    letters = {
+        spelled: byte
+        for byte, spelled in enumerate(__import__("govor.families.whisper.tokens", fromlist=["x"])._byte_letters())
+    }
     ordered = sorted(published["vocab"], key=published["vocab"].get)[:50257]
     pieces = [bytes(letters[letter] for letter in piece) for piece in ordered]
     rebuilt = WhisperTokens(build_tokenizer(pieces, recover_merges(pieces)))
     original = WhisperTokens.load(real_base)
-    for text in ("Příliš žluťoučký kůň", "שָׁלוֹם עולם, צה״ל", "Ђоковић и Đoković", "manao ahoana n'ny", "日本語 ไทย ቋንቋ", "x = 3.14; #!"):
+    for text in (
+        "Příliš žluťoučký kůň",
+        "שָׁלוֹם עולם, צה״ל",
+        "Ђоковић и Đoković",
+        "manao ahoana n'ny",
+        "日本語 ไทย ቋንቋ",
+        "x = 3.14; #!",
+    ):
         assert rebuilt.text_ids(text, "cs") == original.text_ids(text, "cs")
 
 

@@ -63,7 +63,12 @@ def test_our_search_finds_what_transformers_finds(eager_model: Whisper, beams: i
     states = encode(whisper.module, mels).padded
     prompt = whisper.tokens.prompt("cs")
     config = whisper.module.generation_config
-    banned = sorted({*whisper.tokens.steering_ids(), *range(whisper.tokens.first_timestamp, whisper.module.config.vocab_size)})  # type: ignore[union-attr]
+    banned = sorted(
+        {
+            *whisper.tokens.steering_ids(),
+            *range(whisper.tokens.first_timestamp, whisper.module.config.vocab_size),
+        }
+    )  # type: ignore[union-attr]
     from transformers.modeling_outputs import BaseModelOutput
 
     for row in range(3):
@@ -76,7 +81,11 @@ def test_our_search_finds_what_transformers_finds(eager_model: Whisper, beams: i
         from govor.families.whisper.model import _Decoder
 
         decoder = _Decoder(whisper, states[row : row + 1], torch.tensor([prompt]))
-        found = greedy(decoder, whisper.tokens.end, [20])[0] if beams == 1 else beam(decoder, whisper.tokens.end, [20], beams)[0][0]
+        found = (
+            greedy(decoder, whisper.tokens.end, [20])[0]
+            if beams == 1
+            else beam(decoder, whisper.tokens.end, [20], beams)[0][0]
+        )
         if beams == 1 or len(wanted) == 20:
             assert found.tokens == wanted
 
@@ -84,7 +93,10 @@ def test_our_search_finds_what_transformers_finds(eager_model: Whisper, beams: i
 @pytest.mark.parametrize("beams", [1, 3])
 def test_how_clips_are_batched_changes_nothing(eager_model: Whisper, beams: int) -> None:
     generator = np.random.default_rng(0)
-    clips = [generator.normal(0, 0.1, int(16_000 * seconds)).astype(np.float32) for seconds in (0.4, 1.3, 0.5, 2.2, 1.4, 0.45)]
+    clips = [
+        generator.normal(0, 0.1, int(16_000 * seconds)).astype(np.float32)
+        for seconds in (0.4, 1.3, 0.5, 2.2, 1.4, 0.45)
+    ]
     together = eager_model.transcribe(clips, ["cs", "he", "cs", "mg", "he", "bs"], beam_size=beams)
     for clip, language, found in zip(clips, ["cs", "he", "cs", "mg", "he", "bs"], together, strict=True):
         alone = eager_model.transcribe([clip], [language], beam_size=beams)[0]
@@ -101,7 +113,9 @@ def test_nbest_is_ordered_and_distinct(eager_model: Whisper) -> None:
 
 def test_a_missing_language_is_detected_among_the_known(eager_model: Whisper) -> None:
     clip = np.random.default_rng(1).normal(0, 0.1, 16_000).astype(np.float32)
-    assert eager_model.transcribe([clip, clip], [None, "cs"])[1].tokens == eager_model.transcribe([clip], ["cs"])[0].tokens
+    assert (
+        eager_model.transcribe([clip, clip], [None, "cs"])[1].tokens == eager_model.transcribe([clip], ["cs"])[0].tokens
+    )
 
 
 def test_batches_hold_one_bucket_and_every_clip_once() -> None:

@@ -11,7 +11,9 @@ from govor.families.whisper.features import BUCKETS, bucket_frames, log_mel
 @pytest.mark.parametrize("samples", [1, 159, 160, 400, 16_000, 54_321, 16_000 * 30 - 1, 16_000 * 30])
 def test_our_mel_equals_the_one_of_transformers(n_mels: int, samples: int) -> None:
     audio = np.random.default_rng(samples).normal(0, 0.1, samples).astype(np.float32)
-    theirs = WhisperFeatureExtractor(feature_size=n_mels)(audio, sampling_rate=16_000, return_tensors="np").input_features[0]
+    theirs = WhisperFeatureExtractor(feature_size=n_mels)(
+        audio, sampling_rate=16_000, return_tensors="np"
+    ).input_features[0]
     ours = log_mel(audio, n_mels).numpy()
     assert ours.shape == theirs.shape == (n_mels, 3000)
     np.testing.assert_allclose(ours, theirs, atol=2e-5)

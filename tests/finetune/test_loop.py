@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
-from conftest import make_split, read_metrics, toy_recipe
 
+from conftest import make_split, read_metrics, toy_recipe
 from govor import recipe as recipes
 from govor.corpus.manifests import Manifest
 from govor.errors import GovorError
@@ -43,7 +43,9 @@ class Collect:
         raise AssertionError
 
 
-def run_steps(split: Path, steps: int, budget: float, whisper: Whisper | None = None, **settings: Any) -> tuple[list[StepRecord], Trainer]:
+def run_steps(
+    split: Path, steps: int, budget: float, whisper: Whisper | None = None, **settings: Any
+) -> tuple[list[StepRecord], Trainer]:
     family = whisper or tiny()
     values = {"clips_per_step": 8, "lr": 1e-3, "warmup_steps": 0, "loader_workers": 0, **settings}
     finetune = Finetune(max_batch_audio_seconds=budget, **values)
@@ -84,7 +86,9 @@ def test_the_loss_is_the_mean_over_tokens_and_not_over_batches(workspace: Path) 
     assert record.tokens == int(weight)
 
 
-def test_out_of_memory_halves_the_micro_batch_and_changes_no_loss(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_halves_the_micro_batch_and_changes_no_loss(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     split = make_split(workspace)
     wanted, _ = run_steps(split, 3, budget=1000.0)
     family = tiny()
@@ -104,7 +108,9 @@ def test_out_of_memory_halves_the_micro_batch_and_changes_no_loss(workspace: Pat
 
 def test_a_batch_is_learned_and_transcribed_back(workspace: Path) -> None:
     split = make_split(workspace, train=4, held_out=2)
-    records, trainer = run_steps(split, 300, budget=100.0, clips_per_step=4, lr=3e-3, warmup_steps=10, max_grad_norm=5.0)
+    records, trainer = run_steps(
+        split, 300, budget=100.0, clips_per_step=4, lr=3e-3, warmup_steps=10, max_grad_norm=5.0
+    )
     assert records[-1].loss < 0.02 < records[0].loss
     family = trainer.family
     family.module.eval()

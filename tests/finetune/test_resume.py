@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from conftest import make_split, read_metrics, toy_recipe
 
 SETTINGS = {
@@ -27,7 +28,15 @@ EVALUATIONS = {"evaluations": 4, "keep_best": 1}
 def start(workspace: Path, *arguments: str, **extra: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **extra}
     command = [sys.executable, "-m", "govor", "train", *arguments, "--device", "cpu"]
-    return subprocess.Popen(command, cwd=workspace, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    return subprocess.Popen(
+        command,
+        cwd=workspace,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def losses(run: Path) -> list[tuple[object, object]]:
@@ -58,7 +67,10 @@ def test_resume_after_sigkill_gives_bit_equal_losses(workspace: Path, tiny_folde
     assert resumed.wait(timeout=300) == 0, resumed.stderr.read() if resumed.stderr else ""
     assert losses(workspace / "models/whisper/killed") == losses(workspace / "models/whisper/whole")
     assert [step for step, _ in losses(workspace / "models/whisper/killed")] == list(range(1, 25))
-    evals = [[(row["step"], row["loss"]) for row in read_metrics(workspace / f"models/whisper/{name}", "eval")] for name in ("whole", "killed")]
+    evals = [
+        [(row["step"], row["loss"]) for row in read_metrics(workspace / f"models/whisper/{name}", "eval")]
+        for name in ("whole", "killed")
+    ]
     assert evals[0] == evals[1]
 
 
@@ -78,7 +90,9 @@ def test_a_full_disk_leaves_the_previous_checkpoint_whole(workspace: Path, tiny_
         "from govor.cli import main\n"
         "main()\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=workspace, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=workspace, capture_output=True, text=True, check=False, timeout=300
+    )
     assert done.returncode == 2, done.stderr
     assert "Cannot write the checkpoint of step 4" in done.stderr and "Traceback" not in done.stderr
     folder = workspace / "models/whisper/toy/checkpoints"
@@ -94,12 +108,45 @@ def test_a_full_disk_leaves_the_previous_checkpoint_whole(workspace: Path, tiny_
 def test_two_processes_give_the_loss_of_one(workspace: Path, tiny_folder: Path) -> None:
     split = make_split(workspace)
     settings = {**SETTINGS, "dropout": 0.0, "clips_per_step": 6, "loader_workers": 0}
-    recipe = str(toy_recipe(split, tiny_folder, workspace / "toy.yaml", finetune=settings, evaluation={"evaluations": 2, "decode_clips": 4}))
+    recipe = str(
+        toy_recipe(
+            split,
+            tiny_folder,
+            workspace / "toy.yaml",
+            finetune=settings,
+            evaluation={"evaluations": 2, "decode_clips": 4},
+        )
+    )
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    one = subprocess.run([sys.executable, "-m", "govor", "train", recipe, "--set", "name=one", "--device", "cpu"], cwd=workspace, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    one = subprocess.run(
+        [sys.executable, "-m", "govor", "train", recipe, "--set", "name=one", "--device", "cpu"],
+        cwd=workspace,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
     assert one.returncode == 0, one.stderr
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "govor"]
-    two = subprocess.run([*launcher, "train", recipe, "--set", "name=two", "--device", "cpu"], cwd=workspace, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "govor",
+    ]
+    two = subprocess.run(
+        [*launcher, "train", recipe, "--set", "name=two", "--device", "cpu"],
+        cwd=workspace,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
     assert two.returncode == 0, two.stderr
     record = json.loads((workspace / "models/whisper/two/run_manifest.json").read_text())
     assert record["devices"] == 2, "two processes really took part"
@@ -120,15 +167,23 @@ def test_tokens_are_unequal_between_the_two_ranks(workspace: Path) -> None:
     split = make_split(workspace)
     source = TrainingSource(Manifest(split / "train.jsonl"), tiny().encoder, 0, 0.0)
     plan = Plan(source, 0, 6, 4.0, world_size=2)
-    texts = [[sum(len(spec.clip.transcript) for batch in plan.step(step, rank) for spec in batch.specs) for rank in range(2)] for step in range(16)]
+    texts = [
+        [sum(len(spec.clip.transcript) for batch in plan.step(step, rank) for spec in batch.specs) for rank in range(2)]
+        for step in range(16)
+    ]
     assert any(left != right for left, right in texts)
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
-    [(["--set", "finetune.lr=2e-3"], r"another recipe \(finetune.lr: 0.001 → 0.002\)"), ([], "have changed since")],
+    [
+        (["--set", "finetune.lr=2e-3"], r"another recipe \(finetune.lr: 0.001 → 0.002\)"),
+        ([], "have changed since"),
+    ],
 )
-def test_resume_refuses_another_recipe_or_other_data(workspace: Path, tiny_folder: Path, change: list[str], sentence: str) -> None:
+def test_resume_refuses_another_recipe_or_other_data(
+    workspace: Path, tiny_folder: Path, change: list[str], sentence: str
+) -> None:
     import re
 
     split = make_split(workspace)

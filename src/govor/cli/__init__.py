@@ -32,9 +32,12 @@ def _version(asked: bool) -> None:
 @app.callback()
 def root(
     workspace: Annotated[
-        Path, typer.Option("--workspace", "-w", help="Folder that manifests/, models/ and reports/ are relative to.")
+        Path,
+        typer.Option("--workspace", "-w", help="Folder that manifests/, models/ and reports/ are relative to."),
     ] = Path(),
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     """Options that come before the command."""
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,11 +16,29 @@ MANIFESTS = Path("manifests")
 
 def register(app: typer.Typer) -> None:
     """Add this stage's commands."""
-    app.command(epilog=examples("govor inventory recordings/", "govor inventory old/ new/ --language he --license own"))(inventory)
-    app.command(epilog=examples("govor manifest recordings/ --language he", "govor manifest nemo.jsonl", "govor manifest mine.jsonl --to nemo"))(manifest)
-    app.command(epilog=examples("govor validate manifests/dataset_inventory.jsonl", "govor validate manifests/mine.jsonl --max-seconds 20"))(validate)
+    app.command(
+        epilog=examples("govor inventory recordings/", "govor inventory old/ new/ --language he --license own")
+    )(inventory)
+    app.command(
+        epilog=examples(
+            "govor manifest recordings/ --language he",
+            "govor manifest nemo.jsonl",
+            "govor manifest mine.jsonl --to nemo",
+        )
+    )(manifest)
+    app.command(
+        epilog=examples(
+            "govor validate manifests/dataset_inventory.jsonl",
+            "govor validate manifests/mine.jsonl --max-seconds 20",
+        )
+    )(validate)
     app.command(epilog=examples("govor normalize manifests/kept.jsonl"))(normalize)
-    app.command(epilog=examples("govor split manifests/normalized.jsonl --name mine", "govor split manifests/normalized.jsonl --name mine --allow-overlap speaker"))(split)
+    app.command(
+        epilog=examples(
+            "govor split manifests/normalized.jsonl --name mine",
+            "govor split manifests/normalized.jsonl --name mine --allow-overlap speaker",
+        )
+    )(split)
 
 
 def inventory(
@@ -43,7 +61,9 @@ def inventory(
     refuse_existing(target, overwrite)
     total = sum(1 for folder in folders for _ in find_recordings(folder))
     if not total:
-        raise GovorError(f"No recordings were found below {', '.join(map(str, folders))}; wav, flac, mp3, ogg, opus, m4a, webm and mp4 are looked for.")
+        raise GovorError(
+            f"No recordings were found below {', '.join(map(str, folders))}; wav, flac, mp3, ogg, opus, m4a, webm and mp4 are looked for."
+        )
     rows = list(console.counted(scan(folders, Statement(language, license, speaker)), "inventory", total))
     write_rows(target, rows)
     write_csv(target.with_suffix(".csv"), rows)
@@ -64,7 +84,13 @@ def inventory(
 
 
 def manifest(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="A folder of x.wav + x.txt, an audiofolder, NeMo JSONL, metadata.csv or a govor manifest.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SRC",
+            help="A folder of x.wav + x.txt, an audiofolder, NeMo JSONL, metadata.csv or a govor manifest.",
+        ),
+    ],
     to: Annotated[Literal["govor", "nemo"], typer.Option("--to", help="Layout to write.")] = "govor",
     out: Out = None,
     language: Language = None,
@@ -85,11 +111,17 @@ def manifest(
         raise GovorError(f"{target} would be written over its own source; give another --out.")
     refuse_existing(target, overwrite)
     dropped: list[dict[str, Any]] = []
-    clips = list(console.counted(read_source(source, Statement(language, license, speaker), dropped.append), "manifest", None))
+    clips = list(
+        console.counted(read_source(source, Statement(language, license, speaker), dropped.append), "manifest", None)
+    )
     if not clips:
         raise GovorError(f"No usable clip was found in {source}: {_reasons(dropped)}.")
     write_rows(target, (to_nemo(clip) if to == "nemo" else clip.to_row() for clip in clips))
-    summary = {"clips": len(clips), "hours": round(sum(c.duration for c in clips) / 3600, 3), "dropped": _counts(dropped)}
+    summary = {
+        "clips": len(clips),
+        "hours": round(sum(c.duration for c in clips) / 3600, 3),
+        "dropped": _counts(dropped),
+    }
     _write_dropped(target.with_name(target.stem + ".dropped.jsonl"), dropped)
     console.result(_lines(summary), summary, as_json)
     console.made(target, f"govor validate {target}" if to == "govor" else None)
@@ -97,8 +129,12 @@ def manifest(
 
 
 def validate(
-    source: Annotated[Path, typer.Argument(metavar="INVENTORY", help="What `govor inventory` or `govor manifest` wrote.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for kept.jsonl, dropped.jsonl and validation_report.json.")] = MANIFESTS,
+    source: Annotated[
+        Path, typer.Argument(metavar="INVENTORY", help="What `govor inventory` or `govor manifest` wrote.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for kept.jsonl, dropped.jsonl and validation_report.json.")
+    ] = MANIFESTS,
     language: Language = None,
     min_seconds: Annotated[float | None, typer.Option(help="Shortest clip kept [0.5].", show_default=False)] = None,
     max_seconds: Annotated[float | None, typer.Option(help="Longest clip kept [30].", show_default=False)] = None,
@@ -119,20 +155,24 @@ def validate(
     total = sum(1 for _ in read_rows(source))
     kept: list[Clip] = []
     dropped: list[dict[str, Any]] = []
-    report = None
     rows = (row for _, row in read_rows(source))
-    for report in console.counted(check(rows, limits, kept.append, dropped.append, language), "validate", total):
-        pass
-    if report is None:
+    running = check(rows, limits, kept.append, dropped.append, language)
+    last = deque(console.counted(running, "validate", total), maxlen=1)
+    if not last:
         raise GovorError(f"{source} holds no rows, so there is nothing to validate.")
     write_clips(out / "kept.jsonl", kept)
     write_rows(out / "dropped.jsonl", dropped)
-    summary = report.as_dict()
+    summary = last[0].as_dict()
     write_json(out / "validation_report.json", summary)
     if not kept:
-        raise GovorError(f"None of the {total} rows can be used: {_reasons(dropped)}. Each is listed in {out / 'dropped.jsonl'}.")
+        raise GovorError(
+            f"None of the {total} rows can be used: {_reasons(dropped)}. Each is listed in {out / 'dropped.jsonl'}."
+        )
     console.result(_lines(summary), summary, as_json)
-    console.made(f"{out / 'kept.jsonl'}, dropped.jsonl, validation_report.json", f"govor normalize {out / 'kept.jsonl'}")
+    console.made(
+        f"{out / 'kept.jsonl'}, dropped.jsonl, validation_report.json",
+        f"govor normalize {out / 'kept.jsonl'}",
+    )
     _exit_if(bool(dropped))
 
 
@@ -159,7 +199,15 @@ def normalize(
             kept.append(clip)
         else:
             message = "nothing is left of the transcript after cleaning"
-            dropped.append({"row": clip.to_row(), "rule": "empty_transcript", "measured": "", "limit": "some text", "message": message})
+            dropped.append(
+                {
+                    "row": clip.to_row(),
+                    "rule": "empty_transcript",
+                    "measured": "",
+                    "limit": "some text",
+                    "message": message,
+                }
+            )
     if not kept:
         raise GovorError(f"{source} holds no clip with a transcript.")
     write_clips(target, kept)
@@ -178,12 +226,16 @@ def normalize(
 
 def split(
     source: Annotated[Path, typer.Argument(metavar="MANIFEST")],
-    name: Annotated[str | None, typer.Option("--name", help="Name of the split; the manifest's by default.", show_default=False)] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", help="Name of the split; the manifest's by default.", show_default=False),
+    ] = None,
     validation_share: Annotated[float, typer.Option(help="Share of the hours that steers training.")] = 0.1,
     test_share: Annotated[float, typer.Option(help="Share of the hours that judges.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Which of the possible divisions.")] = 0,
     allow_overlap: Annotated[
-        list[str] | None, typer.Option(help="speaker or source: let this kind cross, and mark the proof.", show_default=False)
+        list[str] | None,
+        typer.Option(help="speaker or source: let this kind cross, and mark the proof.", show_default=False),
     ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -198,13 +250,21 @@ def split(
 
     target = MANIFESTS / "splits" / check_name(name or source.stem)
     refuse_existing(target, overwrite, "--overwrite to replace it, or another --name")
-    values = {"validation_share": validation_share, "test_share": test_share, "seed": seed, "allow_overlap": tuple(allow_overlap or ())}
+    values = {
+        "validation_share": validation_share,
+        "test_share": test_share,
+        "seed": seed,
+        "allow_overlap": tuple(allow_overlap or ()),
+    }
     division = divide(read_clips(source), parse(SplitSettings, values, "split"))
     write_split(target, division)
     proof = division.proof
     summary = {"parts": proof["parts"], "overlaps": proof["overlaps"], "dropped": proof["dropped"]}
     console.result(_split_lines(proof), summary, as_json)
-    console.made(f"{target}/ with train, validation, test and proof.json", f"govor train whisper --set data.split={target} --set name={target.name}-1")
+    console.made(
+        f"{target}/ with train, validation, test and proof.json",
+        f"govor train whisper --set data.split={target} --set name={target.name}-1",
+    )
     if not division.clean:
         console.note("overlap was allowed and counted; the proof is marked, and the exit code is 1")
     _exit_if(not division.clean)
@@ -218,7 +278,16 @@ def write_split(target: Path, division: Any) -> None:
     with atomic_folder(target, "the split", replace=True) as folder:
         for part, clips in division.parts.items():
             write_clips(folder / f"{part}.jsonl", clips)
-        dropped = ({"row": clip.to_row(), "rule": rule, "measured": clip.transcript, "limit": "unseen sentence", "message": "the sentence stands in a held-out part"} for clip, rule in division.dropped)
+        dropped = (
+            {
+                "row": clip.to_row(),
+                "rule": rule,
+                "measured": clip.transcript,
+                "limit": "unseen sentence",
+                "message": "the sentence stands in a held-out part",
+            }
+            for clip, rule in division.dropped
+        )
         write_rows(folder / "dropped.jsonl", dropped)
         write_json(folder / "proof.json", division.proof)
 
@@ -231,7 +300,9 @@ def _split_lines(proof: dict[str, Any]) -> str:
     crossing = {kind: sum(pairs.values()) for kind, pairs in proof["overlaps"].items()}
     lines.append("overlaps   " + ", ".join(f"{kind} {count}" for kind, count in crossing.items()))
     if proof["speakers_unknown"]:
-        lines.append(f"speakers are unknown for {proof['speakers_unknown']} clips; their groups were guessed from the source recording")
+        lines.append(
+            f"speakers are unknown for {proof['speakers_unknown']} clips; their groups were guessed from the source recording"
+        )
     if proof["dropped"]:
         lines.append("dropped    " + ", ".join(f"{rule} {count}" for rule, count in proof["dropped"].items()))
     return "\n".join(lines)
@@ -239,7 +310,11 @@ def _split_lines(proof: dict[str, Any]) -> str:
 
 def _lines(summary: dict[str, Any]) -> str:
     def shown(value: Any) -> str:
-        return ", ".join(f"{key} {count}" for key, count in value.items()) or "none" if isinstance(value, dict) else str(value)
+        return (
+            ", ".join(f"{key} {count}" for key, count in value.items()) or "none"
+            if isinstance(value, dict)
+            else str(value)
+        )
 
     return "\n".join(f"{name.replace('_', ' '):<18}{shown(value)}" for name, value in summary.items())
 

@@ -30,7 +30,10 @@ def register(app: typer.Typer) -> None:
 
 def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name, or a .yaml file.")],
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Override a setting.", show_default=False)] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Override a setting.", show_default=False),
+    ] = None,
     max_steps: Annotated[int | None, typer.Option(help="End after so many steps.", show_default=False)] = None,
     fast_dev_run: Annotated[bool, typer.Option(help="A handful of clips, two steps: does everything work?")] = False,
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint, exactly.")] = False,

@@ -17,16 +17,34 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 def register(app: typer.Typer) -> None:
     """Add this stage's commands."""
-    app.command(epilog=examples("govor evaluate openai/whisper-base --manifest manifests/splits/mine/test.jsonl", "govor evaluate models/whisper/mine-1 --manifest manifests/splits/mine/test.jsonl --context speech --beam-size 5"))(evaluate)
-    app.command(epilog=examples("govor compare manifests/evals/whisper-base__mine-test__padded.json manifests/evals/mine-1__mine-test__padded.json"))(compare)
+    app.command(
+        epilog=examples(
+            "govor evaluate openai/whisper-base --manifest manifests/splits/mine/test.jsonl",
+            "govor evaluate models/whisper/mine-1 --manifest manifests/splits/mine/test.jsonl --context speech --beam-size 5",
+        )
+    )(evaluate)
+    app.command(
+        epilog=examples(
+            "govor compare manifests/evals/whisper-base__mine-test__padded.json manifests/evals/mine-1__mine-test__padded.json"
+        )
+    )(compare)
     app.command(epilog=examples("govor report mine-1"))(report)
-    app.command(epilog=examples("govor transcribe models/whisper/mine-1 clip.wav", "govor transcribe models/whisper/mine-1 *.mp3 --format json", "govor transcribe openai/whisper-base long.m4a --language he"))(transcribe)
+    app.command(
+        epilog=examples(
+            "govor transcribe models/whisper/mine-1 clip.wav",
+            "govor transcribe models/whisper/mine-1 *.mp3 --format json",
+            "govor transcribe openai/whisper-base long.m4a --language he",
+        )
+    )(transcribe)
 
 
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A run, package, checkpoint, ggml file or Hub id.")],
     manifest: Annotated[Path, typer.Option("--manifest", help="Clips with transcripts.")],
-    context: Annotated[Context, typer.Option(help="What the encoder sees: 30 s with padding, the speech alone, or score both.")] = "both",
+    context: Annotated[
+        Context,
+        typer.Option(help="What the encoder sees: 30 s with padding, the speech alone, or score both."),
+    ] = "both",
     beam_size: Annotated[int, typer.Option(min=1, help="1 is greedy.")] = 1,
     engine: Annotated[Literal["torch", "ct2"], typer.Option(help="ct2: the CTranslate2 files of a package.")] = "torch",
     precision: Annotated[Precision, typer.Option(help="auto: bf16 where it measures faster here.")] = "auto",
@@ -65,7 +83,9 @@ def run_evaluation(
         raise GovorError(f"{manifest} holds no clips to score.")
     too_long = [clip.id for clip in clips if clip.duration > 30]
     if too_long:
-        raise GovorError(f"{len(too_long)} clips of {manifest} are longer than 30 s (first: {too_long[0]}); validate the manifest first.")
+        raise GovorError(
+            f"{len(too_long)} clips of {manifest} are longer than 30 s (first: {too_long[0]}); validate the manifest first."
+        )
     chosen = pick_device(device).value
     number_format = pick_precision(precision, chosen)
     opened = open_recogniser(model, torch_dtype(number_format.value), chosen, engine, console.note)
@@ -98,7 +118,10 @@ def run_evaluation(
 def compare(
     eval_a: Annotated[Path, typer.Argument(metavar="EVAL_A", help="The older scoring (.json of evaluate).")],
     eval_b: Annotated[Path, typer.Argument(metavar="EVAL_B", help="The newer one, of the same clips.")],
-    run: Annotated[str | None, typer.Option(help="The run this is the before and after of; B's model by default.", show_default=False)] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(help="The run this is the before and after of; B's model by default.", show_default=False),
+    ] = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -148,7 +171,13 @@ def transcribe(
     audio: Annotated[list[Path], typer.Argument(metavar="AUDIO…", help="Recordings of any length.")],
     format_: Annotated[Literal["txt", "json"], typer.Option("--format", help="What to print.")] = "txt",
     language: Language = None,
-    context: Annotated[Literal["padded", "speech"] | None, typer.Option(help="speech for models adapted to it, padded for stock ones; chosen by the model's record.", show_default=False)] = None,
+    context: Annotated[
+        Literal["padded", "speech"] | None,
+        typer.Option(
+            help="speech for models adapted to it, padded for stock ones; chosen by the model's record.",
+            show_default=False,
+        ),
+    ] = None,
     beam_size: Annotated[int, typer.Option(min=1, help="1 is greedy.")] = 1,
     engine: Annotated[Literal["torch", "ct2"], typer.Option(help="ct2: the CTranslate2 files of a package.")] = "torch",
     precision: Annotated[Precision, typer.Option(help="auto: bf16 where it measures faster here.")] = "auto",
@@ -179,11 +208,18 @@ def transcribe(
             continue
         text = " ".join(piece["text"] for piece in pieces if piece["text"])
         if format_ == "json":
-            console.out.print(to_json({"audio": str(path), "model": opened.name, "text": text, "pieces": pieces}), markup=False)
+            console.out.print(
+                to_json({"audio": str(path), "model": opened.name, "text": text, "pieces": pieces}),
+                markup=False,
+            )
         else:
             console.out.print(f"{path}\t{text}" if len(audio) > 1 else text, markup=False)
     if failed and len(failed) == len(audio):
-        raise GovorError(str(failed[0]) if len(failed) == 1 else f"None of the {len(audio)} files could be read; the reasons stand above.")
+        raise GovorError(
+            str(failed[0])
+            if len(failed) == 1
+            else f"None of the {len(audio)} files could be read; the reasons stand above."
+        )
     if failed:
         raise typer.Exit(1)
 
@@ -225,6 +261,8 @@ def compare_lines(result: dict[str, Any]) -> str:
         change = "n/a" if item["relative_change"] is None else f"{item['relative_change']:+.1%}"
         numbers = " → ".join("n/a" if item[side] is None else f"{item[side]:.4f}" for side in ("a", "b"))
         lines.append(f"{rate.upper()}  {numbers}  ({change} relative, paired p {format_p(item['p_value'])})")
-    lines.append(f"clips better {result['better']}, worse {result['worse']}, same {result['same']}; {result['test']['note']}")
+    lines.append(
+        f"clips better {result['better']}, worse {result['worse']}, same {result['same']}; {result['test']['note']}"
+    )
     lines.append(result["verdict"])
     return "\n".join(lines)

@@ -13,14 +13,20 @@ from govor.cli.options import Json, Overwrite, examples
 
 def register(app: typer.Typer) -> None:
     """Add this stage's commands."""
-    app.command(epilog=examples("govor package mine-1", "govor package mine-1 --format hf,ct2 --ct2-quantization int8"))(package)
+    app.command(
+        epilog=examples("govor package mine-1", "govor package mine-1 --format hf,ct2 --ct2-quantization int8")
+    )(package)
 
 
 def package(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run's name or folder.")],
     format_: Annotated[str, typer.Option("--format", help="hf, ct2, or both with a comma.")] = "hf",
-    checkpoint: Annotated[str | None, typer.Option(help="Another checkpoint than the best, by name.", show_default=False)] = None,
-    ct2_quantization: Annotated[Literal["float32", "float16", "int8"], typer.Option(help="Number format of the ct2 files.")] = "float32",
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Another checkpoint than the best, by name.", show_default=False)
+    ] = None,
+    ct2_quantization: Annotated[
+        Literal["float32", "float16", "int8"], typer.Option(help="Number format of the ct2 files.")
+    ] = "float32",
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -37,6 +43,9 @@ def package(
         raise GovorError(f"There is no format '{unknown[0]}'; {nearest(unknown[0], FORMATS)}")
     refuse_existing(folder / "package.json", overwrite, "--overwrite to package it again")
     result = build(folder, formats, checkpoint, ct2_quantization)
-    lines = [f"{name}: {', '.join(f'{key} {value}' for key, value in check.items())}" for name, check in result["checks"].items()]
+    lines = [
+        f"{name}: {', '.join(f'{key} {value}' for key, value in check.items())}"
+        for name, check in result["checks"].items()
+    ]
     console.result("\n".join(lines), result, as_json)
     console.made(f"{folder} ({result['checkpoint']})", f"govor transcribe {folder} AUDIO")

@@ -25,16 +25,26 @@ _MIN_CLIPS = 12
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
-        epilog=examples("govor quickstart", "govor quickstart --audio recordings/ --language he", "govor quickstart --fast-dev-run")
+        epilog=examples(
+            "govor quickstart",
+            "govor quickstart --audio recordings/ --language he",
+            "govor quickstart --fast-dev-run",
+        )
     )(quickstart)
 
 
 def quickstart(
-    audio: Annotated[Path | None, typer.Option("--audio", help="A folder of x.wav + x.txt; real Czech speech by default.", show_default=False)] = None,
+    audio: Annotated[
+        Path | None,
+        typer.Option("--audio", help="A folder of x.wav + x.txt; real Czech speech by default.", show_default=False),
+    ] = None,
     language: Language = None,
     license: License = None,
     base_model: Annotated[str | None, typer.Option(help="Another model than the recipe's.", show_default=False)] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Override a setting of the recipe.", show_default=False)] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Override a setting of the recipe.", show_default=False),
+    ] = None,
     fast_dev_run: Annotated[bool, typer.Option(help="A handful of clips and two steps, in a minute or two.")] = False,
 ) -> None:
     """Do the main job end to end: a real Whisper gets better at real speech, with proof.
@@ -66,7 +76,9 @@ def quickstart(
 
 
 def _name(audio: Path) -> str:
-    plain = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-_") else "-" for letter in audio.resolve().name)
+    plain = "".join(
+        letter if letter.isascii() and (letter.isalnum() or letter in "-_") else "-" for letter in audio.resolve().name
+    )
     return f"quickstart-{plain.strip('-') or 'own'}"[:100]
 
 
@@ -96,9 +108,13 @@ def _corpus(audio: Path | None, language: str | None, license: str | None) -> li
         if audio is None:
             source = list(read_clips(fillets.prepare(console.note)))
         elif language is None:
-            raise GovorError("The language of the recordings is not stated; give --language, for example --language he.")
+            raise GovorError(
+                "The language of the recordings is not stated; give --language, for example --language he."
+            )
         else:
-            source = list(console.counted(read_source(audio, Statement(language, license), dropped.append), "manifest", None))
+            source = list(
+                console.counted(read_source(audio, Statement(language, license), dropped.append), "manifest", None)
+            )
         unread = len(dropped)
         write_clips(folder / "manifest.jsonl", source)
     report: dict[str, Any] = {}
@@ -111,10 +127,14 @@ def _corpus(audio: Path | None, language: str | None, license: str | None) -> li
         write_clips(folder / "normalized.jsonl", clips)
         write_rows(folder / "dropped.jsonl", dropped)
         write_json(folder / "validation_report.json", report)
-    console.note(f"kept {len(clips)} of {len(source) + unread} clips; the rest stands in {folder / 'dropped.jsonl'} with reasons")
+    console.note(
+        f"kept {len(clips)} of {len(source) + unread} clips; the rest stands in {folder / 'dropped.jsonl'} with reasons"
+    )
     if len(clips) < _MIN_CLIPS:
         why = f" (first reason: {dropped[0]['rule']}: {dropped[0]['message']})" if dropped else ""
-        raise GovorError(f"{len(clips)} usable clips were found and at least {_MIN_CLIPS} are needed{why}; add recordings with their x.txt beside them.")
+        raise GovorError(
+            f"{len(clips)} usable clips were found and at least {_MIN_CLIPS} are needed{why}; add recordings with their x.txt beside them."
+        )
     return clips
 
 
@@ -126,7 +146,9 @@ def _split(clips: list[Clip], name: str, small: bool, guessed: bool) -> Path:
 
     hours = sum(clip.duration for clip in clips)
     share = min(0.1, _MAX_TEST_CLIPS / len(clips))
-    settings = SplitSettings(test_share=share, validation_share=share / 2, allow_overlap=() if guessed else ("speaker",))
+    settings = SplitSettings(
+        test_share=share, validation_share=share / 2, allow_overlap=() if guessed else ("speaker",)
+    )
     with _stage("split"):
         try:
             division = split(clips, settings)
@@ -134,7 +156,9 @@ def _split(clips: list[Clip], name: str, small: bool, guessed: bool) -> Path:
             if not guessed:
                 raise
             console.note(f"warning: {error}")
-            console.note("going on with overlapping sources and speakers: scores on unseen speakers will be worse than shown")
+            console.note(
+                "going on with overlapping sources and speakers: scores on unseen speakers will be worse than shown"
+            )
             wider = settings.model_copy(update={"allow_overlap": ("speaker", "source"), "test_share": max(share, 0.1)})
             division = split(clips, wider)
         if small:
@@ -191,7 +215,9 @@ def _train(recipe: Recipe) -> Path:
 
     run, split = run_folder(recipe), Path(recipe.data.split)
     with _stage(f"fine-tune {recipe.base_model}"):
-        same = (run / "recipe.yaml").exists() and yaml.safe_load((run / "recipe.yaml").read_text()) == recipe.model_dump(mode="json")
+        same = (run / "recipe.yaml").exists() and yaml.safe_load(
+            (run / "recipe.yaml").read_text()
+        ) == recipe.model_dump(mode="json")
         if same and (run / "run_manifest.json").exists():
             data = {part: fingerprint(split / f"{part}.jsonl") for part in ("train", "validation")}
             if read_json(run / "run_manifest.json")["data"] == data:
@@ -221,7 +247,9 @@ def _package(run: Path, test: Path, headline: dict[str, Any]) -> dict[str, str]:
     with _stage("package"):
         if not (run / "package.json").exists():
             checks = package(run, ["hf"], None)["checks"]["hf"]
-            console.note(f"stock transformers gives the trained logits on {checks['clips']} clips (difference {checks['max_logit_difference']:.1e})")
+            console.note(
+                f"stock transformers gives the trained logits on {checks['clips']} clips (difference {checks['max_logit_difference']:.1e})"
+            )
         clip = Manifest(test)[0]
         opened = open_recogniser(str(run))
         pieces = transcribe_recording(opened.recogniser, Path(clip.audio), clip.language, opened.context)
@@ -264,7 +292,11 @@ def _examples(headline: dict[str, Any]) -> None:
     console.out.print("\nThree clips, taken evenly from the test set (padded):")
     for share in (1, 2, 3):
         name = names[len(names) * share // 4]
-        for label, text in (("reference", after[name]["reference"]), ("before", before[name]["hypothesis"]), ("after", after[name]["hypothesis"])):
+        for label, text in (
+            ("reference", after[name]["reference"]),
+            ("before", before[name]["hypothesis"]),
+            ("after", after[name]["hypothesis"]),
+        ):
             console.out.print(f"  {label:<10}{text}", markup=False)
         console.out.print()
 

@@ -49,7 +49,15 @@ def read_source(source: Path, statement: Statement, dropped: Dropped) -> Iterato
             dropped({"row": row, "rule": error.rule, "measured": None, "limit": None, "message": str(error)})
             continue
         if clip.id in seen:
-            dropped({"row": row, "rule": "duplicate_id", "measured": clip.id, "limit": "unique", "message": "the id stands twice"})
+            dropped(
+                {
+                    "row": row,
+                    "rule": "duplicate_id",
+                    "measured": clip.id,
+                    "limit": "unique",
+                    "message": "the id stands twice",
+                }
+            )
             continue
         seen.add(clip.id)
         yield clip
@@ -90,7 +98,16 @@ def _clip(row: dict[str, Any], base: Path, statement: Statement, where: str) -> 
     language = statement.language or row.pop("language", None) or row.pop("lang", None)
     if not language:
         raise GovorError(f"{where}: the language is not stated; give --language, for example --language he.")
-    for key in ("lang", "language", "filename", "transcript_present", "duplicate", "duplicate_of", "size_bytes", "error"):
+    for key in (
+        "lang",
+        "language",
+        "filename",
+        "transcript_present",
+        "duplicate",
+        "duplicate_of",
+        "size_bytes",
+        "error",
+    ):
         row.pop(key, None)
     seconds = float(duration) if duration not in (None, "") else probe(audio).duration_seconds
     required = {

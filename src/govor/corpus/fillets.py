@@ -23,7 +23,8 @@ LICENSE = "GPL-2.0-only"
 CONTENT_SHA256 = "6aa52a6915431f51618fc9bc3a1ea746646412fe7224f786b2adc69c51f9aeb7"
 
 _ENTRY = re.compile(
-    r'dialogId\(\s*"(?P<id>[^"]+)"\s*,\s*"(?P<font>[^"]*)"[^)]*?\)\s*dialogStr\(\s*"(?P<text>(?:[^"\\]|\\.)*)"\s*\)', re.S
+    r'dialogId\(\s*"(?P<id>[^"]+)"\s*,\s*"(?P<font>[^"]*)"[^)]*?\)\s*dialogStr\(\s*"(?P<text>(?:[^"\\]|\\.)*)"\s*\)',
+    re.S,
 )
 
 
@@ -45,7 +46,9 @@ def prepare(notify: Callable[[str], None]) -> Path:
         clips = list(_clips(games, folder, target))
         found = content_sha256(folder, clips)
         if found != CONTENT_SHA256:
-            raise GovorError(f"The Czech corpus has content {found[:16]}…, wanted {CONTENT_SHA256[:16]}…; it is another edition.")
+            raise GovorError(
+                f"The Czech corpus has content {found[:16]}…, wanted {CONTENT_SHA256[:16]}…; it is another edition."
+            )
         write_clips(folder / manifest.name, clips)
     return manifest
 

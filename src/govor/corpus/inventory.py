@@ -61,7 +61,9 @@ def find_recordings(folder: Path) -> Iterator[Path]:
                 yield Path(root) / name
 
 
-def inventory(folders: list[Path], statement: Statement, engine_name: engine.Engine = "processes") -> Iterator[dict[str, Any]]:
+def inventory(
+    folders: list[Path], statement: Statement, engine_name: engine.Engine = "processes"
+) -> Iterator[dict[str, Any]]:
     """One row per recording, in a fixed order; unreadable ones carry `error`, exact duplicates `duplicate_of`."""
     pairs = ((path, folder, base) for folder, base in _bases(folders) for path in find_recordings(folder))
     first: dict[str, str] = {}
@@ -93,7 +95,10 @@ def read_transcript(audio: Path) -> str | None:
         return None
     try:
         if file.stat().st_size > _MAX_TRANSCRIPT_BYTES:
-            raise AudioError("bad_transcript", f"{file} is larger than {_MAX_TRANSCRIPT_BYTES} bytes; it is no transcript of a clip.")
+            raise AudioError(
+                "bad_transcript",
+                f"{file} is larger than {_MAX_TRANSCRIPT_BYTES} bytes; it is no transcript of a clip.",
+            )
         data = file.read_bytes()
     except OSError as error:
         raise AudioError("bad_transcript", f"{file} cannot be read: {error.strerror}.") from None

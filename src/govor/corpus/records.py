@@ -67,7 +67,9 @@ class Clip:
             raise GovorError(f"{where}: a JSON object was wanted, found {type(row).__name__}.")
         missing = [key for key in _REQUIRED if key not in row]
         if missing:
-            raise GovorError(f"{where}: the key {' and '.join(map(repr, missing))} is missing; a manifest row needs {_REQUIRED_TEXT}.")
+            raise GovorError(
+                f"{where}: the key {' and '.join(map(repr, missing))} is missing; a manifest row needs {_REQUIRED_TEXT}."
+            )
         values: dict[str, Any] = {}
         for key, value in row.items():
             if key in _CHECKS and value is not None:

@@ -114,7 +114,10 @@ def _deal(groups: dict[str, list[Clip]], settings: SplitSettings) -> dict[str, P
     total = sum(hours.values())
     order = sorted(groups, key=lambda name: hashlib.sha256(f"{settings.seed}:{name}".encode()).digest())
     assigned: dict[str, Part] = {}
-    shares: tuple[tuple[Part, float], ...] = (("test", settings.test_share), ("validation", settings.validation_share))
+    shares: tuple[tuple[Part, float], ...] = (
+        ("test", settings.test_share),
+        ("validation", settings.validation_share),
+    )
     for part, share in shares:
         target = share * total
         for largest in (target / WANTED_GROUPS, target / 3, target * 1.25):

@@ -84,7 +84,12 @@ def validate(
         verdict = _unique(verdict, seen_ids, seen_pcm)
         if verdict.rule:
             report.dropped[verdict.rule] += 1
-            reason = {"rule": verdict.rule, "measured": verdict.measured, "limit": verdict.limit, "message": verdict.message}
+            reason = {
+                "rule": verdict.rule,
+                "measured": verdict.measured,
+                "limit": verdict.limit,
+                "message": verdict.message,
+            }
             drop({"row": verdict.row, **reason})
         else:
             clip = _clip(verdict, language)
@@ -133,7 +138,12 @@ def _check(row: dict[str, Any], limits: Limits, language: str | None) -> Verdict
         return no(rule, None, None, message)
     if not isinstance(transcript, str) or not transcript.strip():
         missing = transcript is None
-        return no("no_transcript" if missing else "empty_transcript", transcript, "some text", "nothing to learn from")
+        return no(
+            "no_transcript" if missing else "empty_transcript",
+            transcript,
+            "some text",
+            "nothing to learn from",
+        )
     if not (row.get("language") or language):
         return no("language_unknown", None, "a language code", "state it with --language")
     try:
@@ -144,7 +154,12 @@ def _check(row: dict[str, Any], limits: Limits, language: str | None) -> Verdict
     seconds = len(samples) / SAMPLE_RATE
     promised = row.get("duration")
     if isinstance(promised, int | float) and seconds < 0.9 * promised and promised - seconds > 0.1:
-        return no("truncated", round(seconds, 3), promised, "the file holds less audio than its header or manifest says")
+        return no(
+            "truncated",
+            round(seconds, 3),
+            promised,
+            "the file holds less audio than its header or manifest says",
+        )
     if not limits.min_seconds <= seconds:
         return no("too_short", round(seconds, 3), limits.min_seconds, "shorter than the limit")
     if seconds > limits.max_seconds:
@@ -158,6 +173,11 @@ def _check(row: dict[str, Any], limits: Limits, language: str | None) -> Verdict
         return no("clipped", round(clipped, 4), limits.max_clipped_share, "too many samples at full scale")
     rate = len(transcript) / seconds
     if rate > limits.max_characters_per_second:
-        return no("text_too_long", round(rate, 1), limits.max_characters_per_second, "more text than the audio can hold")
+        return no(
+            "text_too_long",
+            round(rate, 1),
+            limits.max_characters_per_second,
+            "more text than the audio can hold",
+        )
     pcm = np.clip(np.round(samples * 32767), -32768, 32767).astype("<i2").tobytes()
     return Verdict(row, pcm_sha256=hashlib.sha256(pcm).hexdigest(), seconds=round(seconds, 6))

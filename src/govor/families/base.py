@@ -1,7 +1,7 @@
 """What a model family must be able to do: the seam between the training loop and a model.
 
-A `Family` renders examples, computes a loss and saves itself. A `Recogniser` also transcribes. The turn detector is
-a Family and no Recogniser. Training, evaluation and serving all go through these methods, so they cannot drift.
+A `Family` renders examples, computes a loss and saves itself. A `Recogniser` transcribes. Whisper is both, the turn
+detector a Family alone, an exported CTranslate2 model a Recogniser alone. Training, evaluation and serving all go through these methods, so they cannot drift.
 """
 
 from __future__ import annotations
@@ -57,7 +57,11 @@ class Family(Protocol):
 
     name: str
     module: nn.Module
-    encoder: ExampleEncoder
+
+    @property
+    def encoder(self) -> ExampleEncoder:
+        """What renders its examples."""
+        ...
 
     def loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """(sum of the loss over what counts, how much counts); dividing is the loop's business."""
@@ -77,8 +81,10 @@ class Family(Protocol):
 
 
 @runtime_checkable
-class Recogniser(Family, Protocol):
-    """A family that writes down what was said."""
+class Recogniser(Protocol):
+    """Writes down what was said. A Family that does is a recogniser too; an exported model may be nothing else."""
+
+    name: str
 
     def transcribe(
         self,

@@ -134,5 +134,3 @@ def _stamp(path: Path) -> str:
     status = (path / "model.bin" if path.is_dir() else path).stat()
     key = sha256_of_lines([str(path.resolve()), str(status.st_size), str(status.st_mtime_ns)])
     return f"{path.stem}-{key[:12]}"
-
-

@@ -1,7 +1,7 @@
 """Checkpoints that are whole or not there, and which of them to keep.
 
-    checkpoints/step-000100/   model.safetensors  optimizer.safetensors  state.json
-    checkpoints/best.json      which one the metric names best
+checkpoints/step-000100/   model.safetensors  optimizer.safetensors  state.json
+checkpoints/best.json      which one the metric names best
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ def restore(checkpoint: Path, module: nn.Module, optimizer: torch.optim.Optimize
         stored = load_file(checkpoint / "optimizer.safetensors")
         state = State(**read_json(checkpoint / "state.json"))
     except (OSError, KeyError, TypeError) as error:
-        raise GovorError(f"The checkpoint {checkpoint} cannot be read ({error}); delete it to go on from the one before.") from error
+        raise GovorError(
+            f"The checkpoint {checkpoint} cannot be read ({error}); delete it to go on from the one before."
+        ) from error
     for name, parameter in module.named_parameters():
         if f"exp_avg.{name}" in stored:
             optimizer.state[parameter] = {

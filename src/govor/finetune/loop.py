@@ -71,7 +71,9 @@ class _Loss(nn.Module):
 class Trainer:
     """One run in memory: model, optimiser and plan."""
 
-    def __init__(self, family: Family, plan: Plan, settings: Finetune, total_steps: int, accelerator: Accelerator) -> None:
+    def __init__(
+        self, family: Family, plan: Plan, settings: Finetune, total_steps: int, accelerator: Accelerator
+    ) -> None:
         self.family, self.plan, self.settings = family, plan, settings
         self.total_steps, self.accelerator = total_steps, accelerator
         warmup = settings.warmup_steps

@@ -72,10 +72,18 @@ def run_folder(recipe: Recipe) -> Path:
 def fast_dev_run(recipe: Recipe) -> Recipe:
     """The same run on a handful of clips for a few steps: does everything work?"""
     finetune = recipe.finetune.model_copy(
-        update={"max_steps": 2, "clips_per_step": min(_FAST_CLIPS // 2, recipe.finetune.clips_per_step), "warmup_steps": 1}
+        update={
+            "max_steps": 2,
+            "clips_per_step": min(_FAST_CLIPS // 2, recipe.finetune.clips_per_step),
+            "warmup_steps": 1,
+        }
     )
     evaluation = recipe.evaluation.model_copy(
-        update={"evaluations": 1, "loss_clips": _FAST_CLIPS, "decode_clips": min(4, recipe.evaluation.decode_clips)}
+        update={
+            "evaluations": 1,
+            "loss_clips": _FAST_CLIPS,
+            "decode_clips": min(4, recipe.evaluation.decode_clips),
+        }
     )
     return recipe.model_copy(update={"name": f"{recipe.name}-dev", "finetune": finetune, "evaluation": evaluation})
 
@@ -112,7 +120,10 @@ def _train(recipe: Recipe, reporter: Reporter, resume: bool, overwrite: bool, de
     accelerator = Accelerator(
         mixed_precision=accelerate_precision(precision["value"]), cpu=chosen_device.value == "cpu"
     )
-    say(f"device: {chosen_device}" + (f", {accelerator.num_processes} processes" if accelerator.num_processes > 1 else ""))
+    say(
+        f"device: {chosen_device}"
+        + (f", {accelerator.num_processes} processes" if accelerator.num_processes > 1 else "")
+    )
     say(f"precision: {precision['value']} ({precision['reason']})")
 
     family = _load_family(recipe, accelerator, say)
@@ -139,7 +150,13 @@ def _train(recipe: Recipe, reporter: Reporter, resume: bool, overwrite: bool, de
     accelerator.wait_for_everyone()
 
     watcher = _Watcher(recipe, run, trainer, manifests["validation"], data, reporter, done)
-    watcher.log("start", recipe=recipe.model_dump(mode="json"), precision=precision["value"], total_steps=steps, resumed_after=done)
+    watcher.log(
+        "start",
+        recipe=recipe.model_dump(mode="json"),
+        precision=precision["value"],
+        total_steps=steps,
+        resumed_after=done,
+    )
     if done == 0:
         watcher.baseline()
     started = time.perf_counter()
@@ -157,7 +174,10 @@ def _train(recipe: Recipe, reporter: Reporter, resume: bool, overwrite: bool, de
     }
     if main:
         write_json(run / "metrics.json", summary)
-        write_json(run / "run_manifest.json", _record(recipe, data, known, precision["value"], accelerator, trainer, summary))
+        write_json(
+            run / "run_manifest.json",
+            _record(recipe, data, known, precision["value"], accelerator, trainer, summary),
+        )
     watcher.log("end", **summary)
     watcher.close()
     accelerator.wait_for_everyone()
@@ -205,11 +225,15 @@ def _same_run(run: Path, recipe: Recipe, data: dict[str, Any]) -> None:
     old = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))
     changed = recipe_difference(old, recipe.model_dump(mode="json"))
     if changed:
-        raise GovorError(f"{run} was begun with another recipe ({'; '.join(changed)}); resume with the same, or give a new name.")
+        raise GovorError(
+            f"{run} was begun with another recipe ({'; '.join(changed)}); resume with the same, or give a new name."
+        )
     start = finished_steps(run)
     assert start is not None
     if read_json(start / "state.json")["data_sha256"] != _data_sha(data):
-        raise GovorError(f"The manifests of {recipe.data.split} have changed since {run} was begun; train anew under another name.")
+        raise GovorError(
+            f"The manifests of {recipe.data.split} have changed since {run} was begun; train anew under another name."
+        )
 
 
 def _data_sha(data: dict[str, Any]) -> str:
@@ -248,7 +272,9 @@ def _check_rows(manifests: dict[str, Manifest], family: Any, say: Callable[[str]
     clips = manifests["train"]
     found = licenses(clips)
     if "unknown" in found:
-        say(f"{found['unknown']} of {len(clips)} training clips have no stated licence; state it with --license before publishing")
+        say(
+            f"{found['unknown']} of {len(clips)} training clips have no stated licence; state it with --license before publishing"
+        )
     languages = sorted({clip.language for clip in clips})
     return {"licenses": found, "languages": languages}
 
@@ -388,7 +414,10 @@ class _Watcher:
             rows = with_counts(transcribe_clips(family, clips, self.context)[0]) if clips else []
         if self.accelerator.num_processes > 1:
             rows = gather_object(rows)
-        rates = {name: total(Counts(**row[unit]) for row in rows).rate for name, unit in (("wer", "words"), ("cer", "characters"))}
+        rates = {
+            name: total(Counts(**row[unit]) for row in rows).rate
+            for name, unit in (("wer", "words"), ("cer", "characters"))
+        }
         return {name: None if rate is None else round(rate, 6) for name, rate in rates.items()}
 
 

@@ -27,7 +27,12 @@ def compare(rows_a: Sequence[ClipRow], rows_b: Sequence[ClipRow], name_a: str, n
         "a": name_a,
         "b": name_b,
         "clips": len(order),
-        "test": {"method": "paired bootstrap", "unit": clusters.unit, "clusters": clusters.count, "note": clusters.note},
+        "test": {
+            "method": "paired bootstrap",
+            "unit": clusters.unit,
+            "clusters": clusters.count,
+            "note": clusters.note,
+        },
     }
     for rate, unit in (("wer", "words"), ("cer", "characters")):
         counts_a, counts_b = ([Counts(**side[name][unit]) for name in order] for side in (a, b))
@@ -75,7 +80,10 @@ def format_p(p: float | None) -> str:
 
 
 def _same_clips(a: dict[str, ClipRow], b: dict[str, ClipRow], name_a: str, name_b: str) -> None:
-    for missing, holder, lacking in ((a.keys() - b.keys(), name_a, name_b), (b.keys() - a.keys(), name_b, name_a)):
+    for missing, holder, lacking in (
+        (a.keys() - b.keys(), name_a, name_b),
+        (b.keys() - a.keys(), name_b, name_a),
+    ):
         if missing:
             shown = ", ".join(sorted(missing)[:3]) + (", …" if len(missing) > 3 else "")
             raise GovorError(

@@ -36,7 +36,8 @@ def transcribe_clips(
     for at in range(0, len(clips), _BLOCK):
         block = clips[at : at + _BLOCK]
         samples = [
-            decode(clip.audio, clip.offset, clip.duration if clip.offset or "#" in clip.audio else None) for clip in block
+            decode(clip.audio, clip.offset, clip.duration if clip.offset or "#" in clip.audio else None)
+            for clip in block
         ]
         found = recogniser.transcribe(samples, [clip.language for clip in block], context, beam_size, on_done)
         for clip, audio, hypothesis in zip(block, samples, found, strict=True):
@@ -60,7 +61,10 @@ def transcribe_clips(
 def with_counts(rows: Sequence[ClipRow]) -> list[ClipRow]:
     """The rows with word and character counts."""
     scores = score([row["reference"] for row in rows], [row["hypothesis"] for row in rows])
-    return [{**row, "words": asdict(s.words), "characters": asdict(s.characters)} for row, s in zip(rows, scores, strict=True)]
+    return [
+        {**row, "words": asdict(s.words), "characters": asdict(s.characters)}
+        for row, s in zip(rows, scores, strict=True)
+    ]
 
 
 def summarise(rows: Sequence[ClipRow]) -> dict[str, Any]:
@@ -111,7 +115,9 @@ def read_eval(path: Path) -> tuple[dict[str, Any], list[ClipRow]]:
         raise GovorError(f"{summary_file} is no result of `govor evaluate`.")
     rows = [row for _, row in read_rows(clips_file)]
     for number, row in enumerate(rows, start=1):
-        missing = [key for key in ("id", "reference", "hypothesis", "words", "characters", "duration") if key not in row]
+        missing = [
+            key for key in ("id", "reference", "hypothesis", "words", "characters", "duration") if key not in row
+        ]
         if missing:
             raise GovorError(f"{clips_file}:{number}: '{missing[0]}' is missing; score the model again.")
     return summary, rows

@@ -42,7 +42,7 @@ class Interval:
 
 def choose_clusters(clips: Sequence[dict[str, Any]]) -> Clusters:
     """By speaker; under ten speakers by source; under ten sources by clip. Unknown ones count as a group of their own."""
-    notes = []
+    notes: list[str] = []
     for unit in ("speaker", "source"):
         labels = tuple(str(clip.get(unit) or f"clip {clip['id']}") for clip in clips)
         known = len({clip.get(unit) for clip in clips if clip.get(unit)})
@@ -61,7 +61,7 @@ def bootstrap_rates(
     sums = _cluster_sums(np.column_stack([errors, lengths]).astype(np.float64), clusters)
     drawn = _draws(len(sums), rounds) @ sums
     drawn = drawn[drawn[:, 1] > 0]
-    return drawn[:, 0] / drawn[:, 1]  # type: ignore[no-any-return]
+    return drawn[:, 0] / drawn[:, 1]
 
 
 def interval(errors: Sequence[float], lengths: Sequence[float], clusters: Clusters) -> Interval | None:

@@ -21,14 +21,18 @@ FORMATS: tuple[Format, ...] = ("hf", "ct2")
 Quantization = Literal["float32", "float16", "int8"]
 
 
-def package(run: Path, formats: list[Format], checkpoint: str | None, quantization: Quantization = "float32") -> dict[str, Any]:
+def package(
+    run: Path, formats: list[Format], checkpoint: str | None, quantization: Quantization = "float32"
+) -> dict[str, Any]:
     """Write the package into the run's folder and return what `package.json` says.
 
     Raises:
         GovorError: no run, no such checkpoint, or an export that does not do what was trained.
     """
     if not (run / "run_manifest.json").exists():
-        raise GovorError(f"{run} is no finished run: run_manifest.json is missing. Train it, or go on with govor train … --resume.")
+        raise GovorError(
+            f"{run} is no finished run: run_manifest.json is missing. Train it, or go on with govor train … --resume."
+        )
     chosen = best_checkpoint(run) if checkpoint is None else run / "checkpoints" / checkpoint
     if not (chosen / "model.safetensors").exists():
         known = ", ".join(path.name for path in sorted((run / "checkpoints").glob("step-*")))

@@ -11,7 +11,11 @@ from govor.files import read_json
 def model_card(run: Path) -> str:
     """Markdown with the metadata block that model hubs read."""
     record = read_json(run / "run_manifest.json")
-    scores = read_json(Path("manifests") / f"eval_{run.name}.json") if (Path("manifests") / f"eval_{run.name}.json").exists() else None
+    scores = (
+        read_json(Path("manifests") / f"eval_{run.name}.json")
+        if (Path("manifests") / f"eval_{run.name}.json").exists()
+        else None
+    )
     data, result = record["data"], record["result"]
     languages = record["languages"]
     lines = [
@@ -29,13 +33,18 @@ def model_card(run: Path) -> str:
         "",
         "## Scores",
         "",
-        *(_score_table(scores) if scores else ["Not scored yet: `govor evaluate` and `govor compare` fill this table."]),
+        *(
+            _score_table(scores)
+            if scores
+            else ["Not scored yet: `govor evaluate` and `govor compare` fill this table."]
+        ),
         "",
         "## Data",
         "",
         f"- training: {data['train']['rows']} clips, sha256 `{data['train']['sha256'][:16]}…`",
         f"- validation: {data['validation']['rows']} clips",
-        "- licences of the training clips: " + ", ".join(f"{name} ({count})" for name, count in record["licenses"].items()),
+        "- licences of the training clips: "
+        + ", ".join(f"{name} ({count})" for name, count in record["licenses"].items()),
         "",
         "## Training",
         "",
@@ -66,10 +75,16 @@ def _score_table(scores: dict[str, Any]) -> list[str]:
         p = item["comparison"]["wer"]["p_value"]
         change = item["comparison"]["wer"]["relative_change"]
         shown = "n/a" if change is None else f"{change:+.1%}"
-        rows.append(f"| {context} | {_rate(before)} | {_rate(after)} | {shown} | {'n/a' if p is None else f'{p:.4f}'} |")
+        rows.append(
+            f"| {context} | {_rate(before)} | {_rate(after)} | {shown} | {'n/a' if p is None else f'{p:.4f}'} |"
+        )
     after = next(iter(scores["contexts"].values()))["after"]
     note = after["interval"]["note"]
-    return [*rows, "", f"Test set: {after['clips']} clips, {after['audio_seconds'] / 60:.1f} min; 95 % intervals, {note}."]
+    return [
+        *rows,
+        "",
+        f"Test set: {after['clips']} clips, {after['audio_seconds'] / 60:.1f} min; 95 % intervals, {note}.",
+    ]
 
 
 def _rate(summary: dict[str, Any]) -> str:

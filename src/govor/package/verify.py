@@ -38,7 +38,9 @@ def verify_hf(folder: Path, family: Any, clips: list[Clip]) -> dict[str, Any]:
             ours = family.logits(batch)
         worst = max(worst, float((theirs - ours).abs().max()))
     if worst > 1e-2:
-        raise GovorError(f"The exported model gives other logits than the trained one (difference {worst:.2g}); nothing was packaged.")
+        raise GovorError(
+            f"The exported model gives other logits than the trained one (difference {worst:.2g}); nothing was packaged."
+        )
     return {"clips": len(clips), "max_logit_difference": worst}
 
 

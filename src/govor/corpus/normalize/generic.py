@@ -40,7 +40,7 @@ RULES: tuple[Rule, ...] = (
     Rule("unicode_nfc", ("s\u030c", "š"), _nfc),
     Rule("direction_marks", ("שלום\u200f", "שלום"), lambda text: _DIRECTION_MARKS.sub("", text)),
     Rule("control_characters", ("a\x07b", "a b"), lambda text: _CONTROLS.sub(" ", text)),
-    Rule("annotations", ("[music] hello", " hello"), lambda text: _ANNOTATION.sub(" ", text)),
+    Rule("annotations", ("a [music] b", "a   b"), lambda text: _ANNOTATION.sub(" ", text)),
     Rule("repeated_punctuation", ("what??", "what?"), lambda text: _REPEATED.sub(_repeated, text)),
     Rule("spaces", ("a \u00a0 b", "a b"), lambda text: _SPACES.sub(" ", text).strip()),
     Rule("space_before_punctuation", ("yes .", "yes."), lambda text: _SPACE_BEFORE.sub(r"\1", text)),

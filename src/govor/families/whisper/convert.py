@@ -15,7 +15,13 @@ from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalG
 
 from govor.errors import GovorError
 from govor.families.whisper.model import Whisper
-from govor.families.whisper.tokens import LANGUAGES, WhisperTokens, add_timestamp_tokens, build_tokenizer, recover_merges
+from govor.families.whisper.tokens import (
+    LANGUAGES,
+    WhisperTokens,
+    add_timestamp_tokens,
+    build_tokenizer,
+    recover_merges,
+)
 
 Weights = dict[str, torch.Tensor]
 
@@ -43,7 +49,13 @@ def from_ctranslate2(folder: Path) -> Whisper:
     tokens = WhisperTokens(Tokenizer.from_file(str(folder / "tokenizer.json")))
     add_timestamp_tokens(tokens.tokenizer)
     settings = json.loads((folder / "config.json").read_text()) if (folder / "config.json").exists() else {}
-    return _assemble(weights, heads, int(variables["encoder/num_heads"]) if "encoder/num_heads" in variables else heads, tokens, settings)
+    return _assemble(
+        weights,
+        heads,
+        int(variables["encoder/num_heads"]) if "encoder/num_heads" in variables else heads,
+        tokens,
+        settings,
+    )
 
 
 def from_ggml(file: Path) -> Whisper:
@@ -69,7 +81,9 @@ def from_ggml(file: Path) -> Whisper:
     return _assemble(named, sizes["n_text_head"], sizes["n_audio_head"], tokens, {})
 
 
-def _assemble(weights: Weights, heads: int, encoder_heads: int, tokens: WhisperTokens, settings: dict[str, Any]) -> Whisper:
+def _assemble(
+    weights: Weights, heads: int, encoder_heads: int, tokens: WhisperTokens, settings: dict[str, Any]
+) -> Whisper:
     def layers(part: str) -> int:
         return 1 + max(int(name.split(".")[3]) for name in weights if name.startswith(f"model.{part}.layers."))
 
@@ -170,7 +184,10 @@ def _ct2_names(variables: dict[str, np.ndarray[Any, Any]], file: Path) -> Weight
     weights: Weights = {}
 
     def norm(source: str, target: str) -> None:
-        weights[target + ".weight"], weights[target + ".bias"] = tensor(source + "/gamma"), tensor(source + "/beta")
+        weights[target + ".weight"], weights[target + ".bias"] = (
+            tensor(source + "/gamma"),
+            tensor(source + "/beta"),
+        )
 
     def linear(source: str, *targets: str) -> None:
         for kind in ("weight", "bias"):

@@ -39,9 +39,7 @@ class CTranslate2Whisper:
             raise GovorError("The ct2 engine is not installed; install it with: pip install 'govor[ct2]'") from None
         if not (folder / "model.bin").exists():
             raise GovorError(f"{folder} holds no CTranslate2 model; make one with: govor package RUN --format ct2")
-        model = ctranslate2.models.Whisper(
-            str(folder), device="auto", compute_type=compute_type, intra_threads=threads
-        )
+        model = ctranslate2.models.Whisper(str(folder), device="auto", compute_type=compute_type, intra_threads=threads)
         preprocessor = folder / "preprocessor_config.json"
         n_mels = read_json(preprocessor)["feature_size"] if preprocessor.exists() else model.n_mels
         tokens = WhisperTokens.load(folder)

@@ -15,7 +15,7 @@ FULL_FRAMES = 3000  # 30 s
 FRAMES_PER_SECOND = SAMPLE_RATE // HOP
 
 # Context lengths in mel frames: steps of 0.5 s to 10 s, of 1 s to 30 s. Even, since the encoder halves them.
-BUCKETS = (*range(100, 1000, 50), *range(1000, FULL_FRAMES + 1, 100))
+BUCKETS: tuple[int, ...] = (*range(100, 1000, 50), *range(1000, FULL_FRAMES + 1, 100))
 
 
 def bucket_frames(seconds: float) -> int:

@@ -83,7 +83,7 @@ def _attend(
     """Attention within each clip; the scale is already in the queries."""
     sizes = [rows * positions for rows, positions in shapes]
     mixed = []
-    for shape, *parts in zip(shapes, *(tensor.split(sizes) for tensor in (queries, keys, values)), strict=True):
+    for shape, *parts in zip(shapes, *(torch.split(tensor, sizes) for tensor in (queries, keys, values)), strict=True):
         q, k, v = (
             part.view(*shape, attention.num_heads, attention.head_dim).transpose(1, 2).contiguous() for part in parts
         )
@@ -95,12 +95,9 @@ def _attend(
 
 def _pad(states_ND: torch.Tensor, shapes: list[torch.Size], groups: list[list[int]]) -> States:
     longest = max(shape[1] for shape in shapes)
-    parts = states_ND.split([rows * positions for rows, positions in shapes])
+    parts = torch.split(states_ND, [rows * positions for rows, positions in shapes])
     padded = torch.cat(
-        [
-            F.pad(part.view(*shape, -1), (0, 0, 0, longest - shape[1]))
-            for part, shape in zip(parts, shapes, strict=True)
-        ]
+        [F.pad(part.view(*shape, -1), (0, 0, 0, longest - shape[1])) for part, shape in zip(parts, shapes, strict=True)]
     )
     order = [row for rows in groups for row in rows]
     lengths = dict(zip(order, (shape[1] for shape in shapes for _ in range(shape[0])), strict=True))

@@ -215,13 +215,14 @@ class _Decoder:
     """Whisper's decoder with its cache, as a `StepDecoder`."""
 
     def __init__(self, whisper: Whisper, states: torch.Tensor, prompts: torch.Tensor) -> None:
-        self._model: Any = whisper.module
+        model: Any = whisper.module
+        self._model = model
         self._states, self._prompts = states, prompts
         # An empty cache without a config grows a layer as the decoder asks for one.
         self._cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
-        config = self._model.generation_config
-        vocabulary = self._model.config.vocab_size
-        banned = {*(config.suppress_tokens or ()), *whisper.tokens.steering_ids()}
+        config: Any = self._model.generation_config
+        vocabulary: int = self._model.config.vocab_size
+        banned: set[int] = {*(config.suppress_tokens or ()), *whisper.tokens.steering_ids()}
         banned |= set(range(whisper.tokens.first_timestamp, vocabulary))
         self._banned = torch.zeros(vocabulary, device=states.device)
         self._banned[[i for i in banned if i < vocabulary]] = -torch.inf
@@ -252,7 +253,10 @@ def max_new_tokens(seconds: float, positions: int) -> int:
 
 
 def batches_by_length(
-    seconds: Sequence[float], context: ContextMode, budget_seconds: float = BATCH_AUDIO_SECONDS, most: int = 32
+    seconds: Sequence[float],
+    context: ContextMode,
+    budget_seconds: float = BATCH_AUDIO_SECONDS,
+    most: int = 32,
 ) -> list[list[int]]:
     """Indices of clips in batches of one context bucket each, the budget counted in the bucket's length."""
     for index, length in enumerate(seconds):

@@ -41,7 +41,10 @@ def build_report(run: Path, target: Path, overwrite: bool) -> Path:
 
 def _render(run: Path, headline: dict[str, Any], clips: list[dict[str, Any]]) -> str:
     environment = Environment(
-        loader=PackageLoader("govor.measure", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("govor.measure", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
     )
     environment.filters.update(percent=_percent, rate=_rate, p=format_p, clock=_clock)
     metrics = _metrics(run)
@@ -110,9 +113,7 @@ def _curves(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
     train = [(row["step"], row["loss"]) for row in metrics if row["kind"] == "train"]
     evals = [row for row in metrics if row["kind"] == "eval"]
     loss = {"training": _smooth(train), "validation": [(row["step"], row["loss"]) for row in evals]}
-    rates = {
-        name: [(row["step"], row[name]) for row in evals if row.get(name) is not None] for name in ("wer", "cer")
-    }
+    rates = {name: [(row["step"], row[name]) for row in evals if row.get(name) is not None] for name in ("wer", "cer")}
     charts = [("Loss per token", loss), ("Error rate on the validation sample", rates)]
     return [_chart(title, lines) for title, lines in charts if any(lines.values())]
 
@@ -141,7 +142,9 @@ def _chart(title: str, lines: dict[str, list[tuple[int, float]]]) -> dict[str, A
             {
                 "name": name,
                 "points": " ".join(place(*point) for point in line),
-                "dots": [(*place(*point).split(","), point[0], f"{point[1]:.3f}") for point in line] if len(line) < 60 else [],
+                "dots": [(*place(*point).split(","), point[0], f"{point[1]:.3f}") for point in line]
+                if len(line) < 60
+                else [],
             }
             for name, line in lines.items()
             if line

@@ -1,0 +1,152 @@
+"""Packaged equals trained: for transformers, for CTranslate2, for faster-whisper."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from conftest import make_split, toy_recipe
+from govor import recipe as recipes
+from govor.audio import decode
+from govor.corpus.manifests import Manifest
+from govor.errors import GovorError
+from govor.families.opening import load_checkpoint, open_recogniser
+from govor.finetune.train import train
+from govor.measure.evaluate import transcribe_clips, write_eval
+from govor.measure.headline import add_to_headline
+from govor.package.build import package
+
+
+class Silent:
+    def note(self, text: str) -> None: ...
+    def step(self, record: object, total_steps: int) -> None: ...
+    def evaluated(self, step: int, metrics: object) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
+    """A workspace with a toy run that has learned its words."""
+    import os
+
+    root = tmp_path_factory.mktemp("packaged")
+    here = Path.cwd()
+    os.chdir(root)
+    try:
+        split = make_split(root, train=8, held_out=4)
+        file = toy_recipe(
+            split, tiny_folder, root / "toy.yaml", finetune={"epochs": 100, "lr": 3e-3, "clips_per_step": 8}
+        )
+        train(recipes.load(str(file)), Silent(), device="cpu")
+    finally:
+        os.chdir(here)
+    return root
+
+
+@pytest.fixture
+def run(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(trained)
+    return Path("models/whisper/toy")
+
+
+def test_packaged_equals_trained_bit_for_bit(run: Path) -> None:
+    result = package(run, ["hf"], None)
+    assert result["checks"]["hf"]["clips"] == 4 and result["checks"]["hf"]["max_logit_difference"] < 1e-4
+    checkpoint = load_file(run / "checkpoints" / result["checkpoint"] / "model.safetensors")
+    packaged = load_file(run / "model.safetensors")
+    assert checkpoint.keys() == packaged.keys()
+    assert all(np.array_equal(checkpoint[name], packaged[name]) for name in checkpoint)
+
+
+def test_the_stock_pipeline_transcribes_with_the_package(run: Path) -> None:
+    from transformers import pipeline
+
+    package(run, ["hf"], None)
+    asr = pipeline("automatic-speech-recognition", str(run), device="cpu")
+    clip = next(iter(Manifest("manifests/splits/toy/train.jsonl")))
+    text = asr({"raw": decode(clip.audio), "sampling_rate": 16_000}, generate_kwargs={"language": "en"})["text"]
+    ours = open_recogniser(str(run)).recogniser.transcribe([decode(clip.audio)], ["en"], "padded")[0].text
+    assert text.strip() == ours != ""
+
+
+def test_ct2_and_faster_whisper_load_the_package(run: Path) -> None:
+    from faster_whisper import WhisperModel
+
+    checks = package(run, ["hf", "ct2"], None)["checks"]["ct2"]
+    assert checks["encoder_relative_error"] < 1e-4 and checks["same_text"] == checks["clips"]
+    clips = list(Manifest("manifests/splits/toy/train.jsonl"))
+    ours, _ = transcribe_clips(open_recogniser(str(run)).recogniser, clips, "speech")
+    engine, _ = transcribe_clips(open_recogniser(str(run), engine="ct2").recogniser, clips, "speech")
+    assert [row["hypothesis"] for row in engine] == [row["hypothesis"] for row in ours]
+    assert [row["hypothesis"] for row in ours] == [row["reference"] for row in ours], "it has learned them"
+    padded = open_recogniser(str(run)).recogniser.transcribe([decode(clips[0].audio)], ["en"], "padded")[0].text
+    stock = WhisperModel(str(run / "ct2"), device="cpu", compute_type="float32")
+    segments, _ = stock.transcribe(
+        decode(clips[0].audio),
+        language="en",
+        beam_size=1,
+        without_timestamps=True,
+        temperature=0,
+        suppress_tokens=[],
+        condition_on_previous_text=False,
+    )
+    assert " ".join(segment.text.strip() for segment in segments) == padded
+
+
+def test_the_package_carries_its_record_and_a_card_with_scores(run: Path) -> None:
+    test = Path("manifests/splits/toy/test.jsonl")
+    files = {}
+    for name, source in (("before", "base"), ("after", str(run))):
+        model = open_recogniser(
+            source if name == "after" else json.loads((run / "run_manifest.json").read_text())["base_model"]
+        )
+        rows, _ = transcribe_clips(model.recogniser, list(Manifest(test)), "speech")
+        files[name] = Path(f"manifests/evals/{name}.json")
+        write_eval(files[name].with_suffix(""), rows, {"model": name, "set": "toy-test", "context": "speech"}, test)
+    add_to_headline("toy", {"speech": (files["before"], files["after"])})
+    package(run, ["hf"], None)
+    card = (run / "README.md").read_text()
+    assert "| speech |" in card and "own (8)" in card and "base_model:" in card
+    assert json.loads((run / "run_manifest.json").read_text())["run"] == "toy"
+    assert {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "preprocessor_config.json",
+        "generation_config.json",
+        "package.json",
+    } <= {path.name for path in run.iterdir()}
+    assert json.loads((run / "preprocessor_config.json").read_text())["feature_size"] == 80
+
+
+def test_an_export_that_differs_fails_and_leaves_no_package(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from govor.package import build
+
+    def other(folder: Path, checkpoint: Path) -> object:
+        whisper = load_checkpoint(folder, checkpoint)
+        plain = whisper.save
+
+        def save(target: Path) -> None:
+            plain(target)
+            file = target / "model.safetensors"
+            from safetensors.torch import save_file
+
+            weights = load_file(file)
+            weights["model.encoder.layers.0.fc1.bias"] += 1.0
+            save_file(weights, file, metadata={"format": "pt"})
+
+        whisper.save = save
+        return whisper
+
+    monkeypatch.setattr(build, "load_checkpoint", other)
+    with pytest.raises(GovorError, match="other logits than the trained one"):
+        package(run, ["hf"], None)
+    assert not (run / "package.json").exists() and not list(run.glob(".hf*"))
+
+
+def test_an_unknown_checkpoint_or_an_unfinished_run_is_one_sentence(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(GovorError, match="no checkpoint 'step-9'; there are: step-"):
+        package(run, ["hf"], "step-9")
+    with pytest.raises(GovorError, match="no finished run"):
+        package(tmp_path, ["hf"], None)
