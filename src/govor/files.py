@@ -27,7 +27,8 @@ def atomic_file(path: Path) -> Iterator[TextIO]:
     with disk_errors(path, path.name):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with temporary.open("w", encoding="utf-8", newline="\n") as handle:
+            # A file name that is not UTF-8 holds lone surrogates; escaped they are valid JSON and find the file again.
+            with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as handle:
                 yield handle
                 handle.flush()
                 os.fsync(handle.fileno())

@@ -127,6 +127,28 @@ def test_sub_folders_are_the_guessed_source_only_below_what_all_share(tmp_path: 
     assert len({row["source"] for row in inventory([tmp_path / "two"], Statement("cs"), "inline")}) == 2
 
 
+def test_strange_names_survive(tmp_path: Path) -> None:
+    import os
+
+    names = [b"a b.wav", b"new\nline.wav", "\u202eabc.wav".encode(), b"latin1-\xe8.wav", b"-dash.wav"]
+    samples = {name: speech(["sol", "mar"], seconds=1.0, seed=i) for i, name in enumerate(names)}
+    for name, audio in samples.items():
+        path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/set/" + name))
+        path.parent.mkdir(exist_ok=True)
+        with path.open("wb") as handle:
+            soundfile.write(handle, audio, 16_000, format="WAV")
+        path.with_suffix(".txt").write_text("sol mar")
+    (tmp_path / "set" / "loop").symlink_to(tmp_path / "set")
+    (tmp_path / "set" / "gone.wav").symlink_to(tmp_path / "nowhere")
+    rows = list(inventory([tmp_path / "set"], Statement("cs"), "inline"))
+    write_rows(tmp_path / "inventory.jsonl", rows)
+    from govor.corpus.manifests import read_rows
+
+    kept, dropped, _ = run_validate([row for _, row in read_rows(tmp_path / "inventory.jsonl")])
+    assert len(kept) == len(names)
+    assert [Path(row["row"]["audio"]).name for row in dropped] == ["gone.wav"]
+
+
 def test_other_layouts_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     soundfile.write(tmp_path / "a.wav", speech(["sol"], seconds=1.0), 16_000)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from govor.recipe import Recipe
 
 # The test set is what scoring takes its time from: enough clips for an interval, few enough for two cores.
-_MAX_TEST_CLIPS = 200
+_MAX_TEST_CLIPS = 150
 _MIN_CLIPS = 12
 
 

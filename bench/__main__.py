@@ -1,0 +1,35 @@
+"""`make bench`, or `python -m bench decode train transcribe`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+from datetime import date
+
+from bench import decode, train_step, transcribe
+
+MEASUREMENTS = {"decode": decode.main, "train": train_step.main, "transcribe": transcribe.main}
+
+
+def main() -> None:
+    """Run the measurements asked for, all by default."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("which", nargs="*", choices=[[], *MEASUREMENTS], help="all by default")
+    parser.add_argument("--model", help="a packaged run with ct2 files, for transcribe")
+    asked = parser.parse_args()
+    print(f"{date.today()}, {_processor()}, {os.cpu_count()} cores, {platform.platform()}\n")
+    for name in asked.which or MEASUREMENTS:
+        print(f"## {name}")
+        MEASUREMENTS[name](asked.model)
+        print()
+
+
+def _processor() -> str:
+    from govor.runs import environment
+
+    return str(environment()["processor"])
+
+
+if __name__ == "__main__":
+    main()

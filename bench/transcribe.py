@@ -1,0 +1,81 @@
+"""Transcription: ours against faster-whisper on the same packaged model, with WER beside speed.
+
+faster-whisper at its best for short clips: no timestamps, no VAD, one temperature, nothing suppressed that ours does
+not; int8 and float32. It pads every clip to 30 s. Ours: the same CTranslate2 files, the encoder on the speech.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from govor.audio import decode
+from govor.corpus.manifests import Manifest
+from govor.corpus.records import Clip
+from govor.errors import GovorError
+from govor.families.base import Recogniser
+from govor.families.opening import open_recogniser
+from govor.families.whisper.ct2 import CTranslate2Whisper
+from govor.measure.wer import score, total
+
+CLIPS = 96
+
+
+def main(model: str | None = None) -> None:
+    """Greedy and beam 5, int8 and float32, and our torch engine for reference."""
+    package = Path(model or "models/whisper/quickstart")
+    if not (package / "ct2" / "model.bin").exists():
+        raise GovorError(f"{package} has no CTranslate2 files: govor quickstart, then govor package quickstart --format hf,ct2 --overwrite")
+    manifest = Manifest("manifests/splits/quickstart/test.jsonl")
+    clips = [manifest[i * len(manifest) // CLIPS] for i in range(min(CLIPS, len(manifest)))]
+    audio = [decode(clip.audio) for clip in clips]
+    for beam in (1, 5):
+        for kind in ("int8", "float32"):
+            ours = CTranslate2Whisper.load(package / "ct2", compute_type=kind)
+            peer, rate = _faster_whisper(package, kind, audio, clips, beam)
+            mine, my_rate = _ours(ours, audio, clips, beam)
+            print(
+                f"beam {beam}, {kind:<8} ours {mine:6.1f} s WER {my_rate:.4f}   faster-whisper {peer:6.1f} s WER {rate:.4f}   "
+                f"ratio {peer / mine:.1f}   (goal 3)"
+            )
+    torch_engine, rate = _ours(open_recogniser(str(package)).recogniser, audio, clips, 1)
+    print(f"beam 1, our torch engine in fp32: {torch_engine:.1f} s WER {rate:.4f}")
+
+
+def _timed(transcribe: Callable[[], list[str]], clips: list[Clip]) -> tuple[float, float]:
+    start = time.perf_counter()
+    texts = transcribe()
+    spent = time.perf_counter() - start
+    rate = total(item.words for item in score([clip.transcript for clip in clips], texts)).rate
+    return spent, rate or 0.0
+
+
+def _ours(model: Recogniser, audio: list[Any], clips: list[Clip], beam: int) -> tuple[float, float]:
+    languages = [clip.language for clip in clips]
+    model.transcribe(audio[:1], languages[:1], "speech", beam)
+    return _timed(lambda: [found.text for found in model.transcribe(audio, languages, "speech", beam)], clips)
+
+
+def _faster_whisper(package: Path, kind: str, audio: list[Any], clips: list[Clip], beam: int) -> tuple[float, float]:
+    from faster_whisper import WhisperModel
+
+    model = WhisperModel(str(package / "ct2"), device="cpu", compute_type=kind)
+
+    def one(samples: Any, language: str) -> str:
+        segments, _ = model.transcribe(
+            samples,
+            language=language,
+            beam_size=beam,
+            without_timestamps=True,
+            temperature=0.0,
+            suppress_tokens=[],
+            condition_on_previous_text=False,
+            vad_filter=False,
+        )
+        return " ".join(segment.text for segment in segments)
+
+    one(audio[0], clips[0].language)
+    return _timed(lambda: [one(samples, clip.language) for samples, clip in zip(audio, clips, strict=True)], clips)
+
