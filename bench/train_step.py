@@ -73,7 +73,10 @@ def main(_: str | None = None) -> None:
         for bf16 in (False, True):
             peers[f"padded, micro-batch {size}, {'bf16' if bf16 else 'fp32'}"] = timed(whisper, padded, stock, bf16)
     speech = batches(0.0, 120.0)
-    ours = {("bf16" if bf16 else "fp32"): timed(whisper, speech, lambda b: whisper.loss(b)[0], bf16) for bf16 in (False, True)}
+    ours = {
+        ("bf16" if bf16 else "fp32"): timed(whisper, speech, lambda b: whisper.loss(b)[0], bf16)
+        for bf16 in (False, True)
+    }
     for name, value in [*peers.items(), *((f"ours on the speech, {key}", value) for key, value in ours.items())]:
         print(f"{name:<36} {value:7.2f} s per step of {CLIPS_PER_STEP} clips")
     for bf16 in ("fp32", "bf16"):

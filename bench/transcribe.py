@@ -27,7 +27,9 @@ def main(model: str | None = None) -> None:
     """Greedy and beam 5, int8 and float32, and our torch engine for reference."""
     package = Path(model or "models/whisper/quickstart")
     if not (package / "ct2" / "model.bin").exists():
-        raise GovorError(f"{package} has no CTranslate2 files: govor quickstart, then govor package quickstart --format hf,ct2 --overwrite")
+        raise GovorError(
+            f"{package} has no CTranslate2 files: govor quickstart, then govor package quickstart --format hf,ct2 --overwrite"
+        )
     manifest = Manifest("manifests/splits/quickstart/test.jsonl")
     clips = [manifest[i * len(manifest) // CLIPS] for i in range(min(CLIPS, len(manifest)))]
     audio = [decode(clip.audio) for clip in clips]
@@ -78,4 +80,3 @@ def _faster_whisper(package: Path, kind: str, audio: list[Any], clips: list[Clip
 
     one(audio[0], clips[0].language)
     return _timed(lambda: [one(samples, clip.language) for samples, clip in zip(audio, clips, strict=True)], clips)
-

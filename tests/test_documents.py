@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from conftest import WORDS, make_corpus
 
 ROOT = Path(__file__).parents[1]
@@ -36,7 +37,19 @@ def test_the_guide_works_as_written(govor: Callable[..., Any], workspace: Path, 
             assert words[0] == "govor", line
             govor(*words[1:], GOVOR_CACHE=str(cache))
             ran.append(words[1])
-    assert {"inventory", "manifest", "validate", "normalize", "split", "train", "evaluate", "compare", "report", "package", "transcribe"} <= {*ran}
+    assert {
+        "inventory",
+        "manifest",
+        "validate",
+        "normalize",
+        "split",
+        "train",
+        "evaluate",
+        "compare",
+        "report",
+        "package",
+        "transcribe",
+    } <= {*ran}
     assert (workspace / "reports/mine-1/index.html").exists()
     assert "| padded |" in (workspace / "models/whisper/mine-1/README.md").read_text()
 

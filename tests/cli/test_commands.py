@@ -49,7 +49,7 @@ def test_the_whole_chain_through_files(govor: Govor, workspace: Path, tiny_folde
     page = (workspace / "reports/toy/index.html").read_text()
     assert page.count("<article") == len(Path(workspace / test).read_text().splitlines())
     assert len(list((workspace / "reports/toy/audio").iterdir())) == page.count("<article")
-    assert "Learning curves" in page and "http" not in re.sub(r"<!doctype.*?>", "", page)
+    assert "Learning curves" in page and "://" not in page, "it opens from disk"
     govor("package", "toy", "--format", "hf,ct2")
     clip = json.loads((workspace / test).read_text().splitlines()[0])["audio"]
     spoken = govor("transcribe", "models/whisper/toy", clip, "--format", "json")

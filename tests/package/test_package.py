@@ -35,8 +35,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path
     os.chdir(root)
     try:
         split = make_split(root, train=8, held_out=4)
+        # The best checkpoint shall be the one that knows its training clips by heart.
+        (split / "validation.jsonl").write_text((split / "train.jsonl").read_text())
         file = toy_recipe(
-            split, tiny_folder, root / "toy.yaml", finetune={"epochs": 100, "lr": 3e-3, "clips_per_step": 8}
+            split, tiny_folder, root / "toy.yaml", finetune={"epochs": 300, "lr": 3e-3, "clips_per_step": 8}
         )
         train(recipes.load(str(file)), Silent(), device="cpu")
     finally:
@@ -65,7 +67,9 @@ def test_the_stock_pipeline_transcribes_with_the_package(run: Path) -> None:
     package(run, ["hf"], None)
     asr = pipeline("automatic-speech-recognition", str(run), device="cpu")
     clip = next(iter(Manifest("manifests/splits/toy/train.jsonl")))
-    text = asr({"raw": decode(clip.audio), "sampling_rate": 16_000}, generate_kwargs={"language": "en"})["text"]
+    text = asr(
+        {"raw": decode(clip.audio), "sampling_rate": 16_000}, generate_kwargs={"language": "en", "num_beams": 1}
+    )["text"]
     ours = open_recogniser(str(run)).recogniser.transcribe([decode(clip.audio)], ["en"], "padded")[0].text
     assert text.strip() == ours != ""
 

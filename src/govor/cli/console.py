@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -38,12 +37,14 @@ def made(path: object, then: str | None = None) -> None:
         err.print(f"next  {then}", markup=False)
 
 
+def say(text: str = "") -> None:
+    """A line of the result, as it is."""
+    print(text, flush=True)
+
+
 def result(text: str, values: Any, as_json: bool) -> None:
     """The result on stdout: for people, or for machines."""
-    if as_json:
-        sys.stdout.write(to_json(values, indent=2) + "\n")
-    else:
-        out.print(text, markup=False)
+    say(to_json(values, indent=2) if as_json else text)
 
 
 class Bar:

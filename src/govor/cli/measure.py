@@ -152,7 +152,7 @@ def report(
     """Write a page with the scores, the learning curve and every clip with audio and word diff."""
     folder = find_run(run)
     path = run_report(folder, out, overwrite)
-    console.out.print(str(path), markup=False)
+    console.say(str(path))
     console.made(path, f"govor package {folder}")
 
 
@@ -208,12 +208,9 @@ def transcribe(
             continue
         text = " ".join(piece["text"] for piece in pieces if piece["text"])
         if format_ == "json":
-            console.out.print(
-                to_json({"audio": str(path), "model": opened.name, "text": text, "pieces": pieces}),
-                markup=False,
-            )
+            console.say(to_json({"audio": str(path), "model": opened.name, "text": text, "pieces": pieces}))
         else:
-            console.out.print(f"{path}\t{text}" if len(audio) > 1 else text, markup=False)
+            console.say(f"{path}\t{text}" if len(audio) > 1 else text)
     if failed and len(failed) == len(audio):
         raise GovorError(
             str(failed[0])

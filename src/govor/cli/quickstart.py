@@ -68,10 +68,10 @@ def quickstart(
     with _stage("report"):
         page = run_report(run, None, overwrite=True)
     spoken = _package(run, test, headline)
-    console.out.print()
+    console.say()
     _table(headline)
     _examples(headline)
-    console.out.print(f"transcribed by the package  {spoken['id']}: {spoken['text']}", markup=False)
+    console.say(f"transcribed by the package  {spoken['id']}: {spoken['text']}")
     _next(run, page, test, recipe, time.perf_counter() - started)
 
 
@@ -272,7 +272,7 @@ def _table(headline: dict[str, Any]) -> None:
         table.add_row(context, *sides, change, format_p(wer["p_value"]), *letters)
     console.out.print(table)
     first = next(iter(headline["contexts"].values()))
-    console.out.print(f"{first['after']['clips']} clips; {first['after']['interval']['note']}", markup=False)
+    console.say(f"{first['after']['clips']} clips; {first['after']['interval']['note']}")
 
 
 def _rate(summary: dict[str, Any], name: str) -> str:
@@ -289,7 +289,7 @@ def _examples(headline: dict[str, Any]) -> None:
     files = headline["contexts"]["padded"]["files"]
     before, after = (by_id(read_eval(Path(files[side]))[1], side) for side in ("before", "after"))
     names = sorted(after)
-    console.out.print("\nThree clips, taken evenly from the test set (padded):")
+    console.say("\nThree clips, taken evenly from the test set (padded):")
     for share in (1, 2, 3):
         name = names[len(names) * share // 4]
         for label, text in (
@@ -297,8 +297,8 @@ def _examples(headline: dict[str, Any]) -> None:
             ("before", before[name]["hypothesis"]),
             ("after", after[name]["hypothesis"]),
         ):
-            console.out.print(f"  {label:<10}{text}", markup=False)
-        console.out.print()
+            console.say(f"  {label:<10}{text}")
+        console.say()
 
 
 def _next(run: Path, page: Path, test: Path, recipe: Recipe, seconds: float) -> None:
@@ -312,4 +312,4 @@ def _next(run: Path, page: Path, test: Path, recipe: Recipe, seconds: float) -> 
         f"  govor evaluate models/{recipe.family}/{recipe.name}-longer --manifest {test}",
         "  govor quickstart --audio YOUR_FOLDER --language xx",
     ]
-    console.out.print("\n".join(lines), markup=False)
+    console.say("\n".join(lines))

@@ -23,7 +23,7 @@ from govor.errors import GovorError, disk_errors
 from govor.examples.batching import Plan, check_plan, pack
 from govor.examples.dataset import TrainingSource, convert, load_batch
 from govor.examples.spec import ExampleSpec
-from govor.families.base import ContextMode, Recogniser
+from govor.families.base import ContextMode, ExampleEncoder, Recogniser
 from govor.families.opening import trainable_folder
 from govor.files import read_json, refuse_existing, sha256_of_lines, write_json, write_text
 from govor.finetune import checkpoints
@@ -126,9 +126,11 @@ def _train(recipe: Recipe, reporter: Reporter, resume: bool, overwrite: bool, de
     )
     say(f"precision: {precision['value']} ({precision['reason']})")
 
-    family = _load_family(recipe, accelerator, say)
     check_plan(len(manifests["train"]), recipe.finetune.clips_per_step, accelerator.num_processes)
-    known = _check_rows(manifests, family, say)
+    with accelerator.main_process_first():
+        base = trainable_folder(find_model(recipe.base_model, say), say)
+    known = _check_rows(manifests, _examples_of(base, recipe), say)
+    family = _load_family(base)
     source = TrainingSource(manifests["train"], family.encoder, recipe.finetune.seed, _full_share(recipe))
     plan = Plan(
         source,
@@ -248,27 +250,31 @@ def _choose_precision(run: Path, recipe: Recipe, device: str, resume: bool) -> N
         write_json(file, {"value": choice.value, "reason": choice.reason})
 
 
-def _load_family(recipe: Recipe, accelerator: Accelerator, say: Callable[[str], None]) -> Any:
+def _examples_of(base: Path, recipe: Recipe) -> ExampleEncoder:
+    from govor.families.whisper.model import WhisperExamples
+
+    if read_json(base / "config.json").get("model_type") != recipe.family:
+        raise GovorError(f"{recipe.base_model} is no {recipe.family} model; set base_model or family.")
+    return WhisperExamples.load(base)
+
+
+def _load_family(base: Path) -> Any:
     from govor.families.whisper.model import Whisper
 
-    with accelerator.main_process_first():
-        folder = trainable_folder(find_model(recipe.base_model, say), say)
-    if read_json(folder / "config.json").get("model_type") != recipe.family:
-        raise GovorError(f"{recipe.base_model} is no {recipe.family} model; set base_model or family.")
-    family = Whisper.load(folder)
+    family = Whisper.load(base)
     family.allow_all_text()
     return family
 
 
-def _check_rows(manifests: dict[str, Manifest], family: Any, say: Callable[[str], None]) -> dict[str, Any]:
-    """Refuse rows that cannot become examples before the first step, and say what is known of licences."""
+def _check_rows(manifests: dict[str, Manifest], encoder: ExampleEncoder, say: Callable[[str], None]) -> dict[str, Any]:
+    """Refuse rows that cannot become examples before any weight is loaded, and say what is known of licences."""
     for part, manifest in manifests.items():
         if not len(manifest):
             raise GovorError(f"{manifest.path} holds no clips; a run needs {part} data.")
         for clip in manifest:
             if not clip.transcript.strip():
                 raise GovorError(f"{manifest.path}: clip '{clip.id}' has an empty transcript; run govor validate.")
-            family.encoder.check(ExampleSpec(clip, clip.language))
+            encoder.check(ExampleSpec(clip, clip.language))
     clips = manifests["train"]
     found = licenses(clips)
     if "unknown" in found:

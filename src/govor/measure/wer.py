@@ -106,14 +106,15 @@ def word_diff(reference: str, hypothesis: str) -> list[Diff]:
     if not left or not right:
         return [Diff("delete", shown, "") for shown, _ in left] + [Diff("insert", "", shown) for shown, _ in right]
     output = jiwer.process_words(*(" ".join(scored for _, scored in side) for side in (left, right)))
-    return [
-        Diff(
-            chunk.type,
-            " ".join(shown for shown, _ in left[chunk.ref_start_idx : chunk.ref_end_idx]),
-            " ".join(shown for shown, _ in right[chunk.hyp_start_idx : chunk.hyp_end_idx]),
-        )
-        for chunk in output.alignments[0]
-    ]
+    steps: list[Diff] = []
+    for chunk in output.alignments[0]:
+        said = [shown for shown, _ in left[chunk.ref_start_idx : chunk.ref_end_idx]]
+        heard = [shown for shown, _ in right[chunk.hyp_start_idx : chunk.hyp_end_idx]]
+        if chunk.type == "substitute":
+            steps += [Diff(chunk.type, *pair) for pair in zip(said, heard, strict=True)]
+        else:
+            steps.append(Diff(chunk.type, " ".join(said), " ".join(heard)))
+    return steps
 
 
 def _pieces(text: str) -> list[tuple[str, str]]:

@@ -47,6 +47,12 @@ class WhisperExamples:
         self.n_mels = n_mels
         self.max_tokens = max_tokens
 
+    @classmethod
+    def load(cls, folder: Path) -> WhisperExamples:
+        """From a model's configuration and tokenizer files, without its weights."""
+        config = WhisperConfig.from_pretrained(folder, local_files_only=True)
+        return cls(WhisperTokens.load(folder), config.num_mel_bins, config.max_target_positions)
+
     def context_frames(self, spec: ExampleSpec) -> int:
         """The clip's bucket, or the full 3,000 frames."""
         return FULL_FRAMES if spec.full_length else bucket_frames(spec.clip.duration)

@@ -33,6 +33,7 @@ def tiny(seed: int = 0, width: int = 64, layers: int = 2, n_mels: int = 80) -> W
     torch.manual_seed(seed)
     model = WhisperForConditionalGeneration(config)
     torch.set_rng_state(state)
-    alignment = [[layers - 1, head] for head in range(2)]
-    model.generation_config = generation_config(tokens, {"alignment_heads": alignment})
+    # A lone space cannot begin a text of learned pieces, so Whisper forbids it; here every text begins with it.
+    settings = {"alignment_heads": [[layers - 1, head] for head in range(2)], "suppress_ids_begin": [tokens.end]}
+    model.generation_config = generation_config(tokens, settings)
     return Whisper(model.eval(), tokens)
