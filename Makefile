@@ -44,10 +44,10 @@ $(VENV)/bin/python:
 
 $(STAMP)-run: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo "installing the pinned packages into $(VENV) (torch is the largest)"
-	@$(PIP) install --quiet -c constraints.txt -e . || { echo "govor: the packages cannot be installed; check the network and the disk, then try again"; exit 2; }
+	@$(PIP) install -qq -c constraints.txt -e . || { echo "govor: the packages cannot be installed; check the network and the disk, then try again"; exit 2; }
 	@touch $@
 
 $(STAMP)-dev: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo "installing the pinned packages into $(VENV) (torch is the largest)"
-	@$(PIP) install --quiet -c constraints.txt -e '.[dev]' || { echo "govor: the packages cannot be installed; check the network and the disk, then try again"; exit 2; }
+	@$(PIP) install -qq -c constraints.txt -e '.[dev]' || { echo "govor: the packages cannot be installed; check the network and the disk, then try again"; exit 2; }
 	@touch $@ $(STAMP)-run

@@ -16,7 +16,7 @@ from govor.errors import GovorError
 from govor.families.base import ContextMode, Hypothesis
 from govor.families.whisper.features import FULL_FRAMES, bucket_frames, log_mel
 from govor.families.whisper.labels import MAX_TOKENS
-from govor.families.whisper.model import batches_by_length, max_new_tokens
+from govor.families.whisper.model import max_new_tokens, transcribe_in_batches
 from govor.families.whisper.tokens import WhisperTokens
 from govor.files import read_json
 
@@ -59,13 +59,11 @@ class CTranslate2Whisper:
         on_done: Callable[[int], None] | None = None,
     ) -> list[Hypothesis]:
         """See `Recogniser.transcribe`."""
-        results: dict[int, Hypothesis] = {}
-        for rows in batches_by_length([len(clip) / SAMPLE_RATE for clip in clips], context):
-            found = self._search([clips[i] for i in rows], [languages[i] for i in rows], context, beam_size, 1)
-            results.update({i: best[0] for i, best in zip(rows, found, strict=True)})
-            if on_done:
-                on_done(len(rows))
-        return [results[i] for i in range(len(clips))]
+
+        def search(some: list[Samples], codes: list[str | None]) -> list[Hypothesis]:
+            return [best[0] for best in self._search(some, codes, context, beam_size, 1)]
+
+        return transcribe_in_batches(search, clips, languages, context, on_done)
 
     def nbest(self, clip: Samples, language: str | None, n: int, context: ContextMode = "speech") -> list[Hypothesis]:
         """See `Recogniser.nbest`."""

@@ -173,13 +173,11 @@ class Whisper:
         on_done: Callable[[int], None] | None = None,
     ) -> list[Hypothesis]:
         """See `Recogniser.transcribe`. A language of None is detected."""
-        results: dict[int, Hypothesis] = {}
-        for rows in batches_by_length([len(clip) / SAMPLE_RATE for clip in clips], context):
-            found = self._search([clips[i] for i in rows], [languages[i] for i in rows], context, beam_size)
-            results.update({i: self._hypothesis(best[0]) for i, best in zip(rows, found, strict=True)})
-            if on_done:
-                on_done(len(rows))
-        return [results[i] for i in range(len(clips))]
+
+        def search(some: list[Samples], codes: list[str | None]) -> list[Hypothesis]:
+            return [self._hypothesis(found[0]) for found in self._search(some, codes, context, beam_size)]
+
+        return transcribe_in_batches(search, clips, languages, context, on_done)
 
     @torch.inference_mode()
     def nbest(self, clip: Samples, language: str | None, n: int, context: ContextMode = "speech") -> list[Hypothesis]:
@@ -256,6 +254,23 @@ def max_new_tokens(seconds: float, positions: int) -> int:
     """How many tokens a clip may yield: bounded by its length, and by half the decoder's positions."""
     speech = bucket_frames(min(seconds, 30.0)) / 100
     return int(min(positions // 2, 20 + MAX_TOKENS_PER_SECOND * speech))
+
+
+def transcribe_in_batches(
+    search: Callable[[list[Samples], list[str | None]], list[Hypothesis]],
+    clips: Sequence[Samples],
+    languages: Sequence[str | None],
+    context: ContextMode,
+    on_done: Callable[[int], None] | None,
+) -> list[Hypothesis]:
+    """Run `search` over batches of one context length; results in the order of `clips`."""
+    results: dict[int, Hypothesis] = {}
+    for rows in batches_by_length([len(clip) / SAMPLE_RATE for clip in clips], context):
+        found = search([clips[i] for i in rows], [languages[i] for i in rows])
+        results.update(zip(rows, found, strict=True))
+        if on_done:
+            on_done(len(rows))
+    return [results[i] for i in range(len(clips))]
 
 
 def batches_by_length(
