@@ -94,7 +94,9 @@ def test_ct2_and_faster_whisper_load_the_package(run: Path) -> None:
     states = stock.encode(stock.feature_extractor(window)[:, :3000])
     found = stock.model.generate(states, [prompt], beam_size=1, suppress_blank=False)[0].sequences_ids[0]
     assert tokenizer.decode(found).strip() == padded
-    assert list(stock.transcribe(decode(clips[0].audio), language="en", suppress_tokens=[])[0]), "its own door opens too"
+    assert list(stock.transcribe(decode(clips[0].audio), language="en", suppress_tokens=[])[0]), (
+        "its own door opens too"
+    )
 
 
 def test_the_package_carries_its_record_and_a_card_with_scores(run: Path) -> None:
