@@ -16,7 +16,7 @@ def main() -> None:
     """Run the measurements asked for, all by default."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("which", nargs="*", choices=[[], *MEASUREMENTS], help="all by default")
-    parser.add_argument("--model", help="a packaged run with ct2 files, for transcribe")
+    parser.add_argument("--model", help="a packaged run, for transcribe; models/whisper/quickstart by default")
     asked = parser.parse_args()
     print(f"{date.today()}, {_processor()}, {os.cpu_count()} cores, {platform.platform()}\n")
     for name in asked.which or MEASUREMENTS:

@@ -6,6 +6,7 @@ not; int8 and float32. It pads every clip to 30 s. Ours: the same CTranslate2 fi
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from govor.errors import GovorError
 from govor.families.base import Recogniser
 from govor.families.opening import open_recogniser
 from govor.families.whisper.ct2 import CTranslate2Whisper
+from govor.files import read_json
 from govor.measure.wer import score, total
 
 CLIPS = 96
@@ -25,25 +27,29 @@ CLIPS = 96
 
 def main(model: str | None = None) -> None:
     """Greedy and beam 5, int8 and float32, and our torch engine for reference."""
+    from ctranslate2.converters import TransformersConverter
+
     package = Path(model or "models/whisper/quickstart")
-    if not (package / "ct2" / "model.bin").exists():
-        raise GovorError(
-            f"{package} has no CTranslate2 files: govor quickstart, then govor package quickstart --format hf,ct2 --overwrite"
-        )
-    manifest = Manifest("manifests/splits/quickstart/test.jsonl")
+    if not (package / "package.json").exists():
+        raise GovorError(f"{package} is no package; run `make quickstart` first, or name one with --model.")
+    manifest = Manifest(read_json(package / "run_manifest.json")["recipe"]["data"]["split"] + "/test.jsonl")
     clips = [manifest[i * len(manifest) // CLIPS] for i in range(min(CLIPS, len(manifest)))]
     audio = [decode(clip.audio) for clip in clips]
-    for beam in (1, 5):
-        for kind in ("int8", "float32"):
-            ours = CTranslate2Whisper.load(package / "ct2", compute_type=kind)
-            peer, rate = _faster_whisper(package, kind, audio, clips, beam)
-            mine, my_rate = _ours(ours, audio, clips, beam)
-            print(
-                f"beam {beam}, {kind:<8} ours {mine:6.1f} s WER {my_rate:.4f}   faster-whisper {peer:6.1f} s WER {rate:.4f}   "
-                f"ratio {peer / mine:.1f}   (goal 3)"
-            )
-    torch_engine, rate = _ours(open_recogniser(str(package)).recogniser, audio, clips, 1)
-    print(f"beam 1, our torch engine in fp32: {torch_engine:.1f} s WER {rate:.4f}")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "ct2"
+        TransformersConverter(str(package), copy_files=["tokenizer.json", "preprocessor_config.json"]).convert(
+            str(folder)
+        )
+        for beam in (1, 5):
+            for kind in ("int8", "float32"):
+                peer, rate = _faster_whisper(folder, kind, audio, clips, beam)
+                mine, my_rate = _ours(CTranslate2Whisper.load(folder, compute_type=kind), audio, clips, beam)
+                print(
+                    f"beam {beam}, {kind:<8} ours {mine:6.1f} s WER {my_rate:.4f}   "
+                    f"faster-whisper {peer:6.1f} s WER {rate:.4f}   ratio {peer / mine:.1f}   (goal 3)"
+                )
+    spent, rate = _ours(open_recogniser(str(package)).recogniser, audio, clips, 1)
+    print(f"beam 1, our torch engine in fp32: {spent:.1f} s WER {rate:.4f}")
 
 
 def _timed(transcribe: Callable[[], list[str]], clips: list[Clip]) -> tuple[float, float]:
@@ -60,10 +66,10 @@ def _ours(model: Recogniser, audio: list[Any], clips: list[Clip], beam: int) -> 
     return _timed(lambda: [found.text for found in model.transcribe(audio, languages, "speech", beam)], clips)
 
 
-def _faster_whisper(package: Path, kind: str, audio: list[Any], clips: list[Clip], beam: int) -> tuple[float, float]:
+def _faster_whisper(folder: Path, kind: str, audio: list[Any], clips: list[Clip], beam: int) -> tuple[float, float]:
     from faster_whisper import WhisperModel
 
-    model = WhisperModel(str(package / "ct2"), device="cpu", compute_type=kind)
+    model = WhisperModel(str(folder), device="cpu", compute_type=kind)
 
     def one(samples: Any, language: str) -> str:
         segments, _ = model.transcribe(
