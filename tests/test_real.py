@@ -22,19 +22,27 @@ def test_quickstart_end_to_end_on_real_speech(
     govor: Callable[..., Any], workspace: Path, real_base: Path, real_czech: Path, cores: dict[str, str]
 ) -> None:
     done = govor("quickstart", "--fast-dev-run", **cores)
-    for wanted in ("padded", "speech", "reference", "before", "after", "reports/quickstart-dev/index.html", "Next:"):
+    for wanted in (
+        "padded",
+        "speech",
+        "reference",
+        "before",
+        "after",
+        "reports/quickstart-fast-dev/index.html",
+        "Next:",
+    ):
         assert wanted in done.stdout, wanted
-    headline = json.loads((workspace / "manifests/eval_quickstart-dev.json").read_text())
+    headline = json.loads((workspace / "manifests/eval_quickstart-fast-dev.json").read_text())
     before = headline["contexts"]["padded"]["before"]
     assert before["clips"] == 8 and 0.2 < before["wer"] < 1.2, "an untouched Whisper base understands some Czech"
-    page = (workspace / "reports/quickstart-dev/index.html").read_text()
+    page = (workspace / "reports/quickstart-fast-dev/index.html").read_text()
     assert page.count("<audio controls") == 8
-    package = json.loads((workspace / "models/whisper/quickstart-dev/package.json").read_text())
+    package = json.loads((workspace / "models/whisper/quickstart-fast-dev/package.json").read_text())
     assert package["checks"]["hf"]["max_logit_difference"] < 1e-3
     assert "reusing" in govor("quickstart", "--fast-dev-run", **cores).stderr
 
     govor(
-        *("train", "quickstart", "--set", "data.split=manifests/splits/quickstart-dev", "--set", "name=learns"),
+        *("train", "quickstart", "--set", "data.split=manifests/splits/quickstart-fast-dev", "--set", "name=learns"),
         *("--max-steps", 8, "--set", "evaluation.evaluations=1", "--set", "evaluation.metric=loss"),
         *("--set", "evaluation.decode_clips=0"),
         **cores,

@@ -61,14 +61,13 @@ def probe(audio: str | Path) -> AudioInfo:
     Raises:
         AudioError: missing, empty or unreadable.
     """
-    path = _existing(audio)
-    if path.suffix.lower() in _AV_SUFFIXES:
-        return _probe_av(path)
+    if Path(audio).suffix.lower() in _AV_SUFFIXES:
+        return _probe_av(_existing(audio))
     try:
-        with soundfile.SoundFile(_open(audio)) as file:
+        with soundfile.SoundFile(_source(audio)) as file:
             return AudioInfo(file.frames / file.samplerate, file.samplerate, file.channels, _codec(file))
-    except soundfile.LibsndfileError as error:
-        raise _unreadable(path, error) from error
+    except (soundfile.LibsndfileError, OSError, ValueError) as error:
+        raise _unreadable(_existing(audio), error) from error
 
 
 def decode(
@@ -87,19 +86,21 @@ def decode(
     Raises:
         AudioError: missing, empty, unreadable, too long, or samples that are not numbers.
     """
-    path = _existing(audio)
-    if path.suffix.lower() in _AV_SUFFIXES:
-        samples, rate = _read_av(path, offset_seconds, duration_seconds, max_seconds)
+    if Path(audio).suffix.lower() in _AV_SUFFIXES:
+        samples, rate = _read_av(_existing(audio), offset_seconds, duration_seconds, max_seconds)
     else:
         try:
             samples, rate = _read(audio, offset_seconds, duration_seconds, max_seconds)
-        except soundfile.LibsndfileError as error:
-            raise _unreadable(path, error) from error
+        except (soundfile.LibsndfileError, OSError, ValueError) as error:
+            raise _unreadable(_existing(audio), error) from error
     if samples.size == 0:
         raise AudioError("empty", f"{audio} holds no audio (zero samples).")
-    if not np.isfinite(samples).all():
+    if not math.isfinite(float(samples.sum())):  # one value that is no number makes the sum none
         raise AudioError("not_a_number", f"{audio} holds samples that are not numbers; export it again.")
-    return resample(samples, rate)
+    resampled = resample(samples, rate)
+    if resampled.size == 0:
+        raise AudioError("empty", f"{audio} holds less than one sample at 16 kHz.")
+    return resampled
 
 
 def resample(samples: Samples, rate_hz: int) -> Samples:
@@ -138,10 +139,15 @@ def split_blob(audio: str | Path) -> tuple[Path, tuple[int, int] | None]:
     return Path(match["path"]), (int(match["offset"]), int(match["length"]))
 
 
-def _open(audio: str | Path) -> IO[bytes]:
+def _source(audio: str | Path) -> str | IO[bytes]:
+    """What libsndfile opens: the path itself (it reads files faster than through Python), or the bytes of a blob."""
+    if "#" not in str(audio):
+        return str(audio)
     path, span = split_blob(audio)
     if span is None:
-        return path.open("rb")
+        return str(path)
+    if path.stat().st_size < sum(span):
+        raise ValueError("the span ends past the file")
     with path.open("rb") as handle:
         handle.seek(span[0])
         return io.BytesIO(handle.read(span[1]))
@@ -157,6 +163,8 @@ def _existing(audio: str | Path) -> Path:
             pass
     except FileNotFoundError:
         raise AudioError("missing", f"{path} was not found; check the path in the manifest.") from None
+    except ValueError:
+        raise AudioError("unreadable", f"{str(path)!r} is no path.") from None
     except OSError as error:
         raise AudioError("unreadable", f"{path} cannot be opened: {error.strerror}.") from None
     if size == 0 or (span is not None and span[0] + span[1] > size):
@@ -169,7 +177,7 @@ def _codec(file: Any) -> str:
 
 
 def _read(audio: str | Path, offset: float, duration: float | None, max_seconds: float | None) -> tuple[Samples, int]:
-    with soundfile.SoundFile(_open(audio)) as file:
+    with soundfile.SoundFile(_source(audio)) as file:
         if file.channels > _MAX_CHANNELS:
             raise AudioError(
                 "unreadable", f"{audio} claims {file.channels} channels; at most {_MAX_CHANNELS} are read."
@@ -213,9 +221,7 @@ def _av() -> Any:
     try:
         import av
     except ImportError:
-        raise AudioError(
-            "unreadable", "m4a, webm and mp4 need PyAV; install it with: pip install 'govor[media]'"
-        ) from None
+        raise AudioError("unreadable", "m4a, webm and mp4 need PyAV; install it with: pip install av") from None
     return av
 
 

@@ -52,6 +52,8 @@ _DISK_SENTENCES = {
     errno.EROFS: "that file system is read-only; choose another folder (--workspace or --out)",
     errno.ENOTDIR: "a part of that path is a file, not a folder; choose another --out",
     errno.EISDIR: "that path is a folder and a file was wanted; choose another --out",
+    errno.EEXIST: "a file stands where a folder is wanted; move it away or choose another --out",
+    errno.ENAMETOOLONG: "that name is too long; choose a shorter one",
 }
 
 
@@ -66,9 +68,7 @@ def disk_errors(path: Path | str, what: str) -> Iterator[None]:
     except GovorError:
         raise
     except OSError as error:
-        sentence = _DISK_SENTENCES.get(error.errno or 0)
-        if sentence is None:
-            raise
+        sentence = _DISK_SENTENCES.get(error.errno or 0, (error.strerror or str(error)).lower())
         raise GovorError(f"Cannot write {what} to {path}: {sentence}.") from error
     except Exception as error:
         text = str(error).lower()

@@ -114,7 +114,7 @@ def sha256_of_lines(lines: Iterable[str]) -> str:
     """Hex sha256 over text lines."""
     digest = hashlib.sha256()
     for line in lines:
-        digest.update(line.encode() + b"\n")
+        digest.update(line.encode("utf-8", "backslashreplace") + b"\n")
     return digest.hexdigest()
 
 

@@ -52,7 +52,7 @@ class Finetune(Settings):
     max_batch_audio_seconds: float = Field(
         120.0, gt=0, description="context seconds one device takes at once; accumulation follows"
     )
-    epochs: float = Field(3.0, gt=0, description="passes over the training manifest")
+    epochs: float = Field(3.0, gt=0, le=10_000, description="passes over the training manifest")
     max_steps: int | None = Field(None, ge=1, description="end here even if the epochs are not over")
     lr: float = Field(1e-5, gt=0, le=1, description="peak learning rate of AdamW")
     schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="decay after warm-up")

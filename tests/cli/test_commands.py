@@ -75,7 +75,7 @@ def test_fast_dev_run_makes_a_checkpoint_and_metrics(govor: Govor, workspace: Pa
         toy_recipe(split, tiny_folder, workspace / "toy.yaml", finetune={"epochs": 500}),
         "--fast-dev-run",
     )
-    run = workspace / "models/whisper/toy-dev"
+    run = workspace / "models/whisper/toy-fast-dev"
     assert [path.name for path in (run / "checkpoints").glob("step-*")] == ["step-000002"]
     assert json.loads((run / "metrics.json").read_text())["total_steps"] == 2
 
@@ -240,3 +240,119 @@ def test_quickstart_on_own_recordings(govor: Govor, workspace: Path, tiny_folder
     assert "at least 12 are needed" in sentence(
         govor("quickstart", "--audio", "empty", "--language", "en", expect=None)
     )
+
+
+def test_nothing_but_a_report_is_replaced_by_a_report(govor: Govor, workspace: Path) -> None:
+    from govor.corpus.manifests import write_rows
+    from govor.files import write_json
+    from govor.measure.evaluate import with_counts, write_eval
+    from govor.measure.headline import add_to_headline
+
+    row = {"id": "a", "audio": "gone.wav", "duration": 1.0, "reference": "sol", "hypothesis": "mar"}
+    write_rows(workspace / "m.jsonl", [{**row, "transcript": "sol", "language": "en"}])
+    os.chdir(workspace)
+    files = [Path("manifests/evals/x"), Path("manifests/evals/y")]
+    for file in files:
+        write_eval(file, with_counts([row]), {"model": file.name, "set": "m", "context": "speech"}, Path("m.jsonl"))
+    add_to_headline("toy", {"speech": (files[0].with_suffix(".json"), files[1].with_suffix(".json"))})
+    write_json(Path("models/whisper/toy/metrics.json"), {})
+    (workspace / "precious").mkdir()
+    (workspace / "precious/thesis.txt").write_text("years of work")
+    found = govor("report", "toy", "--out", "precious", "--overwrite", expect=None)
+    assert "holds other things than a report" in sentence(found)
+    assert (workspace / "precious/thesis.txt").exists()
+    govor("report", "toy")
+    govor("report", "toy", "--overwrite")
+    assert "audio not found" in (workspace / "reports/toy/index.html").read_text()
+
+
+def test_an_old_run_gives_way_only_when_the_new_one_can_begin(govor: Govor, workspace: Path, tiny_folder: Path) -> None:
+    split = make_split(workspace)
+    recipe = toy_recipe(split, tiny_folder, workspace / "toy.yaml")
+    govor("train", recipe)
+    weights = workspace / "models/whisper/toy/checkpoints/step-000006/model.safetensors"
+    assert weights.exists()
+    assert "was not found" in sentence(govor("train", recipe, "--overwrite", "--set", "base_model=./gone", expect=None))
+    next(iter((workspace / "audio").rglob("clip000.wav"))).rename(workspace / "moved.wav")
+    found = sentence(govor("train", recipe, "--overwrite", expect=None))
+    assert "audio of clip 'clip000' was not found" in found
+    assert weights.exists()
+    weights.write_bytes(weights.read_bytes()[:1000])
+    assert "cannot be read" in sentence(govor("transcribe", "models/whisper/toy", _clip(workspace), expect=None))
+    # What failed before its first checkpoint is no run: the corrected call simply works.
+    assert "was not found" in sentence(
+        govor("train", recipe, "--set", "name=typo", "--set", "base_model=./gone", expect=None)
+    )
+    assert not (workspace / "models/whisper/typo").exists()
+
+
+def test_parts_of_a_recording_are_parts_also_at_offset_0(govor: Govor, workspace: Path) -> None:
+    import json as js
+
+    soundfile.write(workspace / "long.wav", speech(["sol", "mar"] * 10), 16_000)
+    rows = [
+        {"audio_filepath": "long.wav", "text": "sol mar", "duration": 2.0, "offset": offset, "lang": "en", "id": name}
+        for name, offset in (("a", 0), ("b", 2.0), ("c", 4))
+    ]
+    (workspace / "nemo.jsonl").write_text("".join(js.dumps(row) + "\n" for row in rows))
+    govor("manifest", "nemo.jsonl", "--out", "m.jsonl")
+    govor("validate", "m.jsonl", expect=None)
+    kept = [js.loads(line) for line in (workspace / "manifests/kept.jsonl").read_text().splitlines()]
+    assert [(row["offset"], row["duration"]) for row in kept] == [(0.0, 2.0), (2.0, 2.0), (4.0, 2.0)]
+    from govor.corpus.manifests import read_clips
+    from govor.corpus.samples import clip_samples
+
+    os.chdir(workspace)
+    assert [len(clip_samples(clip)) for clip in read_clips("manifests/kept.jsonl")] == [32_000] * 3
+
+
+def test_a_clip_longer_than_its_manifest_says_is_not_cut_silently(workspace: Path) -> None:
+    from govor.corpus.records import Clip
+    from govor.corpus.samples import clip_samples
+    from govor.errors import AudioError
+
+    soundfile.write(workspace / "a.wav", speech(["sol"] * 10), 16_000)
+    with pytest.raises(AudioError, match=r"'x' lasts 3.00 s and its manifest says 1.00 s"):
+        clip_samples(Clip("x", "a.wav", "sol", 1.0, "en"))
+
+
+def test_hostile_rows_are_dropped_with_their_reason(govor: Govor, workspace: Path) -> None:
+    _clip(workspace)
+    good = {"id": 7, "audio": "a.wav", "transcript": "sol mar", "duration": 1.0, "language": "en"}
+    bad = [
+        {**good, "id": "b", "offset": "1.0"},
+        {**good, "id": "c", "audio": "a\u0000.wav"},
+        {**good, "id": "d", "transcript": "\ud83d"},
+        {"id": "e"},
+    ]
+    (workspace / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [good, *bad]))
+    govor("validate", "m.jsonl", expect=1)
+    dropped = [json.loads(line) for line in (workspace / "manifests/dropped.jsonl").read_text().splitlines()]
+    assert [row["rule"] for row in dropped] == ["malformed_row", "unreadable", "bad_transcript", "malformed_row"]
+    (kept,) = (json.loads(line) for line in (workspace / "manifests/kept.jsonl").read_text().splitlines())
+    assert kept["id"] == "7"
+    assert "nothing lies between" in sentence(
+        govor("validate", "m.jsonl", "--min-seconds", 9, "--max-seconds", 2, expect=None)
+    )
+    assert "max_seconds" in sentence(govor("validate", "m.jsonl", "--max-seconds", -1, "--overwrite", expect=None))
+
+
+def test_folders_of_one_name_keep_their_clips_apart(govor: Govor, workspace: Path) -> None:
+    for place, seed in (("a/rec", 0), ("b/rec", 1)):
+        make_corpus(workspace / place, 4, speakers=1, seed=seed)
+    govor("inventory", "a/rec", "b/rec", "--language", "en")
+    rows = [json.loads(line) for line in (workspace / "manifests/dataset_inventory.jsonl").read_text().splitlines()]
+    assert len({row["id"] for row in rows}) == 8 and {row["id"].split("/")[0] for row in rows} == {"a", "b"}
+    assert "must end in .jsonl" in sentence(govor("inventory", "a/rec", "--out", "inv.csv", expect=None))
+
+
+def test_a_fifo_among_the_recordings_is_named_and_not_waited_for(govor: Govor, workspace: Path) -> None:
+    make_corpus(workspace / "rec", 3)
+    os.mkfifo(workspace / "rec/pipe.wav")
+    done = govor("inventory", "rec", "--language", "en", expect=1)
+    assert "pipe.wav is not a regular file" in done.stderr
+
+
+@pytest.mark.parametrize("setting", ["name=[e", "name=2024-13-45", "finetune.lr=true", "finetune.epochs=1e308"])
+def test_odd_settings_are_one_sentence(govor: Govor, setting: str) -> None:
+    sentence(govor("train", "whisper", "--set", setting, expect=None))

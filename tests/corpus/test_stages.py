@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from conftest import WORDS, make_corpus, speech
@@ -179,6 +179,9 @@ def test_each_rule_does_what_its_example_says(rule: Any) -> None:
 
 
 @given(st.text())
+@example("a ? ?")
+@example("a . .")
+@example("[[a]]")
 def test_normalising_twice_changes_nothing_more(text: str) -> None:
     once = normalize_text(text)
     assert normalize_text(once) == once

@@ -155,3 +155,10 @@ def test_an_unknown_checkpoint_or_an_unfinished_run_is_one_sentence(run: Path, t
         package(run, ["hf"], "step-9")
     with pytest.raises(GovorError, match="no finished run"):
         package(tmp_path, ["hf"], None)
+
+
+def test_a_new_package_leaves_no_older_ct2_behind(run: Path) -> None:
+    package(run, ["hf", "ct2"], None)
+    assert (run / "ct2/model.bin").exists()
+    assert package(run, ["hf"], None)["formats"] == ["hf"]
+    assert not (run / "ct2").exists()

@@ -58,7 +58,10 @@ def inventory(
     from govor.files import refuse_existing
 
     target = out or MANIFESTS / "dataset_inventory.jsonl"
-    refuse_existing(target, overwrite)
+    if target.suffix != ".jsonl":
+        raise GovorError(f"{target} must end in .jsonl; the spreadsheet is written beside it as .csv.")
+    for file in (target, target.with_suffix(".csv")):
+        refuse_existing(file, overwrite)
     total = sum(1 for folder in folders for _ in find_recordings(folder))
     if not total:
         raise GovorError(
@@ -142,6 +145,7 @@ def validate(
     as_json: Json = False,
 ) -> None:
     """Decode every recording once; keep what is sound, write down why the rest is not."""
+    from govor.config import parse
     from govor.corpus.manifests import read_rows, write_clips, write_rows
     from govor.corpus.records import Clip
     from govor.corpus.validate import Limits
@@ -151,7 +155,7 @@ def validate(
 
     refuse_existing(out / "kept.jsonl", overwrite)
     given = {"min_seconds": min_seconds, "max_seconds": max_seconds}
-    limits = Limits(**{name: value for name, value in given.items() if value is not None})
+    limits = parse(Limits, {name: value for name, value in given.items() if value is not None}, "validate")
     total = sum(1 for _ in read_rows(source))
     kept: list[Clip] = []
     dropped: list[dict[str, Any]] = []

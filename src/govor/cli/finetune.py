@@ -48,7 +48,8 @@ def train(
     overrides = [*(set_ or []), *([f"finetune.max_steps={max_steps}"] if max_steps is not None else [])]
     resolved = recipes.load(recipe, overrides)
     if fast_dev_run:
-        resolved, overwrite = shortened(resolved), True
+        # Such a run has a name of its own that nobody else uses, so it may be made again and again.
+        resolved, overwrite = shortened(resolved), not resume
     finished = run_training(resolved, resume, overwrite, device)
     if int(os.environ.get("RANK", "0")):
         return

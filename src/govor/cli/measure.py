@@ -71,6 +71,7 @@ def run_evaluation(
     overwrite: bool = False,
 ) -> list[dict[str, Any]]:
     """Score in each context and write the results; returns the summaries with their `file`."""
+    from govor.audio import split_blob
     from govor.corpus.manifests import read_clips
     from govor.device import pick_device, pick_precision, torch_dtype
     from govor.errors import GovorError
@@ -81,6 +82,11 @@ def run_evaluation(
     clips = list(read_clips(manifest))
     if not clips:
         raise GovorError(f"{manifest} holds no clips to score.")
+    gone = [clip for clip in clips if not split_blob(clip.audio)[0].is_file()]
+    if gone:
+        raise GovorError(
+            f"{manifest}: the audio of {len(gone)} clips was not found (first: '{gone[0].id}' at {gone[0].audio})."
+        )
     too_long = [clip.id for clip in clips if clip.duration > 30]
     if too_long:
         raise GovorError(
@@ -123,25 +129,39 @@ def compare(
         typer.Option(help="The run this is the before and after of; B's model by default.", show_default=False),
     ] = None,
     out: Out = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Is B better than A, by how much, and is it more than chance? A paired bootstrap over the same clips."""
-    from govor.files import write_json
+    from govor.files import refuse_existing, write_json
     from govor.measure.compare import compare as compare_rows
     from govor.measure.evaluate import read_eval
     from govor.measure.headline import add_to_headline
+    from govor.runs import check_name
 
     (a, rows_a), (b, rows_b) = read_eval(eval_a), read_eval(eval_b)
+    name = check_name(run) if run else _run_whose_gain_this_is(a, b)
+    if out:
+        refuse_existing(out, overwrite)
     result = compare_rows(rows_a, rows_b, str(a["model"]), str(b["model"]))
     target = out or EVALS.parent / "compare" / f"{a['model']}__vs__{b['model']}__{b['set']}__{b['context']}.json"
     write_json(target, result)
     console.result(compare_lines(result), result, as_json)
-    name = run or (b["model"] if list(Path("models").glob(f"*/{b['model']}")) else None)
     if name and a["context"] == b["context"]:
         add_to_headline(name, {b["context"]: (eval_a, eval_b)})
         console.made(f"{target} and manifests/eval_{name}.json", f"govor report {name}")
     else:
         console.made(target)
+
+
+def _run_whose_gain_this_is(a: dict[str, Any], b: dict[str, Any]) -> str | None:
+    """B's run, where A is the base model that it began from."""
+    from govor.files import read_json
+
+    for record in Path("models").glob(f"*/{b['model']}/run_manifest.json"):
+        if read_json(record)["base_model"] == a.get("source"):
+            return str(b["model"])
+    return None
 
 
 def report(
@@ -158,12 +178,19 @@ def report(
 
 def run_report(run: Path, out: Path | None, overwrite: bool) -> Path:
     """Build a run's report."""
-    from govor.files import refuse_existing
+    from govor.errors import GovorError
+    from govor.files import refuse_existing, workspace_path
     from govor.measure.report.build import build_report
 
-    target = out or Path("reports") / run.name
+    target = (out or Path("reports") / run.name).resolve()
     refuse_existing(target, overwrite)
-    return build_report(run, target, overwrite)
+    if (
+        target.exists()
+        and any(target.iterdir())
+        and {path.name for path in target.iterdir()} != {"index.html", "audio"}
+    ):
+        raise GovorError(f"{target} holds other things than a report, so it is not replaced; give another --out.")
+    return Path(workspace_path(build_report(run, target, overwrite)))
 
 
 def transcribe(

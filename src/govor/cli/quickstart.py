@@ -46,12 +46,15 @@ def quickstart(
         typer.Option("--set", metavar="NAME=VALUE", help="Override a setting of the recipe.", show_default=False),
     ] = None,
     fast_dev_run: Annotated[bool, typer.Option(help="A handful of clips and two steps, in a minute or two.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Train anew although a run of that name exists.")] = False,
 ) -> None:
     """Do the main job end to end: a real Whisper gets better at real speech, with proof.
 
     manifest → validate → normalise → split → score → fine-tune → score → compare → package → transcribe. What an
     earlier call finished is reused.
     """
+    from govor.errors import GovorError
+
     started = time.perf_counter()
     name = "quickstart" if audio is None else _name(audio)
     clips = _corpus(audio, language, license)
@@ -59,8 +62,14 @@ def quickstart(
     recipe = _recipe(name, split, base_model, set_ or [], fast_dev_run)
     test = split / "test.jsonl"
 
+    standing = _standing(recipe)
+    if standing == "other" and not (overwrite or fast_dev_run):
+        raise GovorError(
+            f"models/{recipe.family}/{recipe.name} was trained on other data or with other settings; give --overwrite to "
+            "train it anew, or another name (--set name=…)."
+        )
     before = _scores(recipe.base_model, test)
-    run = _train(recipe)
+    run = _train(recipe, standing)
     after = _scores(str(run), test)
     headline = _headline(recipe.name, before, after)
     from govor.cli.measure import run_report
@@ -79,7 +88,16 @@ def _name(audio: Path) -> str:
     plain = "".join(
         letter if letter.isascii() and (letter.isalnum() or letter in "-_") else "-" for letter in audio.resolve().name
     )
-    return f"quickstart-{plain.strip('-') or 'own'}"[:100]
+    name = audio.resolve().name
+    told = plain.strip("-")
+    # Two folders whose names look alike in plain letters must not share a run.
+    return f"quickstart-{told}" if told == name and len(name) < 80 else f"quickstart-{told[:60]}{_short_hash(audio)}"
+
+
+def _short_hash(audio: Path) -> str:
+    from govor.files import sha256_of_lines
+
+    return sha256_of_lines([str(audio.resolve())])[:8]
 
 
 @contextmanager
@@ -164,7 +182,7 @@ def _split(clips: list[Clip], name: str, small: bool, guessed: bool) -> Path:
         if small:
             for part in ("validation", "test"):
                 division.parts[part] = division.parts[part][:8]
-        target = Path("manifests") / "splits" / (f"{name}-dev" if small else name)
+        target = Path("manifests") / "splits" / (f"{name}-fast-dev" if small else name)
         write_split(target, division)
     counts = ", ".join(f"{part} {len(members)}" for part, members in division.parts.items())
     crossing = [kind for kind, pairs in division.proof["overlaps"].items() if any(pairs.values())]
@@ -186,47 +204,58 @@ def _scores(model: str, test: Path) -> dict[str, Path]:
     """Score padded and on the speech, or reuse scorings of the same model on the same clips."""
     from govor.cli.measure import EVALS, run_evaluation, score_line
     from govor.corpus.manifests import fingerprint
+    from govor.families.opening import scored_name
     from govor.files import read_json
     from govor.measure.evaluate import dataset_name, eval_name
 
-    name = Path(model).name
+    name = scored_name(model)
     files = {c: EVALS / f"{eval_name(name, dataset_name(test), c)}.json" for c in ("padded", "speech")}
     trained = Path(model) / "metrics.json"
     with _stage(f"score {name}"):
         wanted = fingerprint(test)
         for context, file in files.items():
-            fresh = not trained.exists() or (file.exists() and file.stat().st_mtime >= trained.stat().st_mtime)
-            if file.exists() and fresh and read_json(file).get("manifest") == wanted:
-                console.note(f"reusing {file}")
-                continue
+            if file.exists() and not (trained.exists() and trained.stat().st_mtime > file.stat().st_mtime):
+                old = read_json(file)
+                if (old.get("manifest"), old.get("source")) == (wanted, model):
+                    console.note(f"reusing {file}")
+                    continue
             (summary,) = run_evaluation(model, test, (context,), overwrite=True)  # type: ignore[arg-type]
             console.note(score_line(summary))
     return files
 
 
-def _train(recipe: Recipe) -> Path:
-    """Train, resume what was interrupted, or reuse a finished run of the same recipe and data."""
+def _standing(recipe: Recipe) -> str:
+    """How far a run of this name has come: none, other (recipe or data), begun, finished."""
     import yaml
 
-    from govor.cli.finetune import run_training
     from govor.corpus.manifests import fingerprint
     from govor.files import read_json
     from govor.finetune.train import finished_steps, run_folder
 
     run, split = run_folder(recipe), Path(recipe.data.split)
+    record = run / "run_manifest.json"
+    if not record.exists() and not finished_steps(run):
+        return "none"
+    file = run / "recipe.yaml"
+    if not file.exists() or yaml.safe_load(file.read_text(encoding="utf-8")) != recipe.model_dump(mode="json"):
+        return "other"
+    if not record.exists():
+        return "begun"
+    data = {part: fingerprint(split / f"{part}.jsonl") for part in ("train", "validation")}
+    return "finished" if read_json(record)["data"] == data else "other"
+
+
+def _train(recipe: Recipe, standing: str) -> Path:
+    """Train, go on with what was interrupted, or reuse a finished run of the same recipe and data."""
+    from govor.cli.finetune import run_training
+    from govor.finetune.train import run_folder
+
+    run = run_folder(recipe)
     with _stage(f"fine-tune {recipe.base_model}"):
-        same = (run / "recipe.yaml").exists() and yaml.safe_load(
-            (run / "recipe.yaml").read_text()
-        ) == recipe.model_dump(mode="json")
-        if same and (run / "run_manifest.json").exists():
-            data = {part: fingerprint(split / f"{part}.jsonl") for part in ("train", "validation")}
-            if read_json(run / "run_manifest.json")["data"] == data:
-                console.note(f"reusing {run}")
-                return run
-        if same and not (run / "run_manifest.json").exists() and finished_steps(run):
-            run_training(recipe, resume=True, overwrite=False)
+        if standing == "finished":
+            console.note(f"reusing {run}")
         else:
-            run_training(recipe, resume=False, overwrite=True)
+            run_training(recipe, resume=standing == "begun", overwrite=standing == "other")
     return run
 
 

@@ -20,6 +20,7 @@ from govor.files import workspace_path
 
 Dropped = Callable[[dict[str, Any]], None]
 _TEXT_KEYS = ("transcript", "transcription", "text", "sentence")
+_NUMBERS = ("offset", "seek_time", "quality_score", "snr_db")
 _AUDIO_KEYS = ("audio", "audio_filepath", "file_name", "path")
 
 
@@ -80,6 +81,8 @@ def _table(path: Path) -> Iterator[dict[str, Any]]:
                 yield {key: value for key, value in row.items() if key and value not in ("", None)}
     except UnicodeDecodeError:
         raise GovorError(f"{path} is not UTF-8 text; save it as UTF-8.") from None
+    except csv.Error as error:
+        raise GovorError(f"{path} is not a readable CSV table: {error}.") from None
 
 
 def _clip(row: dict[str, Any], base: Path, statement: Statement, where: str) -> Clip:
@@ -109,7 +112,11 @@ def _clip(row: dict[str, Any], base: Path, statement: Statement, where: str) -> 
         "error",
     ):
         row.pop(key, None)
-    seconds = float(duration) if duration not in (None, "") else probe(audio).duration_seconds
+    try:
+        seconds = float(duration) if duration not in (None, "") else probe(audio).duration_seconds
+        row |= {key: float(row[key]) for key in _NUMBERS if isinstance(row.get(key), str)}  # csv knows only text
+    except ValueError:
+        raise AudioError("malformed_row", f"{where}: a number of seconds was wanted, found {duration!r}.") from None
     required = {
         "id": str(row.pop("id", None) or Path(audio).with_suffix("").as_posix()),
         "audio": audio,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -65,7 +66,12 @@ def inventory(
     folders: list[Path], statement: Statement, engine_name: engine.Engine = "processes"
 ) -> Iterator[dict[str, Any]]:
     """One row per recording, in a fixed order; unreadable ones carry `error`, exact duplicates `duplicate_of`."""
-    pairs = ((path, folder, base) for folder, base in _bases(folders) for path in find_recordings(folder))
+    labels = _labels(folders)
+    pairs = (
+        (path, folder, base, label)
+        for (folder, base), label in zip(_bases(folders), labels, strict=True)
+        for path in find_recordings(folder)
+    )
     first: dict[str, str] = {}
     for row in engine.map(pairs, partial(_row, statement=statement), engine_name):
         digest = row["sha256"]
@@ -109,6 +115,15 @@ def read_transcript(audio: Path) -> str | None:
         raise AudioError("bad_transcript", f"{file} is not UTF-8 text; save it as UTF-8.") from None
 
 
+def _labels(folders: list[Path]) -> list[str]:
+    """What ids begin with: the folder's name, or where two folders share one, its path below what they share."""
+    resolved = [folder.resolve() for folder in folders]
+    names = [folder.name for folder in resolved]
+    if len(set(names)) == len(names):
+        return names
+    return [os.path.relpath(folder, os.path.commonpath({f.parent for f in resolved})) for folder in resolved]
+
+
 def _bases(folders: list[Path]) -> Iterator[tuple[Path, Path]]:
     """Each folder with the deepest folder that holds all of its recordings: only below it do names tell apart."""
     for folder in folders:
@@ -116,23 +131,26 @@ def _bases(folders: list[Path]) -> Iterator[tuple[Path, Path]]:
         yield folder, Path(os.path.commonpath(parents)) if parents else folder
 
 
-def _row(pair: tuple[Path, Path, Path], statement: Statement) -> dict[str, Any]:
-    path, folder, base = pair
+def _row(item: tuple[Path, Path, Path, str], statement: Statement) -> dict[str, Any]:
+    path, folder, base, label = item
     relative = path.relative_to(folder)
     row: dict[str, Any] = dict.fromkeys(COLUMNS)
     row |= {
-        "id": f"{folder.name}/{relative.with_suffix('').as_posix()}{_suffix_if_shared(path)}",
+        "id": f"{label}/{relative.with_suffix('').as_posix()}{_suffix_if_shared(path)}",
         "audio": workspace_path(path),
         "filename": path.name,
         "language": statement.language,
         "license": statement.license,
         "speaker": statement.speaker,
-        "source": folder_source(path, base),
+        "source": folder_source(path, base, label),
         "duplicate": False,
         "transcript_present": False,
     }
     try:
-        row["size_bytes"] = path.stat().st_size
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise AudioError("unreadable", f"{path} is not a regular file.")
+        row["size_bytes"] = status.st_size
         row["sha256"] = sha256_of(path)
         info = probe(path)
         row |= {
@@ -150,10 +168,10 @@ def _row(pair: tuple[Path, Path, Path], statement: Statement) -> dict[str, Any]:
     return row
 
 
-def folder_source(path: Path, folder: Path) -> str:
+def folder_source(path: Path, folder: Path, label: str) -> str:
     """The source recording a clip is guessed to come from: its sub-folder, or itself where there is none."""
     parts = path.relative_to(folder).parent.parts
-    return "/".join((folder.name, *parts)) if parts else f"{folder.name}/{path.stem}"
+    return "/".join((label, *(parts or (path.stem,))))
 
 
 def _suffix_if_shared(path: Path) -> str:

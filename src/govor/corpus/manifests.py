@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, overload
@@ -140,7 +141,7 @@ def _offsets(path: Path) -> npt.NDArray[np.int64]:
         raise GovorError(f"The manifest {path} cannot be read: {error.strerror}.") from None
     result = np.array(offsets, dtype=np.int64)
     try:
-        temporary = beside.with_name(f".{beside.name}.tmp")
+        temporary = beside.with_name(f".{beside.name}.{uuid.uuid4().hex[:8]}.tmp")  # several processes may open it
         np.concatenate([np.array(stamp, dtype=np.int64), result]).tofile(temporary)
         temporary.replace(beside)
     except OSError:

@@ -27,7 +27,8 @@ class Segment:
 class Clip:
     """One recording, or a part of one, with what was said in it.
 
-    `audio` is a path relative to the workspace, or `path#offset,length` for encoded bytes inside a larger file.
+    `audio` is a path relative to the workspace, or `path#offset,length` for encoded bytes inside a larger file. With an
+    `offset` (0 counts) the clip is that part of the recording, `duration` long; without one it is the whole.
     `transcript` is plain text; times stand in `segments`. Keys govor does not know are kept, in order, in `extra`.
     """
 
@@ -36,7 +37,7 @@ class Clip:
     transcript: str
     duration: Seconds
     language: str
-    offset: Seconds = 0.0
+    offset: Seconds | None = None
     speaker: str | None = None
     source: str | None = None
     license: str | None = None
@@ -87,8 +88,6 @@ class Clip:
             value = getattr(self, name)
             if name in _REQUIRED or value not in (None, ()):
                 row[name] = value
-        if not self.offset:
-            row.pop("offset", None)
         if self.segments:
             row["segments"] = [
                 {key: value for key, value in dataclasses.asdict(segment).items() if value is not None}

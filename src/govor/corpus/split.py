@@ -112,7 +112,9 @@ def _deal(groups: dict[str, list[Clip]], settings: SplitSettings) -> dict[str, P
     """Groups to parts in a seeded order; the held-out parts take many small groups rather than few large ones."""
     hours = {name: sum(clip.duration for clip in members) for name, members in groups.items()}
     total = sum(hours.values())
-    order = sorted(groups, key=lambda name: hashlib.sha256(f"{settings.seed}:{name}".encode()).digest())
+    order = sorted(
+        groups, key=lambda name: hashlib.sha256(f"{settings.seed}:{name}".encode("utf-8", "backslashreplace")).digest()
+    )
     assigned: dict[str, Part] = {}
     shares: tuple[tuple[Part, float], ...] = (
         ("test", settings.test_share),

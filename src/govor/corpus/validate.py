@@ -10,13 +10,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from govor import engine
 from govor.audio import SAMPLE_RATE, decode
 from govor.config import Settings
 from govor.corpus.records import Clip
-from govor.errors import AudioError
+from govor.errors import AudioError, GovorError
 
 
 class Limits(Settings):
@@ -27,6 +27,14 @@ class Limits(Settings):
     min_peak_dbfs: float = Field(-60.0, description="a clip whose loudest sample lies below is silent")
     max_clipped_share: float = Field(0.05, ge=0, le=1, description="share of samples at full scale")
     max_characters_per_second: float = Field(45.0, gt=0, description="more text than anyone can say")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Limits:
+        if self.min_seconds > self.max_seconds:
+            raise ValueError(
+                f"min_seconds is {self.min_seconds:g} and max_seconds {self.max_seconds:g}; nothing lies between"
+            )
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +137,12 @@ def _check(row: dict[str, Any], limits: Limits, language: str | None) -> Verdict
     def no(rule: str, measured: Any, limit: Any, message: str) -> Verdict:
         return Verdict(row, rule, measured, limit, message)
 
-    for key in ("id", "audio"):
-        if not isinstance(row.get(key), str) or not row[key]:
-            return no("malformed_row", row.get(key), "text", f"the row has no '{key}'")
+    present = {key: value for key, value in row.items() if value is not None}
+    try:
+        clip = Clip.from_row({"transcript": "", "duration": 0.0, "language": language or "", **present}, "the row")
+    except GovorError as error:
+        return no("malformed_row", None, None, str(error))
+    row["id"] = clip.id
     transcript = row.get("transcript")
     if row.get("error"):
         rule, _, message = str(row["error"]).partition(": ")
@@ -144,16 +155,18 @@ def _check(row: dict[str, Any], limits: Limits, language: str | None) -> Verdict
             "some text",
             "nothing to learn from",
         )
-    if not (row.get("language") or language):
+    if any("\ud800" <= letter <= "\udfff" for letter in transcript):
+        return no("bad_transcript", transcript.encode("unicode_escape").decode(), "Unicode text", "half a character")
+    if not clip.language:
         return no("language_unknown", None, "a language code", "state it with --language")
     try:
-        offset, length = row.get("offset") or 0.0, row.get("duration") if row.get("offset") else None
-        samples = decode(row["audio"], offset, length, max_seconds=max(4 * limits.max_seconds, 120.0))
+        length = clip.duration if clip.offset is not None else None
+        samples = decode(clip.audio, clip.offset or 0.0, length, max_seconds=max(4 * limits.max_seconds, 120.0))
     except AudioError as error:
         return no(error.rule, None, None, str(error))
     seconds = len(samples) / SAMPLE_RATE
-    promised = row.get("duration")
-    if isinstance(promised, int | float) and seconds < 0.9 * promised and promised - seconds > 0.1:
+    promised = clip.duration
+    if seconds < 0.9 * promised and promised - seconds > 0.1:
         return no(
             "truncated",
             round(seconds, 3),

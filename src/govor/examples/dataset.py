@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from govor.audio import decode
 from govor.corpus.manifests import Manifest
+from govor.corpus.samples import clip_samples
+from govor.errors import GovorError
 from govor.examples.batching import Plan, draw_seed
 from govor.examples.spec import ExampleSpec
 
@@ -45,7 +46,7 @@ def load_batch(specs: Sequence[ExampleSpec], encoder: Any) -> dict[str, Any]:
     examples = []
     for spec in specs:
         clip = spec.clip
-        samples = decode(clip.audio, clip.offset, clip.duration if clip.offset or "#" in clip.audio else None)
+        samples = clip_samples(clip)
         examples.append(encoder.encode(spec, samples))
     batch: dict[str, Any] = encoder.collate(examples)
     return batch
@@ -73,13 +74,22 @@ def convert(batch: dict[str, Any], change: Callable[[torch.Tensor], torch.Tensor
     }
 
 
-class StepDataset(Dataset[Step]):
-    """Item s is the whole of step s for this rank, so that workers prefetch steps."""
+class StepDataset(Dataset[Step | GovorError]):
+    """Item s is the whole of step s for this rank, so that workers prefetch steps.
+
+    An error is handed over as a value: raised in a worker it would arrive as a page of traceback.
+    """
 
     def __init__(self, plan: Plan, rank: int) -> None:
         self.plan, self.rank = plan, rank
 
-    def __getitem__(self, number: int) -> Step:
+    def __getitem__(self, number: int) -> Step | GovorError:
+        try:
+            return self._step(number)
+        except GovorError as error:
+            return error
+
+    def _step(self, number: int) -> Step:
         encoder = self.plan.source.encoder  # type: ignore[attr-defined]
         batches = self.plan.step(number, self.rank)
         seconds = sum(spec.clip.duration for batch in batches if batch.counts for spec in batch.specs)
@@ -88,17 +98,19 @@ class StepDataset(Dataset[Step]):
 
 def step_loader(plan: Plan, rank: int, first: int, last: int, workers: int, pin: bool) -> Iterator[Step]:
     """Steps first … last-1 in order, prefetched by `workers` processes."""
-    return iter(
-        DataLoader(
-            StepDataset(plan, rank),
-            batch_size=None,
-            sampler=range(first, last),
-            num_workers=workers,
-            prefetch_factor=2 if workers else None,
-            pin_memory=pin,
-            worker_init_fn=_one_thread,
-        )
+    loader = DataLoader(
+        StepDataset(plan, rank),
+        batch_size=None,
+        sampler=range(first, last),
+        num_workers=workers,
+        prefetch_factor=2 if workers else None,
+        pin_memory=pin,
+        worker_init_fn=_one_thread,
     )
+    for item in loader:
+        if isinstance(item, GovorError):
+            raise item
+        yield item
 
 
 def _one_thread(_: int) -> None:

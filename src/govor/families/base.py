@@ -24,11 +24,16 @@ Batch = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """One transcription of one clip. `mean_logprob` is the natural-log probability per generated token."""
+    """One transcription of one clip.
+
+    `mean_logprob` is the natural-log probability per generated token; `complete` is False where the model was stopped
+    by its limit before it said that it had finished.
+    """
 
     text: str
     tokens: list[int]
     mean_logprob: float
+    complete: bool = True
 
 
 class ExampleEncoder(Protocol):

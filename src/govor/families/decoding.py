@@ -35,6 +35,7 @@ class Found:
 
     tokens: list[int]
     logprob: float
+    ended: bool = False
 
     @property
     def mean_logprob(self) -> float:
@@ -54,6 +55,7 @@ def greedy(decoder: StepDecoder, end: int, max_tokens: Sequence[int]) -> list[Fo
             found = results[row]
             found.logprob += logprob
             if token == end:
+                found.ended = True
                 continue
             found.tokens.append(token)
             if len(found.tokens) < max_tokens[row]:
@@ -85,7 +87,7 @@ class _Beam:
             if token == end:
                 # An end outside the best `size` would never have been reached by a single search.
                 if rank < size:
-                    self.done.append(Found(self.live[parent].tokens, score))
+                    self.done.append(Found(self.live[parent].tokens, score, ended=True))
                 continue
             if len(next_live) < size:
                 next_live.append(Found([*self.live[parent].tokens, token], score))

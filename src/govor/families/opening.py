@@ -64,7 +64,7 @@ def open_recogniser(
 
     whisper = Whisper.load(folder, dtype)
     whisper.module.to(device)
-    return Opened(_name(path) if path.exists() else source.split("/")[-1], whisper, *_trained_for(folder))
+    return Opened(scored_name(source), whisper, *_trained_for(folder))
 
 
 def trainable_folder(found: Found, notify: Notify = lambda _: None) -> Path:
@@ -86,11 +86,16 @@ def trainable_folder(found: Found, notify: Notify = lambda _: None) -> Path:
 
 def load_checkpoint(run: Path, checkpoint: Path) -> Any:
     """The model of one checkpoint of a run."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     from govor.families.whisper.model import Whisper
 
-    return Whisper.from_base(run / "base", load_file(checkpoint / "model.safetensors"))
+    try:
+        weights = load_file(checkpoint / "model.safetensors")
+    except (SafetensorError, OSError) as error:
+        raise GovorError(f"The checkpoint {checkpoint} cannot be read ({error}); take another one.") from error
+    return Whisper.from_base(run / "base", weights)
 
 
 def best_checkpoint(run: Path) -> Path:
@@ -109,6 +114,12 @@ def _run_of(path: Path) -> Path | None:
     if path.parent.name == "checkpoints" and (path.parent.parent / "base").is_dir():
         return path.parent.parent
     return None
+
+
+def scored_name(source: str) -> str:
+    """The name under which the scores of `source` are filed."""
+    path = Path(source)
+    return _name(path) if path.exists() else source.split("/")[-1]
 
 
 def _name(path: Path) -> str:

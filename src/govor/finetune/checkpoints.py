@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -53,10 +54,13 @@ def weights_of(module: nn.Module) -> dict[str, torch.Tensor]:
 def restore(checkpoint: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> State:
     """Load weights and optimiser state in place."""
     try:
-        module.load_state_dict(load_file(checkpoint / "model.safetensors"), strict=False)
+        weights = load_file(checkpoint / "model.safetensors")
+        if weights.keys() != weights_of(module).keys():
+            raise GovorError(f"The checkpoint {checkpoint} belongs to another model; train anew under another name.")
+        module.load_state_dict(weights, strict=False)  # tied tensors are stored once
         stored = load_file(checkpoint / "optimizer.safetensors")
         state = State(**read_json(checkpoint / "state.json"))
-    except (OSError, KeyError, TypeError) as error:
+    except (OSError, KeyError, TypeError, SafetensorError) as error:
         raise GovorError(
             f"The checkpoint {checkpoint} cannot be read ({error}); delete it to go on from the one before."
         ) from error
@@ -72,7 +76,8 @@ def restore(checkpoint: Path, module: nn.Module, optimizer: torch.optim.Optimize
 
 def finished(folder: Path) -> list[Path]:
     """Whole checkpoints, oldest first."""
-    return sorted(path for path in folder.glob("step-*") if (path / "state.json").exists())
+    whole = (path for path in folder.glob("step-*") if (path / "state.json").exists())
+    return sorted(whole, key=lambda path: int(path.name.removeprefix("step-")))
 
 
 def metric_of(checkpoint: Path, metric: str) -> float:
@@ -85,7 +90,7 @@ def prune(folder: Path, metric: str, keep_best: int) -> Path:
     """Note the best checkpoint and delete all but the best `keep_best` and the last; returns the best."""
     checkpoints = finished(folder)
     # Of equals the earlier one: it has seen less of the data and lost nothing.
-    ranked = sorted(checkpoints, key=lambda path: (metric_of(path, metric), path.name))
+    ranked = sorted(checkpoints, key=lambda path: metric_of(path, metric))
     best = ranked[0]
     value = metric_of(best, metric)
     write_json(

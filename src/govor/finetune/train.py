@@ -15,8 +15,10 @@ from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
 
+from govor.audio import split_blob
+from govor.config import read_yaml
 from govor.corpus.licenses import licenses
-from govor.corpus.manifests import Manifest, fingerprint
+from govor.corpus.manifests import Manifest, fingerprint, read_clips
 from govor.corpus.records import Clip
 from govor.device import pick_device, pick_precision
 from govor.errors import GovorError, disk_errors
@@ -24,7 +26,7 @@ from govor.examples.batching import Plan, check_plan, pack
 from govor.examples.dataset import TrainingSource, convert, load_batch
 from govor.examples.spec import ExampleSpec
 from govor.families.base import ContextMode, ExampleEncoder, Recogniser
-from govor.families.opening import trainable_folder
+from govor.families.opening import best_checkpoint, trainable_folder
 from govor.files import read_json, refuse_existing, sha256_of_lines, write_json, write_text
 from govor.finetune import checkpoints
 from govor.finetune.checkpoints import State, recipe_difference
@@ -85,7 +87,9 @@ def fast_dev_run(recipe: Recipe) -> Recipe:
             "decode_clips": min(4, recipe.evaluation.decode_clips),
         }
     )
-    return recipe.model_copy(update={"name": f"{recipe.name}-dev", "finetune": finetune, "evaluation": evaluation})
+    return recipe.model_copy(
+        update={"name": f"{recipe.name[:90]}-fast-dev", "finetune": finetune, "evaluation": evaluation}
+    )
 
 
 def train(
@@ -112,7 +116,14 @@ def _train(recipe: Recipe, reporter: Reporter, resume: bool, overwrite: bool, de
     main = state.is_main_process
     say: Callable[[str], None] = reporter.note if main else (lambda _: None)
     if main:
-        _prepare_folder(run, recipe, data, resume, overwrite)
+        _may_start(run, recipe, data, resume, overwrite)
+    check_plan(len(manifests["train"]), recipe.finetune.clips_per_step, state.num_processes)
+    steps = total_steps(recipe, len(manifests["train"]))
+    with state.main_process_first():
+        base = trainable_folder(find_model(recipe.base_model, say), say)
+    known = _check_rows(manifests, _examples_of(base, recipe), say)
+    if main:  # only now that the run can begin does an old one give way
+        _open_folder(run, resume)
         _choose_precision(run, recipe, chosen_device.value, resume)
     state.wait_for_everyone()
     start = finished_steps(run) if resume else None
@@ -126,10 +137,6 @@ def _train(recipe: Recipe, reporter: Reporter, resume: bool, overwrite: bool, de
     )
     say(f"precision: {precision['value']} ({precision['reason']})")
 
-    check_plan(len(manifests["train"]), recipe.finetune.clips_per_step, accelerator.num_processes)
-    with accelerator.main_process_first():
-        base = trainable_folder(find_model(recipe.base_model, say), say)
-    known = _check_rows(manifests, _examples_of(base, recipe), say)
     family = _load_family(base)
     source = TrainingSource(manifests["train"], family.encoder, recipe.finetune.seed, _full_share(recipe))
     plan = Plan(
@@ -139,7 +146,6 @@ def _train(recipe: Recipe, reporter: Reporter, resume: bool, overwrite: bool, de
         recipe.finetune.max_batch_audio_seconds,
         accelerator.num_processes,
     )
-    steps = total_steps(recipe, len(manifests["train"]))
     trainer = Trainer(family, plan, recipe.finetune, steps, accelerator)
     if main:
         run.mkdir(parents=True, exist_ok=True)
@@ -148,6 +154,8 @@ def _train(recipe: Recipe, reporter: Reporter, resume: bool, overwrite: bool, de
     done = 0
     if start is not None:
         done = checkpoints.restore(start, family.module, trainer.optimizer).step
+        if main:  # a run that was killed between saving and noting which is best
+            checkpoints.prune(run / "checkpoints", recipe.evaluation.metric, recipe.evaluation.keep_best)
         say(f"resuming after step {done} of {steps}")
     accelerator.wait_for_everyone()
 
@@ -163,34 +171,46 @@ def _train(recipe: Recipe, reporter: Reporter, resume: bool, overwrite: bool, de
         watcher.baseline()
     started = time.perf_counter()
     trainer.run(done, watcher)
-    best = run / "checkpoints" / str(read_json(run / "checkpoints" / "best.json")["checkpoint"])
-    metrics = read_json(best / "state.json")
-    summary = {
-        "best_checkpoint": best.name,
-        "best_step": metrics["step"],
-        "metric": recipe.evaluation.metric,
-        "metrics": metrics["metrics"],
-        "total_steps": steps,
-        "training_seconds": round(time.perf_counter() - started, 1),
-        "peak_memory_mb": memory_mb(),
-    }
+    seconds = round(time.perf_counter() - started, 1)
+    finished = _result(run, recipe, steps, seconds)
     if main:
-        write_json(run / "metrics.json", summary)
-        write_json(
-            run / "run_manifest.json",
-            _record(recipe, data, known, precision["value"], accelerator, trainer, summary),
-        )
-    watcher.log("end", **summary)
+        write_json(run / "metrics.json", finished.metrics)
+        record = _record(recipe, data, known, precision["value"], accelerator, trainer, finished.metrics)
+        write_json(run / "run_manifest.json", record)
+    watcher.log("end", **finished.metrics)
     watcher.close()
     accelerator.wait_for_everyone()
     accelerator.end_training()
+    return finished
+
+
+def _result(run: Path, recipe: Recipe, steps: int, seconds: float) -> Finished:
+    """What the run's own metric names best, and what it cost."""
+    best = best_checkpoint(run)
+    state = read_json(best / "state.json")
+    summary = {
+        "best_checkpoint": best.name,
+        "best_step": state["step"],
+        "metric": recipe.evaluation.metric,
+        "metrics": state["metrics"],
+        "total_steps": steps,
+        "training_seconds": seconds,
+        "peak_memory_mb": memory_mb(),
+    }
     return Finished(run, best, summary, steps)
 
 
 def total_steps(recipe: Recipe, rows: int) -> int:
     """Optimiser steps of the whole run."""
     by_epochs = max(1, round(recipe.finetune.epochs * rows / recipe.finetune.clips_per_step))
-    return min(by_epochs, recipe.finetune.max_steps or by_epochs)
+    steps = min(by_epochs, recipe.finetune.max_steps or by_epochs)
+    warmup = recipe.finetune.warmup_steps
+    if warmup is not None and warmup > steps:
+        raise GovorError(
+            f"finetune.warmup_steps is {warmup} and the run has {steps} steps, so the rate would never reach its peak; "
+            "lower warmup_steps, or leave it out for a tenth of the run."
+        )
+    return steps
 
 
 def evaluation_steps(steps: int, evaluations: int) -> set[int]:
@@ -205,16 +225,25 @@ def finished_steps(run: Path) -> Path | None:
     return found[-1] if found else None
 
 
-def _prepare_folder(run: Path, recipe: Recipe, data: dict[str, Any], resume: bool, overwrite: bool) -> None:
-    """Refuse, clear or reopen the run's folder; one that cannot be written is found out before any work."""
+def _may_start(run: Path, recipe: Recipe, data: dict[str, Any], resume: bool, overwrite: bool) -> None:
+    """Refuse before anything is changed. A folder in which no checkpoint was ever finished is no run."""
+    with disk_errors(run, "the run"):
+        begun = run.exists() and (finished_steps(run) is not None or (run / "run_manifest.json").exists())
     if resume:
         if finished_steps(run) is None:
             raise GovorError(f"{run} holds no checkpoint to resume from; train without --resume.")
         _same_run(run, recipe, data)
-    else:
+        if (run / "run_manifest.json").exists():
+            raise GovorError(f"{run} is finished; evaluate it, or train on under another name.")
+    elif begun:
         refuse_existing(run, overwrite, "--resume to go on, --overwrite to replace it, or another name (--set name=…)")
-        shutil.rmtree(run, ignore_errors=True)
+
+
+def _open_folder(run: Path, resume: bool) -> None:
+    """An empty folder that can be written, or the one to go on in."""
     with disk_errors(run, "the run"):
+        if run.is_dir() and not resume:
+            shutil.rmtree(run)
         run.mkdir(parents=True, exist_ok=True)
         probe = run / ".writable"
         probe.touch()
@@ -222,9 +251,7 @@ def _prepare_folder(run: Path, recipe: Recipe, data: dict[str, Any], resume: boo
 
 
 def _same_run(run: Path, recipe: Recipe, data: dict[str, Any]) -> None:
-    import yaml
-
-    old = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))
+    old = read_yaml(run / "recipe.yaml")
     changed = recipe_difference(old, recipe.model_dump(mode="json"))
     if changed:
         raise GovorError(
@@ -271,7 +298,9 @@ def _check_rows(manifests: dict[str, Manifest], encoder: ExampleEncoder, say: Ca
     for part, manifest in manifests.items():
         if not len(manifest):
             raise GovorError(f"{manifest.path} holds no clips; a run needs {part} data.")
-        for clip in manifest:
+        for clip in read_clips(manifest.path):
+            if not split_blob(clip.audio)[0].is_file():
+                raise GovorError(f"{manifest.path}: the audio of clip '{clip.id}' was not found at {clip.audio}.")
             if not clip.transcript.strip():
                 raise GovorError(f"{manifest.path}: clip '{clip.id}' has an empty transcript; run govor validate.")
             encoder.check(ExampleSpec(clip, clip.language))

@@ -64,7 +64,7 @@ def verdict(wer: dict[str, Any]) -> str:
     """The comparison in words."""
     p = wer["p_value"]
     if p is None:
-        return "no test is possible with one cluster"
+        return "no test is possible: fewer than two clusters, or no words in the references"
     if p >= 0.05:
         return f"no difference shown (p = {p:.3f})"
     direction = "better" if wer["difference"] < 0 else "worse"

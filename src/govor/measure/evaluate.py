@@ -8,9 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from govor.audio import SAMPLE_RATE, decode
+from govor.audio import SAMPLE_RATE
 from govor.corpus.manifests import fingerprint, read_rows, write_rows
 from govor.corpus.records import Clip
+from govor.corpus.samples import clip_samples
 from govor.errors import GovorError
 from govor.families.base import ContextMode, Recogniser
 from govor.files import read_json, write_json
@@ -35,10 +36,7 @@ def transcribe_clips(
     start = time.perf_counter()
     for at in range(0, len(clips), _BLOCK):
         block = clips[at : at + _BLOCK]
-        samples = [
-            decode(clip.audio, clip.offset, clip.duration if clip.offset or "#" in clip.audio else None)
-            for clip in block
-        ]
+        samples = [clip_samples(clip) for clip in block]
         found = recogniser.transcribe(samples, [clip.language for clip in block], context, beam_size, on_done)
         for clip, audio, hypothesis in zip(block, samples, found, strict=True):
             rows.append(
@@ -53,6 +51,7 @@ def transcribe_clips(
                     "reference": clip.transcript,
                     "hypothesis": hypothesis.text,
                     "mean_logprob": round(hypothesis.mean_logprob, 4),
+                    "complete": hypothesis.complete,
                 }
             )
     return rows, time.perf_counter() - start

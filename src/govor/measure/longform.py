@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from govor.audio import SAMPLE_RATE, cut_at_pauses, decode
-from govor.families.base import ContextMode, Recogniser
+from govor.audio import SAMPLE_RATE, Samples, cut_at_pauses, decode
+from govor.families.base import ContextMode, Hypothesis, Recogniser
 
 # A pause within the last half of this is looked for, so windows hold 14 to 28 s.
 WINDOW_SECONDS = 28.0
+# A short clip that hits the limit loops; a long one may simply hold more words than the decoder has positions.
+SHORTEST_RETRY_SECONDS = 8.0
+MANY_TOKENS = 300
 
 
 def transcribe_recording(
@@ -18,7 +21,14 @@ def transcribe_recording(
     """Pieces with `start` and `end` in seconds, `text` and `mean_logprob`; together they cover the recording."""
     samples = decode(path)
     spans = cut_at_pauses(samples, WINDOW_SECONDS)
-    found = recogniser.transcribe([samples[a:b] for a, b in spans], [language] * len(spans), context, beam_size)
+    found: dict[tuple[int, int], Hypothesis] = {}
+    while waiting := [span for span in spans if span not in found]:
+        pieces = recogniser.transcribe(
+            [samples[a:b] for a, b in waiting], [language] * len(waiting), context, beam_size
+        )
+        found.update(zip(waiting, pieces, strict=True))
+        # A window whose words did not fit the decoder is cut at its best pause and heard again.
+        spans = [part for span in spans for part in _halves(samples, span, found[span])]
     return [
         {
             "start": round(a / SAMPLE_RATE, 3),
@@ -26,5 +36,14 @@ def transcribe_recording(
             "text": hypothesis.text,
             "mean_logprob": round(hypothesis.mean_logprob, 4),
         }
-        for (a, b), hypothesis in zip(spans, found, strict=True)
+        for (a, b), hypothesis in ((span, found[span]) for span in spans)
     ]
+
+
+def _halves(samples: Samples, span: tuple[int, int], heard: Hypothesis) -> list[tuple[int, int]]:
+    start, end = span
+    seconds = (end - start) / SAMPLE_RATE
+    if heard.complete or seconds < SHORTEST_RETRY_SECONDS or len(heard.tokens) < MANY_TOKENS:
+        return [span]
+    pieces = cut_at_pauses(samples[start:end], 0.6 * seconds)
+    return [(start + a, start + b) for a, b in pieces]

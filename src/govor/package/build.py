@@ -37,13 +37,16 @@ def package(
     if not (chosen / "model.safetensors").exists():
         known = ", ".join(path.name for path in sorted((run / "checkpoints").glob("step-*")))
         raise GovorError(f"{run} has no checkpoint '{chosen.name}'; there are: {known}.")
+    if "ct2" in formats:
+        _require_ct2()
     family = load_checkpoint(run, chosen)
     clips = _proof_clips(run)
     checks: dict[str, Any] = {}
-    (run / "package.json").unlink(missing_ok=True)
     with atomic_folder(run / ".hf", "the package", replace=True) as folder:
         family.save(folder)
         checks["hf"] = verify_hf(folder, family, clips)
+    (run / "package.json").unlink(missing_ok=True)
+    shutil.rmtree(run / "ct2", ignore_errors=True)  # of the checkpoint that was packaged before
     with disk_errors(run, "the package"):
         for file in sorted((run / ".hf").iterdir()):
             file.replace(run / file.name)
@@ -62,11 +65,16 @@ def package(
     return result
 
 
-def _export_ct2(run: Path, family: Any, clips: list[Any], quantization: Quantization) -> dict[str, Any]:
+def _require_ct2() -> None:
     try:
-        from ctranslate2.converters import TransformersConverter
+        import ctranslate2  # noqa: F401
     except ImportError:
-        raise GovorError("The ct2 format needs CTranslate2; install it with: pip install 'govor[ct2]'") from None
+        raise GovorError("The ct2 format needs CTranslate2; install it with: pip install ctranslate2") from None
+
+
+def _export_ct2(run: Path, family: Any, clips: list[Any], quantization: Quantization) -> dict[str, Any]:
+    from ctranslate2.converters import TransformersConverter
+
     with atomic_folder(run / "ct2", "the CTranslate2 files", replace=True) as folder:
         inner = folder / "out"
         copies = ["tokenizer.json", "preprocessor_config.json"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from govor.files import read_json
 
 
@@ -18,13 +20,16 @@ def model_card(run: Path) -> str:
     )
     data, result = record["data"], record["result"]
     languages = record["languages"]
+    metadata = {
+        "library_name": "transformers",
+        "pipeline_tag": "automatic-speech-recognition",
+        "base_model": record["base_model"],
+        "language": languages,
+        "tags": ["govor", "whisper"],
+    }
     lines = [
         "---",
-        "library_name: transformers",
-        "pipeline_tag: automatic-speech-recognition",
-        f"base_model: {record['base_model']}",
-        f"language: [{', '.join(languages)}]",
-        "tags: [govor, whisper]",
+        yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True).rstrip(),  # quotes what YAML would misread: no
         "---",
         "",
         f"# {run.name}",

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from govor.audio import decode
 from govor.corpus.records import Clip
+from govor.corpus.samples import clip_samples
 from govor.errors import GovorError
 from govor.examples.spec import ExampleSpec
 
@@ -29,7 +29,7 @@ def verify_hf(folder: Path, family: Any, clips: list[Clip]) -> dict[str, Any]:
     processor = WhisperProcessor.from_pretrained(folder, local_files_only=True)
     worst = 0.0
     for clip in clips:
-        samples = _samples(clip)
+        samples = clip_samples(clip)
         mel = processor.feature_extractor(samples, sampling_rate=16_000, return_tensors="pt").input_features
         spec = ExampleSpec(clip, clip.language, full_length=True)
         batch = family.encoder.collate([family.encoder.encode(spec, samples)])
@@ -59,7 +59,7 @@ def verify_ct2(folder: Path, family: Any, clips: list[Clip], quantization: str) 
     exported = CTranslate2Whisper.load(folder, compute_type="float32" if quantization != "int8" else "int8")
     worst, same = 0.0, 0
     for clip in clips:
-        samples = _samples(clip)
+        samples = clip_samples(clip)
         mel = log_mel(samples, family.encoder.n_mels)
         states = np.array(exported.encode(ctranslate2.StorageView.from_array(mel[None].numpy())))
         with torch.inference_mode():
@@ -78,7 +78,3 @@ def verify_ct2(folder: Path, family: Any, clips: list[Clip], quantization: str) 
         "encoder_relative_error": worst,
         "same_text": same,
     }
-
-
-def _samples(clip: Clip) -> Any:
-    return decode(clip.audio, clip.offset, clip.duration if clip.offset or "#" in clip.audio else None)

@@ -49,12 +49,15 @@ RULES: tuple[Rule, ...] = (
 
 def normalize_text(text: str, counts: Counter[str] | None = None) -> str:
     """`text` through every rule; `counts` learns which rules changed it."""
-    for rule in RULES:
-        changed = rule.apply(text)
-        if counts is not None and changed != text:
-            counts[rule.name] += 1
-        text = changed
-    return text
+    while True:  # one rule may make work for an earlier one; each shortens or settles the text, so this ends
+        before = text
+        for rule in RULES:
+            changed = rule.apply(text)
+            if counts is not None and changed != text:
+                counts[rule.name] += 1
+            text = changed
+        if text == before:
+            return text
 
 
 def normalize_clips(clips: Iterable[Clip], counts: Counter[str]) -> Iterator[Clip]:

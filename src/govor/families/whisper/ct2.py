@@ -36,7 +36,7 @@ class CTranslate2Whisper:
         try:
             import ctranslate2
         except ImportError:
-            raise GovorError("The ct2 engine is not installed; install it with: pip install 'govor[ct2]'") from None
+            raise GovorError("The ct2 engine is not installed; install it with: pip install ctranslate2") from None
         if not (folder / "model.bin").exists():
             raise GovorError(f"{folder} holds no CTranslate2 model; make one with: govor package RUN --format ct2")
         model = ctranslate2.models.Whisper(str(folder), device="auto", compute_type=compute_type, intra_threads=threads)
@@ -82,19 +82,20 @@ class CTranslate2Whisper:
             detected = [found[0][0].strip("<|>") for found in self._model.detect_language(states)]
             languages = [language or guess for language, guess in zip(languages, detected, strict=True)]
         prompts = [self.tokens.prompt(str(language)) for language in languages]
+        limit = max_new_tokens(seconds, MAX_TOKENS)
         found = self._model.generate(
             states,
             prompts,
             beam_size=beam_size,
             num_hypotheses=n,
             # The engine generates at most half of max_length.
-            max_length=2 * max_new_tokens(seconds, MAX_TOKENS),
+            max_length=2 * limit,
             suppress_tokens=self._suppressed,
             return_scores=True,
         )
         return [
             [
-                Hypothesis(self.tokens.text(ids), ids, float(score))
+                Hypothesis(self.tokens.text(ids), ids, float(score), len(ids) < limit)
                 for ids, score in zip(item.sequences_ids, item.scores, strict=True)
             ]
             for item in found

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from torch.nn import functional as F
 from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
@@ -29,6 +30,7 @@ IGNORED = -100
 # Without a bound a model that loops writes 448 tokens for every clip.
 MAX_TOKENS_PER_SECOND = 40
 BATCH_AUDIO_SECONDS = 120.0
+PROMPT_TOKENS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ class WhisperExamples:
             bucket_frames(spec.clip.duration)
         except ValueError as error:
             raise GovorError(f"Clip '{spec.clip.id}': {error}; cut it into slices of at most 30 s first.") from None
-        if len(spec.clip.transcript.encode()) >= self.max_tokens - 8:  # a token is at least one byte
+        if len(spec.clip.transcript.encode("utf-8", "replace")) >= self.max_tokens - 8:  # a token is at least one byte
             build_labels(spec, self.tokens, self.max_tokens)
         else:
             self.tokens.language(spec.language)
@@ -105,9 +107,13 @@ class Whisper:
         """From a folder in the `transformers` layout; safetensors only."""
         if not (folder / "model.safetensors").exists() and not (folder / "model.safetensors.index.json").exists():
             raise GovorError(f"{folder} holds no model.safetensors; convert the model to safetensors first.")
-        model = WhisperForConditionalGeneration.from_pretrained(
-            folder, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, local_files_only=True
-        )
+        try:
+            model = WhisperForConditionalGeneration.from_pretrained(
+                folder, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, local_files_only=True
+            )
+        except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+            first = str(error).splitlines()[0][:200]
+            raise GovorError(f"The model in {folder} cannot be loaded ({first}); fetch or package it again.") from error
         return cls(model.eval(), WhisperTokens.load(folder))
 
     @classmethod
@@ -185,7 +191,7 @@ class Whisper:
         return [self._hypothesis(found) for found in self._search([clip], [language], context, n)[0][:n]]
 
     def _hypothesis(self, found: Found) -> Hypothesis:
-        return Hypothesis(self.tokens.text(found.tokens), found.tokens, found.mean_logprob)
+        return Hypothesis(self.tokens.text(found.tokens), found.tokens, found.mean_logprob, found.ended)
 
     def _search(
         self, clips: list[Samples], languages: list[str | None], context: ContextMode, beam_size: int
@@ -251,9 +257,9 @@ class _Decoder:
 
 
 def max_new_tokens(seconds: float, positions: int) -> int:
-    """How many tokens a clip may yield: bounded by its length, and by half the decoder's positions."""
+    """How many tokens a clip may yield: bounded by its length, and by the decoder's positions less the prompt."""
     speech = bucket_frames(min(seconds, 30.0)) / 100
-    return int(min(positions // 2, 20 + MAX_TOKENS_PER_SECOND * speech))
+    return int(min(positions - PROMPT_TOKENS, 20 + MAX_TOKENS_PER_SECOND * speech))
 
 
 def transcribe_in_batches(

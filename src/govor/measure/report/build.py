@@ -35,7 +35,7 @@ def build_report(run: Path, target: Path, overwrite: bool) -> Path:
     headline = read_json(headline_file)
     with atomic_folder(target, "the report", replace=overwrite) as folder:
         page = _render(run, headline, _clips(headline, folder))
-        (folder / "index.html").write_text(page, encoding="utf-8")
+        (folder / "index.html").write_text(page, encoding="utf-8", errors="backslashreplace")
     return target / "index.html"
 
 
@@ -89,7 +89,7 @@ def _side(row: ClipRow) -> dict[str, Any]:
 
 def _audio(row: ClipRow, folder: Path, number: int) -> str | None:
     source = Path(row["audio"])
-    whole = not row.get("offset") and "#" not in row["audio"]
+    whole = row.get("offset") is None and "#" not in row["audio"]
     try:
         if whole and source.suffix.lower() in _PLAYABLE:
             name = f"audio/{number:05d}{source.suffix.lower()}"
