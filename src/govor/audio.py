@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -139,13 +140,11 @@ def split_blob(audio: str | Path) -> tuple[Path, tuple[int, int] | None]:
     return Path(match["path"]), (int(match["offset"]), int(match["length"]))
 
 
-def _source(audio: str | Path) -> str | IO[bytes]:
+def _source(audio: str | Path) -> str | bytes | IO[bytes]:
     """What libsndfile opens: the path itself (it reads files faster than through Python), or the bytes of a blob."""
-    if "#" not in str(audio):
-        return str(audio)
-    path, span = split_blob(audio)
+    path, span = split_blob(audio) if "#" in str(audio) else (Path(audio), None)
     if span is None:
-        return str(path)
+        return str(path) if os.name == "nt" else os.fsencode(path)  # a name need not be UTF-8
     if path.stat().st_size < sum(span):
         raise ValueError("the span ends past the file")
     with path.open("rb") as handle:

@@ -332,7 +332,7 @@ def test_hostile_rows_are_dropped_with_their_reason(govor: Govor, workspace: Pat
     (kept,) = (json.loads(line) for line in (workspace / "manifests/kept.jsonl").read_text().splitlines())
     assert kept["id"] == "7"
     assert "nothing lies between" in sentence(
-        govor("validate", "m.jsonl", "--min-seconds", 9, "--max-seconds", 2, expect=None)
+        govor("validate", "m.jsonl", "--min-seconds", 9, "--max-seconds", 2, "--overwrite", expect=None)
     )
     assert "max_seconds" in sentence(govor("validate", "m.jsonl", "--max-seconds", -1, "--overwrite", expect=None))
 

@@ -125,7 +125,9 @@ def test_the_package_carries_its_record_and_a_card_with_scores(run: Path) -> Non
     assert json.loads((run / "preprocessor_config.json").read_text())["feature_size"] == 80
 
 
-def test_an_export_that_differs_fails_and_leaves_no_package(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_export_that_differs_fails_and_leaves_the_package_before_as_it_was(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from govor.package import build
 
     def other(folder: Path, checkpoint: Path) -> object:
@@ -144,10 +146,13 @@ def test_an_export_that_differs_fails_and_leaves_no_package(run: Path, monkeypat
         whisper.save = save
         return whisper
 
+    package(run, ["hf"], None)
+    before = [(file.name, file.read_bytes()) for file in sorted(run.iterdir()) if file.is_file()]
     monkeypatch.setattr(build, "load_checkpoint", other)
     with pytest.raises(GovorError, match="other logits than the trained one"):
         package(run, ["hf"], None)
-    assert not (run / "package.json").exists() and not list(run.glob(".hf*"))
+    after = [(file.name, file.read_bytes()) for file in sorted(run.iterdir()) if file.is_file()]
+    assert after == before and not list(run.glob(".hf*"))
 
 
 def test_an_unknown_checkpoint_or_an_unfinished_run_is_one_sentence(run: Path, tmp_path: Path) -> None:
