@@ -18,7 +18,8 @@ from govor.families.whisper.model import Whisper
 from govor.families.whisper.tiny import tiny
 from govor.finetune.loop import StepRecord, Trainer
 from govor.finetune.optim import lr_factor
-from govor.finetune.train import evaluation_steps, train
+from govor.finetune.train import train
+from govor.finetune.watch import evaluation_steps
 from govor.measure.evaluate import transcribe_clips
 from govor.recipe import Finetune
 
