@@ -129,36 +129,24 @@ def test_two_processes_give_the_loss_of_one(workspace: Path, tiny_folder: Path) 
         )
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    one = subprocess.run(
-        [sys.executable, "-m", "govor", "train", recipe, "--set", "name=one", "--device", "cpu"],
-        cwd=workspace,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert one.returncode == 0, one.stderr
-    launcher = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "govor",
-    ]
-    two = subprocess.run(
-        [*launcher, "train", recipe, "--set", "name=two", "--device", "cpu"],
-        cwd=workspace,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert two.returncode == 0, two.stderr
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    for name, launcher in (("one", []), ("two", torchrun)):
+        command = [
+            sys.executable,
+            *launcher,
+            "-m",
+            "govor",
+            "train",
+            recipe,
+            "--set",
+            f"name={name}",
+            "--device",
+            "cpu",
+        ]
+        done = subprocess.run(
+            command, cwd=workspace, env=environment, capture_output=True, text=True, check=False, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
     record = json.loads((workspace / "models/whisper/two/run_manifest.json").read_text())
     assert record["devices"] == 2, "two processes really took part"
     first, second = (read_metrics(workspace / f"models/whisper/{name}", "train") for name in ("one", "two"))

@@ -22,7 +22,6 @@ Speaker = Annotated[
     str | None, typer.Option("--speaker", help="The one speaker of these recordings.", show_default=False)
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cuda, mps or cpu.")]
-EPILOG_PREFIX = "Examples:\n\n"
 
 
 def examples(*lines: str) -> str:

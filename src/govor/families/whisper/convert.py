@@ -27,7 +27,7 @@ Weights = dict[str, torch.Tensor]
 
 _GGML_MAGIC = 0x67676D6C
 _CT2_TYPES = {0: "<f4", 1: "<i1", 2: "<i2", 3: "<i4", 4: "<f2"}
-# What the stock models forbid: marks that stand for noise, music and layout, and all steering tokens.
+# A longer name or token than any Whisper has: the file is damaged or hostile.
 _MAX_NAME_BYTES = 4096
 
 
