@@ -1,0 +1,1 @@
+"""Qwen3-ASR, 0.6B and 1.7B, through the `transformers` classes."""

@@ -1,0 +1,433 @@
+"""Qwen3-ASR as a Family and Recogniser.
+
+Shapes: B clips, F mel frames, T tokens, V vocabulary. Rows are padded on the left, so that the answers of a batch begin
+and grow at one place; masks and positions make that invisible to the model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from torch.nn import functional as F
+from transformers import GenerationConfig, Qwen3ASRConfig, Qwen3ASRForConditionalGeneration
+from transformers.cache_utils import DynamicCache
+
+from govor.audio import SAMPLE_RATE, Samples
+from govor.errors import GovorError
+from govor.examples.spec import ExampleSpec
+from govor.families.base import Batch, ContextMode, Hypothesis, Labels
+from govor.families.decoding import Found, beam, greedy
+from govor.families.qwen3_asr.convert import assemble, is_thinker, load_thinker, read_config, write_thinker
+from govor.families.qwen3_asr.features import MAX_SECONDS, audio_tokens, clip_frames, frames_of, log_mel, stack
+from govor.families.qwen3_asr.labels import MAX_CONTEXT_TOKENS, build_labels, prompt_ids
+from govor.families.qwen3_asr.languages import language_name
+from govor.families.qwen3_asr.processor import save_processor, save_thinker_processor
+from govor.families.qwen3_asr.tokens import QwenTokens
+
+IGNORED = -100
+# No language's speech needs more byte-level tokens in a second than this (fast Ge'ez: about 30).
+# Without a bound a model that loops writes until its positions end.
+MAX_TOKENS_PER_SECOND = 40
+# "language Serbo-Croatian<asr_text>", where the model writes it itself.
+LANGUAGE_TOKENS = 16
+# More than the turns of the template take in any vocabulary.
+TEMPLATE_TOKENS = 64
+BATCH_AUDIO_SECONDS = 120.0
+_DURATION_ROUNDING_SECONDS = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Qwen3AsrExample:
+    """mel [n_mels, F] and the token row."""
+
+    mel: torch.Tensor
+    labels: Labels
+
+
+class Qwen3AsrExamples:
+    """Renders examples; holds the vocabulary and sizes, no weights."""
+
+    def __init__(self, tokens: QwenTokens, n_mels: int, n_window: int, max_tokens: int) -> None:
+        self.tokens = tokens
+        self.n_mels, self.n_window = n_mels, n_window
+        self.max_tokens = max_tokens
+
+    @classmethod
+    def of(cls, tokens: QwenTokens, config: Qwen3ASRConfig) -> Qwen3AsrExamples:
+        """With the sizes of a configuration."""
+        if config.audio_token_id != tokens.audio_pad:
+            raise GovorError(
+                f"The configuration's audio_token_id is {config.audio_token_id} and the tokenizer's <|audio_pad|> is "
+                f"{tokens.audio_pad}; the two belong to different models."
+            )
+        audio, text = config.audio_config, config.text_config
+        return cls(tokens, audio.num_mel_bins, audio.n_window, text.max_position_embeddings)
+
+    @classmethod
+    def load(cls, folder: Path) -> Qwen3AsrExamples:
+        """From a model's configuration and tokenizer files, in either layout, without its weights."""
+        return cls.of(QwenTokens.load(folder), read_config(folder))
+
+    def context_frames(self, spec: ExampleSpec) -> int:
+        """The clip's mel frames; there is no full window here, so `full_length` changes nothing."""
+        return clip_frames(spec.clip.duration)
+
+    def encode(self, spec: ExampleSpec, samples: Samples) -> Qwen3AsrExample:
+        """Features and labels; samples past 1,200 s (a rounding of the manifest's duration) are cut."""
+        mel = log_mel(samples[: MAX_SECONDS * SAMPLE_RATE], self.n_mels)
+        length = audio_tokens(mel.shape[-1], self.n_window)
+        return Qwen3AsrExample(mel, build_labels(spec, self.tokens, length, self.max_tokens))
+
+    def labels(self, spec: ExampleSpec) -> Labels:
+        """The token row of an example without its audio, whose tokens are counted from the manifest's duration."""
+        return build_labels(spec, self.tokens, self._audio_tokens(spec), self.max_tokens)
+
+    def _audio_tokens(self, spec: ExampleSpec) -> int:
+        return audio_tokens(frames_of(round(spec.clip.duration * SAMPLE_RATE)), self.n_window)
+
+    def collate(self, examples: Sequence[Qwen3AsrExample]) -> Batch:
+        """mels (a list of [n_mels, F]), inputs, attention (1 where a token is), positions and targets, each [B, T].
+
+        A target stands where the token before it is the input, -100 where nothing is taught.
+        """
+        rows = [example.labels.tokens for example in examples]
+        inputs, attention, positions = pad_left([row[:-1] for row in rows], self.tokens.end)
+        targets = torch.full_like(inputs, IGNORED)
+        for row, example in enumerate(examples):
+            taught = example.labels.tokens[example.labels.given :]
+            targets[row, -len(taught) :] = torch.tensor(taught)
+        return {
+            "mels": [example.mel for example in examples],
+            "inputs": inputs,
+            "attention": attention,
+            "positions": positions,
+            "targets": targets,
+        }
+
+    def check(self, spec: ExampleSpec) -> None:
+        """Refuse what cannot be rendered, before any audio is read."""
+        clip = spec.clip
+        if clip.duration > MAX_SECONDS + _DURATION_ROUNDING_SECONDS:
+            raise GovorError(
+                f"Clip '{clip.id}' is {clip.duration:g} s long and Qwen3-ASR takes {MAX_SECONDS:,} s; "
+                "cut it into slices first."
+            )
+        language_name(spec.language)
+        # A token is at least one byte, so most rows need not be encoded to know that they fit.
+        text = len(clip.transcript.encode("utf-8", "replace"))
+        at_most = text + self._audio_tokens(spec) + MAX_CONTEXT_TOKENS + TEMPLATE_TOKENS
+        if spec.with_timestamps or at_most > self.max_tokens:
+            self.labels(spec)
+
+
+class Qwen3Asr:
+    """A Qwen3-ASR model that trains and transcribes."""
+
+    name = "qwen3_asr"
+    supports_timestamps = False
+
+    def __init__(self, module: Qwen3ASRForConditionalGeneration, tokens: QwenTokens) -> None:
+        self.module: nn.Module = module
+        self.tokens = tokens
+        self.encoder = Qwen3AsrExamples.of(tokens, module.config)
+
+    @classmethod
+    def load(cls, folder: Path, dtype: torch.dtype = torch.float32, **options: Any) -> Qwen3Asr:
+        """From a folder in the native or the older `thinker.*` layout; safetensors only.
+
+        `options` go to `from_pretrained`.
+        """
+        config, tokens = read_config(folder), QwenTokens.load(folder)
+        if not (folder / "model.safetensors").exists() and not (folder / "model.safetensors.index.json").exists():
+            raise GovorError(f"{folder} holds no model.safetensors; convert the model to safetensors first.")
+        try:
+            if is_thinker(folder):
+                module = load_thinker(folder, tokens, dtype, **options)
+            else:
+                module = _load_native(folder, config, dtype, options)
+        except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:
+            first = str(error).splitlines()[0][:200]
+            raise GovorError(f"The model in {folder} cannot be loaded ({first}); fetch or package it again.") from error
+        return cls(module.eval(), tokens)
+
+    @classmethod
+    def from_base(cls, folder: Path, weights: dict[str, torch.Tensor]) -> Qwen3Asr:
+        """From the configuration files of `save_base` and a checkpoint's weights (tied ones stored once)."""
+        config = read_config(folder)
+        own = {name: tensor.clone() for name, tensor in weights.items()}
+        module = assemble(config, own, torch.float32, folder)
+        module.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+        return cls(module.eval(), QwenTokens.load(folder))
+
+    @staticmethod
+    def examples(folder: Path) -> Qwen3AsrExamples:
+        """What renders the examples of the model in `folder`, without loading its weights."""
+        return Qwen3AsrExamples.load(folder)
+
+    @property
+    def chance_loss(self) -> float:
+        """The loss per token of a model that knows nothing: the natural logarithm of the vocabulary's size."""
+        model: Any = self.module
+        return math.log(model.config.text_config.vocab_size)
+
+    def loss(self, batch: Batch, label_smoothing: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cross-entropy summed over the taught tokens, and their number. Logits are made for those alone."""
+        model: Any = self.module
+        taught = batch["targets"] != IGNORED
+        logits = model.lm_head(self._hidden(batch)[taught]).float()
+        loss = F.cross_entropy(logits, batch["targets"][taught], reduction="sum", label_smoothing=label_smoothing)
+        return loss, taught.sum()
+
+    def logits(self, batch: Batch) -> torch.Tensor:
+        """Logits [B, T, V] of a batch, for proofs that an export does what was trained."""
+        model: Any = self.module
+        return model.lm_head(self._hidden(batch))  # type: ignore[no-any-return]
+
+    def _hidden(self, batch: Batch) -> torch.Tensor:
+        model: Any = self.module
+        features, mask = stack([mel.to(model.dtype) for mel in batch["mels"]], self.encoder.n_window)
+        outputs = model.model(
+            input_ids=batch["inputs"],
+            input_features=features,
+            input_features_mask=mask,
+            attention_mask=batch["attention"],
+            position_ids=batch["positions"],
+            use_cache=False,
+        )
+        return outputs.last_hidden_state  # type: ignore[no-any-return]
+
+    def parameter_groups(self) -> dict[str, list[str]]:
+        """Every parameter once, in the order of the signal.
+
+        encoder.stem (convolutions), encoder.0 …, encoder.norm, projector, embeddings, decoder.0 …, decoder.norm, and
+        head where it is not the embeddings themselves.
+        """
+        config: Any = self.module.config
+        audio_layers = range(config.audio_config.encoder_layers)
+        text_layers = range(config.text_config.num_hidden_layers)
+        prefixes = {
+            **{f"encoder.{i}": f"model.audio_tower.layers.{i}." for i in audio_layers},
+            "encoder.norm": "model.audio_tower.ln_post.",
+            "encoder.stem": "model.audio_tower.",
+            "projector": "model.multi_modal_projector.",
+            "embeddings": "model.language_model.embed_tokens.",
+            **{f"decoder.{i}": f"model.language_model.layers.{i}." for i in text_layers},
+            "decoder.norm": "model.language_model.norm.",
+            "head": "lm_head.",
+        }
+        groups: dict[str, list[str]] = {"encoder.stem": [], **{group: [] for group in prefixes}}
+        for name, _ in self.module.named_parameters():
+            groups[next(group for group, prefix in prefixes.items() if name.startswith(prefix))].append(name)
+        return {group: names for group, names in groups.items() if names}
+
+    def lora_targets(self) -> list[str]:
+        """Names of the modules that LoRA adapts: attention and feed-forward of the language model.
+
+        Full names, since the bare ones also hit the audio tower, whose adapters vLLM ignores.
+        """
+        config: Any = self.module.config
+        parts = [f"self_attn.{name}_proj" for name in "qkvo"] + [f"mlp.{name}_proj" for name in ("gate", "up", "down")]
+        layers = range(config.text_config.num_hidden_layers)
+        return [f"model.language_model.layers.{layer}.{part}" for layer in layers for part in parts]
+
+    def allow_all_text(self) -> None:
+        """Nothing to lift: the model has no list of forbidden text."""
+
+    def save_base(self, folder: Path) -> None:
+        """config.json, generation_config.json, tokenizer and feature-extractor files."""
+        model: Any = self.module
+        folder.mkdir(parents=True, exist_ok=True)
+        model.config.save_pretrained(folder)
+        model.generation_config.save_pretrained(folder)
+        save_processor(self.tokens, self.encoder.n_mels, self.encoder.n_window, folder)
+
+    def save(self, folder: Path) -> None:
+        """A folder that `transformers` loads (the layout of the published `-hf` models)."""
+        model: Any = self.module
+        model.save_pretrained(folder)
+        self.save_base(folder)
+
+    def save_thinker(self, folder: Path, languages: Sequence[str] = ()) -> None:
+        """A folder in the older `thinker.*` layout, which is the one that vLLM reads.
+
+        `languages` (codes or English names) are listed as supported beside the 30 of the published models. Names,
+        shapes and configuration follow the published files and what vLLM's source reads; vLLM itself was not run on
+        the result, so serving it there is untested.
+        """
+        write_thinker(self.module, self.tokens, languages, folder)
+        save_thinker_processor(self.tokens, self.encoder.n_mels, folder)
+
+    @torch.inference_mode()
+    def transcribe(
+        self,
+        clips: Sequence[Samples],
+        languages: Sequence[str | None],
+        context: ContextMode = "speech",
+        beam_size: int = 1,
+        on_done: Callable[[int], None] | None = None,
+    ) -> list[Hypothesis]:
+        """See `Recogniser.transcribe`; clips may last 1,200 s.
+
+        A language is a code or an English name; where it is None the model writes it first. `context` makes no
+        difference: this model never pads a clip.
+        """
+        results: dict[int, Hypothesis] = {}
+        for rows in batches_by_length([len(clip) / SAMPLE_RATE for clip in clips]):
+            found = self._search([clips[i] for i in rows], [languages[i] for i in rows], beam_size)
+            for row, best in zip(rows, found, strict=True):
+                results[row] = self._hypothesis(best[0], languages[row])
+            if on_done:
+                on_done(len(rows))
+        return [results[i] for i in range(len(clips))]
+
+    @torch.inference_mode()
+    def nbest(self, clip: Samples, language: str | None, n: int, context: ContextMode = "speech") -> list[Hypothesis]:
+        """See `Recogniser.nbest`; `context` makes no difference."""
+        batches_by_length([len(clip) / SAMPLE_RATE])
+        return [self._hypothesis(found, language) for found in self._search([clip], [language], n)[0][:n]]
+
+    def _hypothesis(self, found: Found, language: str | None) -> Hypothesis:
+        text = self.tokens.parse(found.tokens)[1] if language is None else self.tokens.text(found.tokens)
+        return Hypothesis(text, found.tokens, found.mean_logprob, found.ended)
+
+    def _search(self, clips: list[Samples], languages: list[str | None], beam_size: int) -> list[list[Found]]:
+        model: Any = self.module
+        mels = [log_mel(clip, self.encoder.n_mels) for clip in clips]
+        prompts = [
+            prompt_ids(self.tokens, audio_tokens(mel.shape[-1], self.encoder.n_window), language=language)
+            for mel, language in zip(mels, languages, strict=True)
+        ]
+        rooms = [self.encoder.max_tokens - len(prompt) for prompt in prompts]
+        if min(rooms) < 1:
+            raise GovorError(
+                f"A clip needs {max(map(len, prompts)):,} positions and the model holds {self.encoder.max_tokens:,}; "
+                "cut it into shorter ones."
+            )
+        limits = [
+            max_new_tokens(len(clip) / SAMPLE_RATE, language is not None, room)
+            for clip, language, room in zip(clips, languages, rooms, strict=True)
+        ]
+        given = torch.tensor([language is not None for language in languages], device=model.device)
+        decoder = _Decoder(self, [mel.to(model.device, model.dtype) for mel in mels], prompts, given)
+        if beam_size == 1:
+            return [[found] for found in greedy(decoder, self.tokens.end, limits)]
+        return beam(decoder, self.tokens.end, limits, beam_size)
+
+
+class _Decoder:
+    """The language model with its cache, as a `StepDecoder`. Either of the two end tokens is the end."""
+
+    def __init__(
+        self, family: Qwen3Asr, mels: list[torch.Tensor], prompts: list[list[int]], language_given: torch.Tensor
+    ) -> None:
+        model: Any = family.module
+        self._model = model
+        self._tokens = family.tokens
+        self._given = language_given
+        self._features, self._features_mask = stack(mels, family.encoder.n_window)
+        device = self._features.device
+        padded = pad_left(prompts, family.tokens.end)
+        self._inputs, self._attention, self._positions = (part.to(device) for part in padded)
+        config: Any = self._model.config.text_config
+        self._cache = DynamicCache(config=config)
+        vocabulary: int = config.vocab_size
+        self._banned = torch.zeros(vocabulary, device=device)
+        self._banned[family.tokens.never_written()] = -torch.inf
+        self._banned[family.tokens.size :] = -torch.inf  # rows of the embedding that have no token
+
+    def start(self) -> torch.Tensor:
+        return self._logprobs(
+            self._inputs,
+            self._positions,
+            input_features=self._features,
+            input_features_mask=self._features_mask,
+        )
+
+    def advance(self, tokens: torch.Tensor) -> torch.Tensor:
+        self._attention = F.pad(self._attention, (0, 1), value=1)
+        self._positions = self._positions[:, -1:] + 1
+        return self._logprobs(tokens[:, None], self._positions)
+
+    def select(self, rows: torch.Tensor) -> None:
+        self._cache.batch_select_indices(rows)
+        self._attention, self._positions = self._attention[rows], self._positions[rows]
+        self._given = self._given[rows]
+
+    def _logprobs(self, ids: torch.Tensor, positions: torch.Tensor, **audio: torch.Tensor) -> torch.Tensor:
+        hidden = self._model.model(
+            input_ids=ids,
+            attention_mask=self._attention,
+            position_ids=positions,
+            past_key_values=self._cache,
+            use_cache=True,
+            **audio,
+        ).last_hidden_state
+        logits = self._model.lm_head(hidden[:, -1]).float() + self._banned
+        end, other_end = self._tokens.end, self._tokens.end_of_text
+        logits[:, end] = torch.logaddexp(logits[:, end], logits[:, other_end])
+        logits[:, other_end] = -torch.inf
+        logits[self._given, self._tokens.asr_text] = -torch.inf
+        return F.log_softmax(logits, dim=-1)
+
+
+def _load_native(folder: Path, config: Qwen3ASRConfig, dtype: torch.dtype, options: dict[str, Any]) -> Any:
+    module = Qwen3ASRForConditionalGeneration.from_pretrained(
+        folder,
+        config=config,
+        dtype=dtype,
+        attn_implementation="sdpa",
+        use_safetensors=True,
+        local_files_only=True,
+        **options,
+    )
+    # transformers does not tie what is stored twice with different values; the configuration shall say what is.
+    tied = module.lm_head.weight is module.model.language_model.embed_tokens.weight
+    module.config.tie_word_embeddings = module.config.text_config.tie_word_embeddings = tied
+    return module
+
+
+def pad_left(rows: Sequence[list[int]], filler: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Token rows as ids [B, T] with the filler on the left, the mask [B, T] of real tokens, and their positions [B, T].
+
+    Positions count from 0 at a row's first token.
+    """
+    length = max(len(row) for row in rows)
+    ids = torch.full((len(rows), length), filler)
+    mask = torch.zeros((len(rows), length), dtype=torch.long)
+    for place, row in enumerate(rows):
+        ids[place, length - len(row) :] = torch.tensor(row)
+        mask[place, length - len(row) :] = 1
+    return ids, mask, (mask.cumsum(-1) - 1).clamp(min=0)
+
+
+def max_new_tokens(seconds: float, language_given: bool, room: int) -> int:
+    """How many tokens a clip may yield: bounded by its length, and by the positions that the prompt leaves."""
+    bound = 20 + math.ceil(MAX_TOKENS_PER_SECOND * max(seconds, 1.0))
+    return min(room, bound + (0 if language_given else LANGUAGE_TOKENS))
+
+
+def batches_by_length(
+    seconds: Sequence[float], budget_seconds: float = BATCH_AUDIO_SECONDS, most: int = 32
+) -> list[list[int]]:
+    """Indices of clips in batches of like length; the budget counts every clip as long as its batch's longest.
+
+    Raises:
+        GovorError: a clip is longer than 1,200 s.
+    """
+    for index, length in enumerate(seconds):
+        if length > MAX_SECONDS:
+            raise GovorError(f"Clip {index} is {length:.1f} s long; Qwen3-ASR takes at most {MAX_SECONDS:,} s.")
+    batches: list[list[int]] = []
+    for index in sorted(range(len(seconds)), key=lambda i: seconds[i]):
+        full = batches and (len(batches[-1]) >= most or (len(batches[-1]) + 1) * seconds[index] > budget_seconds)
+        if not batches or full:
+            batches.append([])
+        batches[-1].append(index)
+    return batches

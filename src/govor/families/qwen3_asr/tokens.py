@@ -1,0 +1,131 @@
+"""Qwen3-ASR's vocabulary: which ids steer the model, and text to ids and back.
+
+151,643 byte-pair tokens, then the added ones: <|endoftext|> 151643, <|im_start|> 151644, <|im_end|> 151645,
+<|audio_start|> 151669, <|audio_end|> 151670, <|audio_pad|> 151676, <asr_text> 151704. Both end-of-text and
+end-of-message end a text. The embedding has 151,936 rows, so some ids have no token.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+from govor.errors import GovorError
+
+END_OF_TEXT = "<|endoftext|>"
+MESSAGE_START = "<|im_start|>"
+MESSAGE_END = "<|im_end|>"
+AUDIO_START = "<|audio_start|>"
+AUDIO_END = "<|audio_end|>"
+AUDIO_PAD = "<|audio_pad|>"
+ASR_TEXT = "<asr_text>"
+NO_SPEECH = "None"
+
+# Qwen2's splitting rule: contractions, words with the sign before them, single digits, punctuation, line ends, blanks.
+_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+class QwenTokens:
+    """Ids of one Qwen3-ASR vocabulary. Every text is encoded as text: what spells a special token stays letters."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.end_of_text = self._id(END_OF_TEXT)
+        self.message_start = self._id(MESSAGE_START)
+        self.end = self._id(MESSAGE_END)
+        self.audio_start = self._id(AUDIO_START)
+        self.audio_end = self._id(AUDIO_END)
+        self.audio_pad = self._id(AUDIO_PAD)
+        self.asr_text = self._id(ASR_TEXT)
+        self.added = frozenset(tokenizer.get_added_tokens_decoder())
+        self.size = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
+        self._plain = _without_added_tokens(tokenizer)
+
+    @classmethod
+    def load(cls, folder: Path) -> QwenTokens:
+        """From `tokenizer.json`, or the older vocab.json and merges.txt."""
+        file = folder / "tokenizer.json"
+        if file.exists():
+            return cls(Tokenizer.from_file(str(file)))
+        if (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
+            from transformers import Qwen2Tokenizer
+
+            return cls(Qwen2Tokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer)
+        raise GovorError(f"{folder} holds no tokenizer.json; copy the one of the model's base into it.")
+
+    def _id(self, token: str) -> int:
+        found = self.tokenizer.token_to_id(token)
+        if found is None:
+            raise GovorError(f"The tokenizer has no {token}; the tokenizer of a Qwen3-ASR model was wanted.")
+        return int(found)
+
+    def text_ids(self, text: str) -> list[int]:
+        """Ids of text as it stands, without a leading space of its own."""
+        ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def text(self, ids: list[int]) -> str:
+        """Plain text of generated ids; added tokens are left out."""
+        decoded: str = self.tokenizer.decode([i for i in ids if i not in self.added], skip_special_tokens=False)
+        return decoded.strip()
+
+    def parse(self, ids: list[int]) -> tuple[str | None, str]:
+        """(language name, text) of "language X<asr_text>TEXT" as the model writes it when it was given no language.
+
+        "language None<asr_text>" is what it says of audio without speech: no language and, as a rule, no text. Without
+        <asr_text> everything is text.
+        """
+        if self.asr_text not in ids:
+            return None, self.text(ids)
+        at = ids.index(self.asr_text)
+        name = self.text(ids[:at]).removeprefix("language").strip()
+        return (None if name in ("", NO_SPEECH) else name), self.text(ids[at + 1 :])
+
+    def never_written(self) -> list[int]:
+        """Added tokens that are no part of an answer: all but the two ends and <asr_text>."""
+        return sorted(self.added - {self.end, self.end_of_text, self.asr_text})
+
+
+def build_tokenizer(pieces: list[bytes], merges: list[tuple[bytes, bytes]]) -> Tokenizer:
+    """A byte-level BPE tokenizer that splits as Qwen2's, with the special tokens that Qwen3-ASR needs after `pieces`."""
+    letters = _byte_letters()
+
+    def spell(piece: bytes) -> str:
+        return "".join(letters[byte] for byte in piece)
+
+    vocabulary = {spell(piece): index for index, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[(spell(a), spell(b)) for a, b in merges]))
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_SPLIT), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    special = [END_OF_TEXT, MESSAGE_START, MESSAGE_END, AUDIO_START, AUDIO_END, AUDIO_PAD]
+    tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in special])
+    # Not special in the published tokenizers: decoders that skip special tokens must keep it, they split at it.
+    tokenizer.add_tokens([AddedToken(ASR_TEXT, special=False, normalized=False)])
+    return tokenizer
+
+
+def _without_added_tokens(tokenizer: Tokenizer) -> Tokenizer:
+    """A copy that knows text alone.
+
+    `encode_special_tokens` would not do: <asr_text> is an added token but not a special one.
+    """
+    state = json.loads(tokenizer.to_str())
+    state["added_tokens"] = []
+    return Tokenizer.from_str(json.dumps(state))
+
+
+def _byte_letters() -> list[str]:
+    """The printable letter that byte-level BPE writes for each byte: itself, or the next from U+0100 on."""
+    themselves = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = iter(range(0x100, 0x200))
+    return [chr(byte if byte in themselves else next(others)) for byte in range(256)]
