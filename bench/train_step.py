@@ -15,9 +15,10 @@ import torch
 from govor.corpus import fillets
 from govor.corpus.manifests import Manifest
 from govor.examples.batching import Plan
-from govor.examples.dataset import TrainingSource, load_batch
+from govor.examples.dataset import Choices, TrainingSource, load_batch
 from govor.families.opening import trainable_folder
 from govor.families.whisper.model import Whisper
+from govor.finetune.groups import assign
 from govor.finetune.optim import build_optimizer
 from govor.hub import find_model
 
@@ -33,14 +34,15 @@ class Short(TrainingSource):
 
     def spec(self, row: int, draw: int) -> Any:
         """Long recordings give way to the row after."""
-        while self.manifest[row].duration > 29 or self.manifest[row].duration < 0.5:
+        clips = self.sources[0]
+        while clips[row].duration > 29 or clips[row].duration < 0.5:
             row += 1
         return super().spec(row, draw)
 
 
 def timed(whisper: Whisper, batches: dict[int, list[Any]], loss: Callable[[Any], torch.Tensor], bf16: bool) -> float:
     """Mean seconds of a step after one that warms up."""
-    optimizer = build_optimizer(whisper.module, 1e-6, 0.01, 0.98)
+    optimizer = build_optimizer(whisper.module, assign(whisper.parameter_groups(), {"all": 1e-6}), 0.01, 0.98)
     whisper.module.train()
     spent = []
     for step in (0, *STEPS):
@@ -62,7 +64,8 @@ def main(_: str | None = None) -> None:
     whisper = Whisper.load(trainable_folder(find_model("openai/whisper-base", print)))
 
     def batches(share: float, budget: float) -> dict[int, list[Any]]:
-        plan = Plan(Short(manifest, whisper.encoder, 0, share), 0, CLIPS_PER_STEP, budget)
+        source = Short([manifest], whisper.encoder, 0, Choices(full_length_share=share))
+        plan = Plan(source, 0, CLIPS_PER_STEP, budget)
         return {step: [load_batch(b.specs, whisper.encoder) for b in plan.step(step)] for step in (0, *STEPS)}
 
     module: Any = whisper.module

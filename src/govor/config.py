@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
@@ -86,7 +86,9 @@ def _typed(text: str) -> Any:
 
 def _sentence(cls: type[Settings], error: ValidationError) -> str:
     first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
+    # Where several types are allowed, pydantic adds the name of the type it tried.
+    tried = re.compile(r"constrained-\w+|literal\[.*")
+    place = ".".join(str(part) for part in first["loc"] if not tried.fullmatch(str(part)))
     if first["type"] == "extra_forbidden":
         return f"unknown setting '{place}'; {nearest(str(first['loc'][-1]), _names_at(cls, first['loc'][:-1]))}"
     if first["type"] == "missing":
@@ -97,10 +99,17 @@ def _sentence(cls: type[Settings], error: ValidationError) -> str:
 
 
 def _names_at(cls: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    model = cls
+    """The settings' names at a place, also inside of mappings and lists of settings."""
+    model: type[BaseModel] | None = cls
+    inside = False  # the next part is a key of a mapping or a place in a list
     for part in location:
-        annotation = model.model_fields[str(part)].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        if model is None:
             return []
-        model = annotation
-    return list(model.model_fields)
+        if inside:
+            inside = False
+            continue
+        annotation = model.model_fields[str(part)].annotation
+        inside = get_origin(annotation) in (dict, tuple, list)
+        kinds = [annotation, *get_args(annotation)]
+        model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+    return list(model.model_fields) if model else []

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from govor.errors import GovorError
 
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +39,13 @@ def pick_device(wanted: str = "auto") -> Choice:
 
 
 def pick_precision(wanted: Precision, device: str) -> Choice:
-    """bf16 where it was asked for, or where this hardware computes faster with it."""
+    """What was asked for, or what this hardware computes fastest in: bf16, or fp16 on a GPU without it."""
     if wanted != "auto":
         return Choice(wanted, "asked for")
     if device.startswith("cuda"):
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return Choice("bf16", "the GPU computes in bf16")
-        return Choice("fp32", "the GPU has no bf16")
+        return Choice("fp16", "the GPU has no bf16")
     if device != "cpu":
         return Choice("fp32", f"bf16 is not measured on {device}")
     ratio = _bf16_speedup()
@@ -55,7 +56,14 @@ def pick_precision(wanted: Precision, device: str) -> Choice:
 
 def torch_dtype(precision: str) -> torch.dtype:
     """The dtype of a precision's name."""
-    return torch.bfloat16 if precision == "bf16" else torch.float32
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+
+
+def autocast(device: str, precision: str) -> AbstractContextManager[Any]:
+    """Compute in `precision` where that is safe; weights stay as they are."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device, torch_dtype(precision))
 
 
 def _bf16_speedup() -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, field_validator, model_validator
@@ -17,11 +17,60 @@ from govor.config import Settings, apply_overrides, merge, parse, read_yaml
 from govor.errors import GovorError, nearest
 from govor.runs import NAME
 
+Share = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+Weight = Annotated[float, Field(ge=0)]
+Schedule = Literal["linear", "cosine", "constant"]
 
-class Data(Settings):
-    """What is learned from."""
+
+class Source(Settings):
+    """One dataset of a run."""
 
     split: str = Field(description="folder with train.jsonl, validation.jsonl and test.jsonl, as `govor split` writes")
+    weight: Weight | None = Field(None, description="share of the draws, before normalising; by its rows if unset")
+    min_quality: float | None = Field(None, description="rows with a lower quality_score, or none, are left out")
+    best_hours: float | None = Field(None, gt=0, description="only so many hours, those of the best quality_score")
+
+
+class Data(Settings):
+    """What is learned from: one split, or several sources that are mixed."""
+
+    split: str | None = Field(None, description="folder with train.jsonl, validation.jsonl and test.jsonl")
+    sources: dict[str, Source] = Field({}, description="several splits by name, mixed by their weights")
+    epoch: str = Field(
+        "rows", description="an epoch is as many draws as there are rows, or as see the named source once"
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Data:
+        if (self.split is None) == (not self.sources):
+            found = "neither" if self.split is None else "both"
+            raise ValueError(f"{found} of data.split and data.sources is set; give one (data.split=null takes it back)")
+        for name in self.sources:
+            if not NAME.fullmatch(name):
+                raise ValueError(f"the source name '{name}' is not made of letters, digits, '.', '_' and '-'")
+        weights = [source.weight for source in self.sources.values()]
+        if any(weight is None for weight in weights) and any(weight is not None for weight in weights):
+            raise ValueError("some of data.sources have a weight and some have none; give all of them one, or none")
+        if weights and not any(weight is None or weight > 0 for weight in weights):
+            raise ValueError("every weight of data.sources is 0, so nothing would be drawn; raise one")
+        if self.epoch != "rows" and self.epoch not in self.sources:
+            raise ValueError(f"epoch is '{self.epoch}', and 'rows' or the name of a source was wanted")
+        return self
+
+    def by_name(self) -> dict[str, Source]:
+        """The sources; a single split goes by its folder's name."""
+        return self.sources if self.split is None else {Path(self.split).name: Source(split=self.split)}
+
+
+class SpecAugment(Settings):
+    """Stripes of the spectrogram hidden while training (Park et al. 2019), drawn anew at every pass."""
+
+    share: Share = Field(0.0, description="share of examples with stripes; 0 is off")
+    time_stripes: int = Field(2, ge=0, le=20, description="stripes over all bands")
+    time_stripe_seconds: float = Field(0.5, gt=0, le=10, description="longest stripe; a tenth of a clip at most")
+    frequency_stripes: int = Field(2, ge=0, le=20, description="stripes over the whole clip")
+    frequency_stripe_bands: int = Field(20, ge=1, le=128, description="most mel bands of one")
 
 
 class Examples(Settings):
@@ -31,10 +80,16 @@ class Examples(Settings):
         "speech",
         description="what the encoder sees: the clip's bucket, or the full 30 s as stock training does",
     )
-    full_length_share: float = Field(
-        0.0, ge=0, le=1, description="share of examples padded to 30 s while context is speech"
+    full_length_share: Share = Field(0.0, description="share of examples padded to 30 s while context is speech")
+    timestamps_share: Share = Field(
+        0.0, description="share of all examples taught with times, as far as rows have them"
     )
+    previous_share: Share = Field(
+        0.0, description="share of all examples given the text before, as far as rows have it"
+    )
+    language: str | None = Field(None, description="one language token for all clips (BCS); each clip's own if unset")
     augment: str | None = Field(None, description="YAML file of augmentation (configs/augment.yaml); none by default")
+    spec_augment: SpecAugment = SpecAugment()
 
     @model_validator(mode="after")
     def _one_way(self) -> Examples:
@@ -46,24 +101,61 @@ class Examples(Settings):
         return self
 
 
+class Lora(Settings):
+    """Low-rank adapters instead of all weights (Hu et al. 2021)."""
+
+    rank: int = Field(16, ge=1, le=1024, description="width of the adapters")
+    alpha: int = Field(32, ge=1, description="the update is scaled by alpha / rank")
+    rslora: bool = Field(False, description="scale by alpha / sqrt(rank) instead, for large ranks")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the adapters")
+    targets: tuple[str, ...] | None = Field(
+        None, description="parameter groups that get adapters (decoder, encoder.top8, …); the family's choice if unset"
+    )
+    quantize: Literal["none", "8bit", "4bit"] = Field("none", description="the frozen weights' format; needs a GPU")
+
+
+class Phase(Settings):
+    """A stretch of a run with data, schedule and trained parts of its own."""
+
+    name: str = Field(description="what it is called in tables and logs")
+    epochs: float = Field(gt=0, le=10_000, description="epochs of this phase's own mixture")
+    epoch: str | None = Field(None, description="the epoch rule; data.epoch if unset")
+    max_steps: int | None = Field(None, ge=1, description="end the phase here even if its epochs are not over")
+    weights: dict[str, Weight] | None = Field(None, description="weights by source; unnamed ones are not drawn")
+    groups: dict[str, Rate] | None = Field(None, description="peak rate by parameter group; finetune.groups if unset")
+    lr: Rate | None = Field(None, description="peak rate of everything; finetune.lr if unset")
+    schedule: Schedule | None = Field(None, description="finetune.schedule if unset")
+    warmup_steps: int | None = Field(None, ge=0, description="finetune.warmup_steps if unset")
+
+
 class Finetune(Settings):
     """The training loop."""
 
+    method: Literal["full", "lora"] = Field("full", description="all weights, or adapters")
+    lora: Lora = Lora()
     clips_per_step: int = Field(16, ge=1, description="effective batch: clips per optimiser step over all devices")
-    max_batch_audio_seconds: float = Field(
-        120.0, gt=0, description="context seconds one device takes at once; accumulation follows"
+    max_batch_audio_seconds: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
+        120.0, description="context seconds one device takes at once; accumulation follows. auto: probed on a GPU"
     )
-    epochs: float = Field(3.0, gt=0, le=10_000, description="passes over the training manifest")
+    epochs: float = Field(3.0, gt=0, le=10_000, description="passes over the data, where no phases are listed")
+    phases: tuple[Phase, ...] = Field((), description="phases in order, each with its own data, schedule and parts")
     max_steps: int | None = Field(None, ge=1, description="end here even if the epochs are not over")
-    lr: float = Field(1e-5, gt=0, le=1, description="peak learning rate of AdamW")
-    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="decay after warm-up")
-    warmup_steps: int | None = Field(None, ge=0, description="linear rise from 0 to lr; a tenth of the run by default")
+    lr: Rate = Field(1e-5, description="peak learning rate of AdamW")
+    groups: dict[str, Rate] | None = Field(
+        None, description="peak rate by parameter group, all others frozen (encoder.top8, projector, decoder, head, …)"
+    )
+    schedule: Schedule = Field("linear", description="decay after warm-up")
+    warmup_steps: int | None = Field(
+        None, ge=0, description="linear rise from 0 to lr; a tenth of the phase by default"
+    )
     weight_decay: float = Field(0.01, ge=0, description="AdamW, on matrices only")
     beta2: float = Field(0.98, gt=0, lt=1, description="AdamW's second-moment decay")
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are scaled down to this norm")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout in every layer of the model")
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="auto: bf16 where this hardware measures faster with it"
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all tokens")
+    activation_checkpointing: bool = Field(False, description="compute activations twice instead of keeping them")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto: bf16 where this hardware measures faster with it, fp16 on a GPU without bf16"
     )
     seed: int = Field(0, ge=0, description="orders the data and every random choice")
     loader_workers: int = Field(1, ge=0, description="processes that decode ahead")
@@ -74,9 +166,16 @@ class Evaluation(Settings):
 
     evaluations: int = Field(20, ge=1, description="evaluations per run; each writes a checkpoint")
     metric: Literal["loss", "wer", "cer"] = Field("wer", description="the best checkpoint has the lowest of this")
-    decode_clips: int = Field(64, ge=0, description="validation clips transcribed at each evaluation, for wer and cer")
-    loss_clips: int = Field(256, ge=1, description="validation clips whose loss is taken at each evaluation")
-    keep_best: int = Field(2, ge=1, description="checkpoints kept by the metric, beside the last")
+    decode_clips: int = Field(64, ge=0, description="validation clips of each source transcribed at each evaluation")
+    loss_clips: int = Field(256, ge=1, description="validation clips of each source whose loss is taken each time")
+    keep_best: int = Field(
+        2, ge=1, description="checkpoints kept by the metric, beside the best 3 by loss and the last"
+    )
+    patience: int | None = Field(
+        None, ge=1, description="stop after so many evaluations without a gain; never if unset"
+    )
+    min_gain: float = Field(0.0, ge=0, description="what counts as a gain, in units of the metric")
+    average: int = Field(0, ge=0, le=20, description="after the run, average so many best checkpoints; 0 is off")
 
     @model_validator(mode="after")
     def _metric_measured(self) -> Evaluation:
@@ -85,19 +184,30 @@ class Evaluation(Settings):
                 f"metric is '{self.metric}' and decode_clips is 0, so it would never be measured; "
                 "set decode_clips, or metric: loss"
             )
+        if self.average == 1:
+            raise ValueError("average is 1, and an average needs at least 2 checkpoints; 0 is off")
         return self
+
+
+class Tracking(Settings):
+    """Who else is told how the run goes, beside metrics.jsonl and the log."""
+
+    to: tuple[Literal["wandb", "tensorboard", "trackio"], ...] = Field((), description="experiment trackers")
+    project: str = Field("govor", description="the project's name there")
+    upload: str | None = Field(None, description="s3:// or gs:// address that gets a copy of each checkpoint")
 
 
 class Recipe(Settings):
     """One run."""
 
     name: str = Field(description="the run's name and folder")
-    family: Literal["whisper"] = Field("whisper", description="the model family")
+    family: Literal["whisper", "qwen3_asr"] = Field("whisper", description="the model family")
     base_model: str = Field(description="a folder, a Hub id such as openai/whisper-base, or a ggml file")
     data: Data
     examples: Examples = Examples()
     finetune: Finetune = Finetune()
     evaluation: Evaluation = Evaluation()
+    tracking: Tracking = Tracking()
 
     @field_validator("name")
     @classmethod
@@ -115,6 +225,40 @@ class Recipe(Settings):
                 f"finetune.warmup_steps is {warmup} and finetune.max_steps is {steps}: the rate "
                 "would never reach its peak; lower warmup_steps"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _timestamps_are_whispers(self) -> Recipe:
+        if self.family != "whisper" and self.examples.timestamps_share:
+            raise ValueError(
+                f"examples.timestamps_share is {self.examples.timestamps_share} and the family is {self.family}, which "
+                "has no time tokens; set it to 0, or train a whisper"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _adapters_where_needed(self) -> Recipe:
+        lora = self.finetune.lora
+        if self.finetune.method == "full" and lora != Lora():
+            raise ValueError("finetune.lora is set and finetune.method is 'full'; set finetune.method=lora")
+        return self
+
+    @model_validator(mode="after")
+    def _phases_name_sources(self) -> Recipe:
+        known = self.data.by_name()
+        names = [phase.name for phase in self.finetune.phases]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two of finetune.phases are called the same ({', '.join(names)})")
+        for phase in self.finetune.phases:
+            for name in phase.weights or {}:
+                if name not in known:
+                    raise ValueError(f"phase '{phase.name}' weighs the source '{name}'; there are: {', '.join(known)}")
+            if phase.weights is not None and not any(phase.weights.values()):
+                raise ValueError(f"every weight of phase '{phase.name}' is 0, so nothing would be drawn; raise one")
+            if phase.epoch not in (None, "rows", *known):
+                raise ValueError(
+                    f"phase '{phase.name}' counts epochs by '{phase.epoch}'; there are: rows, {', '.join(known)}"
+                )
         return self
 
     def to_yaml(self) -> str:

@@ -303,7 +303,7 @@ def test_the_files_of_a_split_are_the_same_whatever_the_order(tmp_path: Path) ->
     from govor.cli.shape import write_split
 
     rows = clips(200, 20)
-    for name, given in (("one", rows), ("other", list(reversed(rows)))):
-        write_split(tmp_path / name, split(given, SplitSettings()))
+    for name, ordered in (("one", rows), ("other", list(reversed(rows)))):
+        write_split(tmp_path / name, split(ordered, SplitSettings()))
     for part in ("train", "validation", "test", "dropped"):
         assert (tmp_path / "one" / f"{part}.jsonl").read_bytes() == (tmp_path / "other" / f"{part}.jsonl").read_bytes()

@@ -1,6 +1,8 @@
 """What the loop promises: batching, accumulation and devices change nothing but rounding; a batch is learned."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +15,22 @@ from govor import recipe as recipes
 from govor.corpus.manifests import Manifest
 from govor.errors import GovorError
 from govor.examples.batching import Plan
-from govor.examples.dataset import TrainingSource
+from govor.examples.dataset import Choices, TrainingSource
+from govor.examples.mixing import Mixture
 from govor.families.whisper.model import Whisper
 from govor.families.whisper.tiny import tiny
+from govor.finetune.groups import Group
 from govor.finetune.loop import StepRecord, Trainer
 from govor.finetune.optim import lr_factor
+from govor.finetune.phases import Stage, even_steps, stages
 from govor.finetune.train import train
-from govor.finetune.watch import evaluation_steps
 from govor.measure.evaluate import transcribe_clips
-from govor.recipe import Finetune
+from govor.recipe import Data, Finetune, Recipe
 
 
 class Silent:
     def note(self, text: str) -> None: ...
+    def table(self, title: str, rows: Sequence[dict[str, Any]]) -> None: ...
     def step(self, record: StepRecord, total_steps: int) -> None: ...
     def evaluated(self, step: int, metrics: dict[str, float | None]) -> None: ...
 
@@ -34,25 +39,32 @@ class Collect:
     def __init__(self) -> None:
         self.records: list[StepRecord] = []
 
+    def entered(self, stage: Stage, trained: Sequence[Group]) -> None: ...
+
     def trained(self, record: StepRecord) -> None:
         self.records.append(record)
 
     def due(self, step: int) -> bool:
         return False
 
-    def evaluate(self, step: int) -> None:
+    def evaluate(self, step: int) -> bool:
         raise AssertionError
 
 
 def run_steps(
-    split: Path, steps: int, budget: float, whisper: Whisper | None = None, **settings: Any
+    split: Path, steps: int, budget: float, whisper: Whisper | None = None, precision: str = "fp32", **settings: Any
 ) -> tuple[list[StepRecord], Trainer]:
     family = whisper or tiny()
     values = {"clips_per_step": 8, "lr": 1e-3, "warmup_steps": 0, "loader_workers": 0, **settings}
     finetune = Finetune(max_batch_audio_seconds=budget, **values)
-    source = TrainingSource(Manifest(split / "train.jsonl"), family.encoder, 0, 0.0)
+    source = TrainingSource([Manifest(split / "train.jsonl")], family.encoder, 0)
     plan = Plan(source, 0, finetune.clips_per_step, budget)
-    trainer = Trainer(family, plan, finetune, steps, Accelerator(cpu=True))
+    recipe = Recipe(name="loop", base_model="-", data=Data(split=str(split)), finetune=finetune)
+    planned = stages(
+        recipe.model_copy(update={"finetune": finetune.model_copy(update={"epochs": 9999})}), [len(source)]
+    )
+    planned = [replace(planned[0], steps=steps, warmup_steps=finetune.warmup_steps or 0)]
+    trainer = Trainer(family, plan, finetune, planned, Accelerator(cpu=True), precision)
     watcher = Collect()
     trainer.run(0, watcher)
     return watcher.records, trainer
@@ -78,7 +90,7 @@ def test_the_loss_is_the_mean_over_tokens_and_not_over_batches(workspace: Path) 
     split = make_split(workspace)
     (record,), _ = run_steps(split, 1, budget=2.6)
     family = tiny()
-    source = TrainingSource(Manifest(split / "train.jsonl"), family.encoder, 0, 0.0)
+    source = TrainingSource([Manifest(split / "train.jsonl")], family.encoder, 0)
     plan = Plan(source, 0, 8, 1000.0)
     from govor.examples.dataset import load_batch
 
@@ -95,10 +107,10 @@ def test_out_of_memory_halves_the_micro_batch_and_changes_no_loss(
     family = tiny()
     plain = family.loss
 
-    def small_memory(batch: dict[str, Any]) -> Any:
+    def small_memory(batch: dict[str, Any], **options: Any) -> Any:
         if len(batch["mels"]) > 2:
             raise torch.OutOfMemoryError("injected")
-        return plain(batch)
+        return plain(batch, **options)
 
     monkeypatch.setattr(family, "loss", small_memory)
     records, trainer = run_steps(split, 3, budget=1000.0, whisper=family)
@@ -125,7 +137,9 @@ def test_a_non_finite_step_stops_before_the_update(workspace: Path) -> None:
     family = tiny()
     before = {name: value.clone() for name, value in family.module.state_dict().items()}
     plain = family.loss
-    family.loss = lambda batch: tuple(part * float("nan") if i == 0 else part for i, part in enumerate(plain(batch)))  # type: ignore[method-assign, assignment]
+    family.loss = lambda batch, **_: tuple(
+        part * float("nan") if i == 0 else part for i, part in enumerate(plain(batch))
+    )  # type: ignore[method-assign, assignment]
     with pytest.raises(GovorError, match="no numbers; the update was not made"):
         run_steps(split, 1, budget=100.0, whisper=family)
     for name, value in family.module.state_dict().items():
@@ -144,15 +158,18 @@ def test_the_rate_rises_to_its_peak_and_decays(schedule: Any) -> None:
 
 
 def test_evaluations_are_spread_and_the_last_is_at_the_end() -> None:
-    assert evaluation_steps(100, 20) == set(range(5, 101, 5))
-    assert evaluation_steps(3, 20) == {1, 2, 3}
-    assert max(evaluation_steps(97, 20)) == 97 and len(evaluation_steps(97, 20)) == 20
+    def one(steps: int) -> list[Stage]:
+        return [Stage("train", 0, steps, "linear", 0, {"all": 1e-5}, Mixture((10,), (1.0,)))]
+
+    assert even_steps(one(100), 20) == set(range(5, 101, 5))
+    assert even_steps(one(3), 20) == {1, 2, 3}
+    assert max(even_steps(one(97), 20)) == 97 and len(even_steps(one(97), 20)) == 20
 
 
 def test_full_length_share_is_honoured(workspace: Path) -> None:
     split = make_split(workspace)
     family = tiny()
-    source = TrainingSource(Manifest(split / "train.jsonl"), family.encoder, 0, 0.25)
+    source = TrainingSource([Manifest(split / "train.jsonl")], family.encoder, 0, Choices(full_length_share=0.25))
     full = sum(source.spec(draw % 12, draw).full_length for draw in range(2000))
     assert 0.2 < full / 2000 < 0.3
 
@@ -176,7 +193,7 @@ def test_the_record_of_a_run_is_complete(workspace: Path, tiny_folder: Path) -> 
     recipe = recipes.load(str(toy_recipe(split, tiny_folder, workspace / "toy.yaml")))
     finished = train(recipe, Silent(), device="cpu")
     record = json.loads((finished.run / "run_manifest.json").read_text())
-    assert record["data"]["train"]["rows"] == 12 and len(record["data"]["train"]["sha256"]) == 64
+    assert record["data"]["toy/train"]["rows"] == 12 and len(record["data"]["toy/train"]["sha256"]) == 64
     assert record["recipe"] == recipe.model_dump(mode="json")
     assert record["environment"]["packages"]["torch"] == torch.__version__
     steps = read_metrics(finished.run, "train")

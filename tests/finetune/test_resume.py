@@ -92,10 +92,10 @@ def test_a_full_disk_leaves_the_previous_checkpoint_whole(workspace: Path, tiny_
         "import resource, sys\n"
         "from govor.finetune import checkpoints\n"
         "plain = checkpoints.save\n"
-        "def save(folder, module, optimizer, state):\n"
+        "def save(folder, module, optimizer, state, adapters=None):\n"
         "    if state.step > 2:\n"
         "        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
-        "    return plain(folder, module, optimizer, state)\n"
+        "    return plain(folder, module, optimizer, state, adapters)\n"
         "checkpoints.save = save\n"
         f"sys.argv = ['govor', 'train', {recipe!r}, '--device', 'cpu']\n"
         "from govor.cli import main\n"
@@ -164,7 +164,7 @@ def test_tokens_are_unequal_between_the_two_ranks(workspace: Path) -> None:
     from govor.families.whisper.tiny import tiny
 
     split = make_split(workspace)
-    source = TrainingSource(Manifest(split / "train.jsonl"), tiny().encoder, 0, 0.0)
+    source = TrainingSource([Manifest(split / "train.jsonl")], tiny().encoder, 0)
     plan = Plan(source, 0, 6, 4.0, world_size=2)
     texts = [
         [sum(len(spec.clip.transcript) for batch in plan.step(step, rank) for spec in batch.specs) for rank in range(2)]

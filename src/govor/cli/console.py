@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
 from govor.files import to_json
 
@@ -80,6 +81,27 @@ def bar(title: str, total: int | None) -> Iterator[Bar]:
     )
     with Progress(*columns, console=err, refresh_per_second=4) as progress:
         yield Bar(progress, progress.add_task(title, total=total, about=""))
+
+
+def table(title: str, rows: Sequence[dict[str, Any]], console: Console = err) -> None:
+    """Rows of the same keys, numbers to the right."""
+    if not rows:
+        return
+    shown = Table(title=title, title_justify="left", title_style="", box=None, pad_edge=False)
+    for name, value in rows[0].items():
+        number = isinstance(value, int | float)
+        shown.add_column(name, justify="right" if number else "left", style=None if number else "bold")
+    for row in rows:
+        shown.add_row(*(_cell(name, value) for name, value in row.items()))
+    console.print(shown)
+
+
+def _cell(name: str, value: Any) -> str:
+    if isinstance(value, float):
+        if name in ("share", "asked", "reachable", "realised"):
+            return f"{value:.1%}"
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def counted(items: Iterable[Item], title: str, total: int | None) -> Iterator[Item]:

@@ -1,11 +1,15 @@
-"""train."""
+"""examples, train, average."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from govor.cli import console
 from govor.cli.options import Device, Json, Overwrite, examples
@@ -19,21 +23,39 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add this stage's commands."""
     app.command(
+        name="examples",
+        epilog=examples(
+            "govor examples manifests/splits/mine/train.jsonl --recipe whisper --show 5",
+            "govor examples manifests/mine.jsonl --recipe my-recipe.yaml --set examples.timestamps_share=0.4",
+        ),
+    )(show_examples)
+    app.command(
         epilog=examples(
             "govor train whisper --set data.split=manifests/splits/mine --fast-dev-run",
             "govor train whisper --set data.split=manifests/splits/mine --set name=mine-1 --set finetune.lr=2e-5",
             "govor train my-recipe.yaml --resume",
+            "govor train models/whisper/mine-1/run_manifest.json",
             "torchrun --nproc-per-node 8 -m govor train my-recipe.yaml",
         )
     )(train)
+    app.command(epilog=examples("govor average mine-1", "govor average models/whisper/mine-1 --count 5"))(average)
+
+
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Override a setting.", show_default=False),
+]
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name, or a .yaml file.")],
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Override a setting.", show_default=False),
-    ] = None,
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE|RUN_MANIFEST",
+            help="A shipped recipe's name, a .yaml file, or a run_manifest.json to repeat.",
+        ),
+    ],
+    set_: Set = None,
     max_steps: Annotated[int | None, typer.Option(help="End after so many steps.", show_default=False)] = None,
     fast_dev_run: Annotated[bool, typer.Option(help="A handful of clips, two steps: does everything work?")] = False,
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint, exactly.")] = False,
@@ -43,19 +65,30 @@ def train(
 ) -> None:
     """Fine-tune a model as a recipe says; a checkpoint at every evaluation, exact resume."""
     from govor import recipe as recipes
+    from govor.finetune.record import check_repeatable, compare_losses, repeated_recipe
     from govor.finetune.train import fast_dev_run as shortened
 
     overrides = [*(set_ or []), *([f"finetune.max_steps={max_steps}"] if max_steps is not None else [])]
-    resolved = recipes.load(recipe, overrides)
+    record = Path(recipe) if recipe.endswith(".json") else None
+    resolved = recipes.load(recipe, overrides) if record is None else repeated_recipe(record, overrides)
+    if record is not None:
+        check_repeatable(record, resolved, console.note)
     if fast_dev_run:
         # Such a run has a name of its own that nobody else uses, so it may be made again and again.
         resolved, overwrite = shortened(resolved), not resume
     finished = run_training(resolved, resume, overwrite, device)
     if int(os.environ.get("RANK", "0")):
         return
-    shown = {"run": str(finished.run), **finished.metrics}
+    repeated = compare_losses(record.parent, finished.run) if record is not None else None
+    if repeated is not None:
+        console.note(repeated.sentence)
+    shown = {
+        "run": str(finished.run),
+        **finished.metrics,
+        **({} if repeated is None else {"repeats": asdict(repeated)}),
+    }
     console.result(f"best checkpoint  {finished.best.name}: {_metrics(finished.metrics['metrics'])}", shown, as_json)
-    split = resolved.data.split
+    split = next(iter(resolved.data.by_name().values())).split
     console.made(finished.run, f"govor evaluate {finished.run} --manifest {split}/test.jsonl")
 
 
@@ -70,6 +103,55 @@ def run_training(recipe: Recipe, resume: bool, overwrite: bool, device: str = "a
         return training.train(recipe, _Progress(bar), resume, overwrite, device)
 
 
+def show_examples(
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="Clips to make examples of.")],
+    recipe: Annotated[str, typer.Option("--recipe", help="A shipped recipe's name, or a .yaml file.")] = "whisper",
+    show: Annotated[int, typer.Option(min=1, max=1000, help="How many of the first draws.")] = 5,
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Print the examples that training would see: what is given (dim), what is taught (green), and the shares."""
+    from govor import recipe as recipes
+    from govor.finetune.inspect import look
+
+    found = look(recipes.load(recipe, set_ or []), manifest, show, console.note)
+    if as_json:
+        console.result("", {"examples": [asdict(item) for item in found.examples], "shares": found.shares}, True)
+        return
+    for item in found.examples:
+        about = f"{item.seconds:g} s in a context of {item.context_seconds:g} s"
+        console.out.print(f"[bold]{escape(item.clip)}[/]  draw {item.draw}, {about}{_with(item.features)}")
+        console.out.print("".join(_coloured(*piece) for piece in item.pieces) + "\n")
+    console.out.print("[dim]given[/], [green]taught[/]; a number counts the ids of a piece\n")
+    console.table("shares of the examples of an epoch", found.shares, console.out)
+
+
+def average(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A finished run's name or folder.")],
+    count: Annotated[int, typer.Option(min=2, max=20, help="How many of the best checkpoints by loss.")] = 3,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Average a run's best checkpoints (weights by 1 / loss) and keep the mean where it scores better than the best one."""
+    from govor.cli.measure import find_run
+    from govor.finetune.record import average_run
+
+    folder = find_run(run)
+    with console.bar(f"average {folder.name}", None) as bar:
+        result = average_run(folder, count, device, bar.note)
+    console.result(f"ships  {result['shipped']}", result, as_json)
+    console.made(folder / "average.json", f"govor package {folder}")
+
+
+def _with(features: tuple[str, ...]) -> str:
+    return f", {', '.join(features)}" if features else ""
+
+
+def _coloured(text: str, ids: int, taught: bool) -> str:
+    counted = f"[cyan]{ids}[/]" if ids > 1 else ""
+    return f"[{'green' if taught else 'dim'}]{escape(text)}[/]{counted}"
+
+
 class _Progress:
     """The run's reporter on a terminal."""
 
@@ -79,6 +161,9 @@ class _Progress:
     def note(self, text: str) -> None:
         self._bar.note(text)
 
+    def table(self, title: str, rows: Sequence[dict[str, Any]]) -> None:
+        console.table(title, rows)
+
     def step(self, record: StepRecord, total_steps: int) -> None:
         self._bar.to(record.step, total_steps, f"loss {record.loss:.3f}  lr {record.lr:.1e}")
 
@@ -87,4 +172,13 @@ class _Progress:
 
 
 def _metrics(metrics: dict[str, Any]) -> str:
-    return "  ".join(f"validation {name} {value:.4f}" for name, value in metrics.items() if value is not None)
+    """`validation loss 0.51 (knesset 0.48, recital 0.60)  validation wer …`."""
+    shown = []
+    for name in (name for name, value in metrics.items() if "." not in name and value is not None):
+        parts = [
+            f"{key.partition('.')[2]} {value:.4f}"
+            for key, value in metrics.items()
+            if key.startswith(f"{name}.") and value is not None
+        ]
+        shown.append(f"validation {name} {metrics[name]:.4f}" + (f" ({', '.join(parts)})" if parts else ""))
+    return "  ".join(shown)

@@ -12,7 +12,7 @@ from govor.cli.options import Device, Json, Language, Out, Overwrite, examples
 
 EVALS = Path("manifests") / "evals"
 Context = Literal["padded", "speech", "both"]
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 def register(app: typer.Typer) -> None:
@@ -103,7 +103,9 @@ def run_evaluation(
     summaries = []
     for context, target in targets.items():
         with console.bar(f"score {name} {context}", len(clips)) as bar:
-            rows, seconds = transcribe_clips(opened.recogniser, clips, context, beam_size, bar.advance)
+            rows, seconds = transcribe_clips(
+                opened.recogniser, clips, context, beam_size, bar.advance, opened.language_token
+            )
         audio = sum(row["duration"] for row in rows)
         about = {
             "model": name,

@@ -235,11 +235,11 @@ def _standing(recipe: Recipe) -> str:
     """How far a run of this name has come: none, other (recipe or data), begun, finished."""
     import yaml
 
-    from govor.corpus.manifests import fingerprint
     from govor.files import read_json
+    from govor.finetune.survey import fingerprints
     from govor.finetune.train import finished_steps, run_folder
 
-    run, split = run_folder(recipe), Path(recipe.data.split)
+    run = run_folder(recipe)
     record = run / "run_manifest.json"
     if not record.exists() and not finished_steps(run):
         return "none"
@@ -248,8 +248,7 @@ def _standing(recipe: Recipe) -> str:
         return "other"
     if not record.exists():
         return "begun"
-    data = {part: fingerprint(split / f"{part}.jsonl") for part in ("train", "validation")}
-    return "finished" if read_json(record)["data"] == data else "other"
+    return "finished" if read_json(record)["data"] == fingerprints(recipe) else "other"
 
 
 def _train(recipe: Recipe, standing: str) -> Path:

@@ -155,11 +155,11 @@ def _slices(
         partial(seconds_of_speech, spans),
         partial(_quietest, samples),
     )
-    before = clip.prev_transcript
+    before, before_timed = clip.prev_transcript, clip.prev_segments
     for piece in planned:
         start, end = round(piece.start * SAMPLE_RATE), round(piece.end * SAMPLE_RATE)
         end = min(end, start + int(settings.max_seconds * SAMPLE_RATE))
-        cut = _slice_clip(clip, piece, start, end, before)
+        cut = _slice_clip(clip, piece, start, end).replace(prev_transcript=before, prev_segments=before_timed)
         if isinstance(piece, Rejected):
             length = round(piece.end - piece.start, 3)
             late = piece.rule == "times_beyond_end"
@@ -168,13 +168,13 @@ def _slices(
             )
             limit = round(len(samples) / SAMPLE_RATE, 3) if late else settings.max_seconds
             yield rejected(cut.to_row(), piece.rule, length, limit, message), samples[:0]
-            before = None
+            before, before_timed = None, ()
             continue
         yield cut, samples[start:end]
-        before = cut.transcript
+        before, before_timed = cut.transcript, cut.segments
 
 
-def _slice_clip(clip: Clip, piece: Slice | Rejected, start: int, end: int, before: str | None) -> Clip:
+def _slice_clip(clip: Clip, piece: Slice | Rejected, start: int, end: int) -> Clip:
     length = (end - start) / SAMPLE_RATE
     segments = shifted(piece.segments, -start / SAMPLE_RATE)
     inside = tuple(_within(segment, snap(length - 0.01)) for segment in segments)
@@ -187,7 +187,6 @@ def _slice_clip(clip: Clip, piece: Slice | Rejected, start: int, end: int, befor
         offset=None,
         segments=inside,
         words=_moved(clip, seek, end - start),
-        prev_transcript=before,
         seek_time=round((whole.seek_time or 0.0) + seek, 6),
         source=whole.source or clip.id,
         sha256=None,

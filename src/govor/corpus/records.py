@@ -31,7 +31,8 @@ class Clip:
 
     `audio` is a path relative to the workspace, or `path#offset,length` for encoded bytes inside a larger file. With an
     `offset` (0 counts) the clip is that part of the recording, `duration` long; without one it is the whole.
-    `transcript` is plain text; times stand in `segments`. Keys govor does not know are kept, in order, in `extra`.
+    `transcript` is plain text; times stand in `segments` (those of the text before in `prev_segments`, counted from the
+    start of the slice before). Keys govor does not know are kept, in order, in `extra`.
     """
 
     id: str
@@ -52,6 +53,7 @@ class Clip:
     segments: tuple[Segment, ...] = ()
     words: tuple[Mapping[str, Any], ...] = ()
     prev_transcript: str | None = None
+    prev_segments: tuple[Segment, ...] = ()
     seek_time: Seconds | None = None
     quality_score: float | None = None
     snr_db: float | None = None
@@ -90,11 +92,12 @@ class Clip:
             value = getattr(self, name)
             if name in _REQUIRED or value not in (None, ()):
                 row[name] = value
-        if self.segments:
-            row["segments"] = [
-                {key: value for key, value in dataclasses.asdict(segment).items() if value is not None}
-                for segment in self.segments
-            ]
+        for name in ("segments", "prev_segments"):
+            if row.get(name):
+                row[name] = [
+                    {key: value for key, value in dataclasses.asdict(segment).items() if value is not None}
+                    for segment in row[name]
+                ]
         if self.words:
             row["words"] = [dict(word) for word in self.words]
         return {**row, **self.extra}
@@ -175,6 +178,7 @@ _SPECIAL = {
     "quality_score": _number,
     "snr_db": _number,
     "segments": _segments,
+    "prev_segments": _segments,
     "words": _words,
 }
 _CHECKS = {f.name: _SPECIAL.get(f.name, _text) for f in dataclasses.fields(Clip) if f.name != "extra"}

@@ -1,20 +1,18 @@
 """Which clips, in which order, in which batches: a pure function of (seed, step, rank).
 
 Nothing is remembered between steps, so resuming needs the step number and replays nothing.
+
+Where `mixing` says which source a draw takes, this file says which micro-batches a step's draws make.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from govor.errors import GovorError
+from govor.examples.mixing import Mixture
 from govor.examples.spec import ExampleSpec
 
 FRAMES_PER_SECOND = 100
@@ -57,15 +55,24 @@ class MicroBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class Stretch:
+    """Steps from `first_step` on that draw from one mixture."""
+
+    first_step: int
+    mixture: Mixture
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The whole run's order of work.
 
     Attributes:
-        source: rows and what to make of them.
+        source: rows and what to make of them; the rows of several datasets stand one after the other.
         seed: which of the possible orders.
         clips_per_step: examples per optimiser step over all devices, whatever the micro-batches.
         max_batch_audio_seconds: context seconds that one device takes at once.
         world_size: devices.
+        stretches: what is drawn from which step on; all rows equally where none is given.
     """
 
     source: SpecSource
@@ -73,36 +80,32 @@ class Plan:
     clips_per_step: int
     max_batch_audio_seconds: float
     world_size: int = 1
+    stretches: tuple[Stretch, ...] = ()
 
     def draws(self, step: int) -> list[tuple[int, int]]:
-        """(draw number, manifest row) of the examples of `step` (counted from 0), the same for every rank.
+        """(draw number, row) of the examples of `step` (counted from 0), the same for every rank.
 
-        Draw d takes entry d mod N of the permutation of epoch d div N: each epoch sees every row once.
+        Draw numbers count through the whole run, so that every random choice of a run has a number of its own.
         """
-        rows = len(self.source)
+        stretch = self._stretch(step)
         first = step * self.clips_per_step
+        begun = stretch.first_step * self.clips_per_step
         return [
-            (draw, int(permutation(self.seed, draw // rows, rows)[draw % rows]))
-            for draw in range(first, first + self.clips_per_step)
+            (draw, stretch.mixture.row(self.seed, draw - begun)) for draw in range(first, first + self.clips_per_step)
         ]
+
+    def _stretch(self, step: int) -> Stretch:
+        begun = [stretch for stretch in self.stretches if stretch.first_step <= step]
+        return begun[-1] if begun else Stretch(0, Mixture((len(self.source),), (1.0,)))
 
     def step(self, step: int, rank: int = 0) -> list[MicroBatch]:
         """The micro-batches of one rank at one step; every rank gets the same number of them."""
-        specs = [self.source.spec(row, draw) for draw, row in self.draws(step)]
+        return self.deal_out([self.source.spec(row, draw) for draw, row in self.draws(step)])[rank]
+
+    def deal_out(self, specs: Sequence[ExampleSpec]) -> list[list[MicroBatch]]:
+        """The micro-batches of every rank for the examples of one step."""
         batches = pack([(spec, self.source.context_frames(spec)) for spec in specs], self.max_batch_audio_seconds)
-        return deal(batches, self.world_size)[rank]
-
-
-@lru_cache(maxsize=4)
-def permutation(seed: int, epoch: int, rows: int) -> npt.NDArray[np.int64]:
-    """The order of one epoch."""
-    return np.random.default_rng([seed, epoch]).permutation(rows)
-
-
-def draw_seed(*parts: int | str) -> int:
-    """A seed of its own for every random choice, the same on every machine."""
-    digest = hashlib.sha256(":".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+        return deal(batches, self.world_size)
 
 
 def pack(examples: Sequence[tuple[ExampleSpec, int]], budget_seconds: float) -> list[MicroBatch]:

@@ -2,45 +2,112 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from govor.corpus.manifests import Manifest
+from govor.corpus.records import Clip
 from govor.corpus.samples import clip_samples
 from govor.errors import GovorError
 from govor.examples.augment import Augmenter, augmented_clip
-from govor.examples.batching import Plan, draw_seed
+from govor.examples.batching import Plan
+from govor.examples.mixing import uniform
 from govor.examples.spec import ExampleSpec
+from govor.examples.stripes import hide
+from govor.recipe import SpecAugment
+
+
+@dataclass(frozen=True, slots=True)
+class Odds:
+    """From draw `first_draw` on: the probability that a row that is free to choose shows a feature."""
+
+    first_draw: int
+    timestamps: float
+    previous: float
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """How a run turns rows into examples.
+
+    `timed` says that the model knows time tokens: a row that makes no sense without them gets them then, at any odds.
+    """
+
+    full_length_share: float = 0.0
+    timed: bool = False
+    odds: tuple[Odds, ...] = (Odds(0, 0.0, 0.0),)
+    language: str | None = None
+    spec_augment: SpecAugment | None = None
+
+
+class Rows(Sequence[Clip]):
+    """Some rows of a manifest, or all of them, by number."""
+
+    def __init__(self, manifest: Manifest, chosen: npt.NDArray[np.int64] | None = None) -> None:
+        self.manifest, self.chosen = manifest, chosen
+
+    def __len__(self) -> int:
+        return len(self.manifest) if self.chosen is None else len(self.chosen)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return self.manifest[index if self.chosen is None else int(self.chosen[index])]
 
 
 class TrainingSource:
-    """Decides, per draw, what an example shall be (see `ExampleSpec`)."""
+    """Decides, per draw, what an example shall be (see `ExampleSpec`); rows of all sources, one after the other."""
 
     def __init__(
         self,
-        manifest: Manifest,
+        sources: Sequence[Sequence[Clip]],
         encoder: Any,
         seed: int,
-        full_length_share: float,
+        choices: Choices | None = None,
         augmenter: Augmenter | None = None,
     ) -> None:
-        self.manifest, self.encoder = manifest, encoder
-        self.seed, self.full_length_share = seed, full_length_share
-        self.augmenter = augmenter
+        self.sources, self.encoder, self.seed = sources, encoder, seed
+        self.choices, self.augmenter = choices or Choices(), augmenter
+        stripes = self.choices.spec_augment
+        self.hide = None if stripes is None else partial(_hide, stripes, seed)
+        self._starts = list(itertools.accumulate((len(rows) for rows in sources), initial=0))
 
     def __len__(self) -> int:
-        return len(self.manifest)
+        return self._starts[-1]
+
+    def source_of(self, row: int) -> int:
+        """The number of the source that a row belongs to."""
+        return bisect.bisect_right(self._starts, row) - 1
 
     def spec(self, row: int, draw: int) -> ExampleSpec:
         """The example of one draw; its random choices have a seed of their own."""
-        clip = self.manifest[row]
-        full = self.full_length_share > 0 and _uniform(self.seed, "full_length", draw) < self.full_length_share
-        spec = ExampleSpec(clip, clip.language, full_length=full)
+        source, choices = self.source_of(row), self.choices
+        stripes = choices.spec_augment
+        clip = self.sources[source][row - self._starts[source]]
+        odds = [odds for odds in choices.odds if odds.first_draw <= draw][-1]
+        timed = has_times(clip) and self._happens("timestamps", draw, odds.timestamps)
+        spec = ExampleSpec(
+            clip,
+            choices.language or clip.language,
+            full_length=self._happens("full_length", draw, choices.full_length_share),
+            with_timestamps=timed or (choices.timed and must_have_times(clip)),
+            with_previous=has_previous(clip) and self._happens("previous", draw, odds.previous),
+            mask_draw=draw if stripes and self._happens("spec_augment", draw, stripes.share) else None,
+        )
         return spec if self.augmenter is None else self._augmented(spec, draw)
+
+    def _happens(self, what: str, draw: int, probability: float) -> bool:
+        return probability > 0 and uniform(self.seed, what, draw) < probability
 
     def _augmented(self, spec: ExampleSpec, draw: int) -> ExampleSpec:
         """The length after augmentation is known before any audio is read; what would not fit a window stays as it is."""
@@ -57,35 +124,63 @@ class TrainingSource:
         return int(self.encoder.context_frames(spec))
 
 
-def _uniform(*parts: int | str) -> float:
-    return draw_seed(*parts) / 2**63
+def has_times(clip: Clip) -> bool:
+    """Whether a row can be taught with timestamps."""
+    return bool(clip.segments)
 
 
-def load_batch(specs: Sequence[ExampleSpec], encoder: Any, augmenter: Augmenter | None = None) -> dict[str, Any]:
-    """Decode, augment where the spec says so, render and collate examples."""
+def has_previous(clip: Clip) -> bool:
+    """Whether a row can be given the text before it."""
+    return bool(clip.prev_transcript and clip.prev_transcript.strip())
+
+
+def must_have_times(clip: Clip) -> bool:
+    """Whether a row makes no sense without them: its last segment was cut by the end of the slice."""
+    return bool(clip.segments) and clip.segments[-1].end is None
+
+
+def _hide(stripes: SpecAugment, seed: int, mel: torch.Tensor, spec: ExampleSpec) -> torch.Tensor:
+    assert spec.mask_draw is not None
+    return hide(mel, stripes, spec.clip.duration, seed, spec.mask_draw)
+
+
+Hide = Callable[[torch.Tensor, ExampleSpec], torch.Tensor]
+
+
+def load_batch(
+    specs: Sequence[ExampleSpec], encoder: Any, augmenter: Augmenter | None = None, hide: Hide | None = None
+) -> dict[str, Any]:
+    """Decode, augment and mask where the spec says so, render and collate examples."""
     examples = []
     for spec in specs:
         clip = spec.recorded or spec.clip
         samples = clip_samples(clip)
         if augmenter is not None and spec.augment_draw is not None:
             samples, _, _ = augmenter(samples, clip.id, spec.augment_draw)
-        examples.append(encoder.encode(spec, samples))
+        example = encoder.encode(spec, samples)
+        if hide is not None and spec.mask_draw is not None:
+            example = replace(example, mel=hide(example.mel, spec))
+        examples.append(example)
     batch: dict[str, Any] = encoder.collate(examples)
     return batch
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The collated micro-batches of one rank's step, each with whether it counts."""
+    """The collated micro-batches of one rank's step, each with whether it counts.
+
+    `drawn` counts over all ranks: clips, those with timestamps, with previous text, at full length, and by source.
+    """
 
     number: int
     audio_seconds: float
+    drawn: dict[str, int]
     batches: list[tuple[dict[str, Any], bool]]
 
     def pin_memory(self) -> Step:
         """For the loader: page-locked copies."""
         batches = [(convert(batch, lambda tensor: tensor.pin_memory()), counts) for batch, counts in self.batches]
-        return Step(self.number, self.audio_seconds, batches)
+        return Step(self.number, self.audio_seconds, self.drawn, batches)
 
 
 def convert(batch: dict[str, Any], change: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, Any]:
@@ -113,13 +208,29 @@ class StepDataset(Dataset[Step | GovorError]):
 
     def _step(self, number: int) -> Step:
         source: Any = self.plan.source
-        batches = self.plan.step(number, self.rank)
+        draws = self.plan.draws(number)
+        specs = [source.spec(row, draw) for draw, row in draws]
+        batches = self.plan.deal_out(specs)[self.rank]
         seconds = sum(spec.clip.duration for batch in batches if batch.counts for spec in batch.specs)
         return Step(
             number,
             seconds,
-            [(load_batch(batch.specs, source.encoder, source.augmenter), batch.counts) for batch in batches],
+            _drawn(specs, [source.source_of(row) for _, row in draws]),
+            [
+                (load_batch(batch.specs, source.encoder, source.augmenter, source.hide), batch.counts)
+                for batch in batches
+            ],
         )
+
+
+def _drawn(specs: Sequence[ExampleSpec], sources: Sequence[int]) -> dict[str, int]:
+    return {
+        "clips": len(specs),
+        "timestamps": sum(spec.with_timestamps for spec in specs),
+        "previous": sum(spec.with_previous for spec in specs),
+        "full_length": sum(spec.full_length for spec in specs),
+        **{f"source {number}": count for number, count in sorted(Counter(sources).items())},
+    }
 
 
 def step_loader(plan: Plan, rank: int, first: int, last: int, workers: int, pin: bool) -> Iterator[Step]:

@@ -19,6 +19,7 @@ class ExampleSpec:
         with_previous: give `clip.prev_transcript` as context.
         recorded: the clip as it was recorded, where augmentation makes `clip` another length.
         augment_draw: which draw of the augmentation; None leaves the recording as it is.
+        mask_draw: which draw of SpecAugment's stripes; None hides nothing.
     """
 
     clip: Clip
@@ -28,3 +29,4 @@ class ExampleSpec:
     with_previous: bool = False
     recorded: Clip | None = None
     augment_draw: int | None = None
+    mask_draw: int | None = None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
+from tokenizers import Tokenizer
 from torch import nn
 
 from govor.audio import Samples
@@ -36,6 +37,14 @@ class Hypothesis:
     complete: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """`tokens` as the model sees them; the first `given` of them are not in the loss."""
+
+    tokens: list[int]
+    given: int
+
+
 class ExampleEncoder(Protocol):
     """The part of a family that data-loading workers need: no weights in it, so it is cheap to send to them."""
 
@@ -43,8 +52,12 @@ class ExampleEncoder(Protocol):
         """The context length of an example, for the memory budget; it depends on the example alone."""
         ...
 
+    def labels(self, spec: ExampleSpec) -> Labels:
+        """The tokens of an example, without its audio."""
+        ...
+
     def encode(self, spec: ExampleSpec, samples: Samples) -> Any:
-        """Features and labels of one example."""
+        """Features (as `mel` [bands, frames]) and labels of one example, a dataclass."""
         ...
 
     def collate(self, examples: Sequence[Any]) -> Batch:
@@ -56,24 +69,57 @@ class ExampleEncoder(Protocol):
         ...
 
 
+def spelled(tokenizer: Tokenizer, ids: Sequence[int]) -> list[tuple[str, int]]:
+    """Ids as a person reads them: (text, number of ids), each steering token by itself, runs of text together."""
+    added = tokenizer.get_added_tokens_decoder()
+    found: list[tuple[str, int]] = []
+    run: list[int] = []
+    for index in [*ids, None]:
+        known = index is not None and index not in added and tokenizer.id_to_token(index) is not None
+        if known:
+            assert index is not None
+            run.append(index)
+            continue
+        if run:
+            found.append((tokenizer.decode(run, skip_special_tokens=False), len(run)))
+            run = []
+        if index is not None:
+            found.append((added[index].content if index in added else f"<|{index}|>", 1))
+    return found
+
+
 @runtime_checkable
 class Family(Protocol):
     """A model with its way of making examples, computing a loss and saving itself."""
 
     name: str
     module: nn.Module
+    supports_timestamps: bool
 
     @property
     def encoder(self) -> ExampleEncoder:
         """What renders its examples."""
         ...
 
-    def loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    def loss(self, batch: Batch, label_smoothing: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
         """(sum of the loss over what counts, how much counts); dividing is the loop's business."""
         ...
 
+    @property
+    def chance_loss(self) -> float:
+        """The loss of a model that knows nothing."""
+        ...
+
     def parameter_groups(self) -> dict[str, list[str]]:
-        """Parameter names by groups a person understands."""
+        """Names of all parameters that training may change, by part.
+
+        The parts are called encoder.stem, encoder.0 … encoder.N-1, encoder.norm, projector, embeddings, decoder.0 …,
+        decoder.norm, head; a tied parameter stands in one of them. `finetune.groups` makes people's groups of them.
+        """
+        ...
+
+    def lora_targets(self) -> list[str]:
+        """Full names of the linear layers that get adapters by default."""
         ...
 
     def save_base(self, folder: Path) -> None:

@@ -10,7 +10,8 @@ import torch
 
 from govor.errors import GovorError
 from govor.families.base import ContextMode, Recogniser
-from govor.files import atomic_folder, read_json
+from govor.families.registry import family_class, family_of
+from govor.files import atomic_folder, read_json, sha256_of, sha256_of_lines
 from govor.hub import Found, Notify, cache_folder, find_model
 
 Engine = Literal["torch", "ct2"]
@@ -21,13 +22,14 @@ class Opened:
     """A model ready for use, under the name its scores are filed by.
 
     `language` and `context` are what it was trained for, as far as its record says: a stock model knows no language of
-    its own and wants padded audio.
+    its own and wants padded audio. `language_token` is the one it was taught for clips of every language, if it was.
     """
 
     name: str
     recogniser: Recogniser
     language: str | None
     context: ContextMode
+    language_token: str | None = None
 
 
 def open_recogniser(
@@ -57,14 +59,9 @@ def open_recogniser(
         return Opened(run.name if path == run else f"{run.name}-{path.name}", trained, *_trained_for(run))
     found = find_model(source, notify)
     folder = trainable_folder(found, notify)
-    model_type = read_json(folder / "config.json").get("model_type") if (folder / "config.json").exists() else None
-    if model_type != "whisper":
-        raise GovorError(f"{source} is a '{model_type}' model; govor opens whisper models.")
-    from govor.families.whisper.model import Whisper
-
-    whisper = Whisper.load(folder, dtype)
-    whisper.module.to(device)
-    return Opened(scored_name(source), whisper, *_trained_for(folder))
+    family = family_class(family_of(folder, source)).load(folder, dtype)
+    family.module.to(device)
+    return Opened(scored_name(source), family, *_trained_for(folder))
 
 
 def trainable_folder(found: Found, notify: Notify = lambda _: None) -> Path:
@@ -85,17 +82,42 @@ def trainable_folder(found: Found, notify: Notify = lambda _: None) -> Path:
 
 
 def load_checkpoint(run: Path, checkpoint: Path) -> Any:
-    """The model of one checkpoint of a run."""
+    """The model of one checkpoint of a run; adapters are merged into their base."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from govor.families.whisper.model import Whisper
+    from govor.families import adapters
 
     try:
+        if (checkpoint / adapters.WEIGHTS).exists():
+            family = load_base(run)
+            adapters.attach(family.module, checkpoint)
+            adapters.merge(family.module)
+            return family
         weights = load_file(checkpoint / "model.safetensors")
     except (SafetensorError, OSError) as error:
         raise GovorError(f"The checkpoint {checkpoint} cannot be read ({error}); take another one.") from error
-    return Whisper.from_base(run / "base", weights)
+    return family_class(family_of(run / "base", str(run))).from_base(run / "base", weights)
+
+
+def load_base(run: Path) -> Any:
+    """The model that a run began from, found again by its name and checked by its hash.
+
+    Raises:
+        GovorError: it is no longer there, or is another one.
+    """
+    kept = read_json(run / "base_model.json")
+    folder = trainable_folder(find_model(kept["source"]))
+    if base_sha256(folder) != kept["sha256"]:
+        raise GovorError(f"{run} was trained on {kept['source']}, which has changed since; bring the old one back.")
+    family = family_class(family_of(folder, kept["source"])).load(folder)
+    family.allow_all_text()
+    return family
+
+
+def base_sha256(folder: Path) -> str:
+    """A hash over a model's weights."""
+    return sha256_of_lines([sha256_of(file) for file in sorted(folder.glob("*.safetensors"))])
 
 
 def best_checkpoint(run: Path) -> Path:
@@ -127,21 +149,19 @@ def _name(path: Path) -> str:
     return resolved.stem if resolved.is_file() else resolved.name
 
 
-def _trained_for(folder: Path) -> tuple[str | None, ContextMode]:
-    """The single language and the audio context of a govor run, from the record in its folder or the one above."""
+def _trained_for(folder: Path) -> tuple[str | None, ContextMode, str | None]:
+    """Language, audio context and language token of a govor run, from the record in its folder or the one above."""
     for place in (folder, folder.parent):
         file = place / "run_manifest.json"
         if file.exists():
             record = read_json(file)
-            languages = record.get("languages", [])
+            token, languages = record.get("language_token"), record.get("languages", [])
             context: ContextMode = record["recipe"]["examples"]["context"]
-            return (languages[0] if len(languages) == 1 else None), context
-    return None, "padded"
+            return token or (languages[0] if len(languages) == 1 else None), context, token
+    return None, "padded", None
 
 
 def _stamp(path: Path) -> str:
-    from govor.files import sha256_of_lines
-
     status = (path / "model.bin" if path.is_dir() else path).stat()
     key = sha256_of_lines([str(path.resolve()), str(status.st_size), str(status.st_mtime_ns)])
     return f"{path.stem}-{key[:12]}"

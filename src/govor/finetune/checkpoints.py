@@ -1,6 +1,6 @@
 """Checkpoints that are whole or not there, and which of them to keep.
 
-checkpoints/step-000100/   model.safetensors  optimizer.safetensors  state.json
+checkpoints/step-000100/   model.safetensors (or the adapters)  optimizer.safetensors  state.json
 checkpoints/best.json      which one the metric names best
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,23 +19,52 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from govor.errors import GovorError
+from govor.families import adapters
 from govor.files import atomic_folder, read_json, write_json
+
+# Those that averaging wants, whatever the run's own metric is.
+_BEST_BY_LOSS = 3
+# Only the newest can be resumed from; the one before it stays able to, should the newest be damaged.
+_WITH_OPTIMIZER = 2
+
+Metrics = dict[str, float | None]
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Where a run stands. `step` optimiser steps are done; `metrics` are those of the evaluation there."""
+    """Where a run stands.
+
+    Attributes:
+        step: optimiser steps done.
+        metrics: of the evaluation there.
+        data_sha256: of the manifests.
+        loss_scale: of fp16 (1 elsewhere), with the steps since it last changed.
+    """
 
     step: int
-    metrics: dict[str, float | None]
+    metrics: Metrics
     data_sha256: str
+    loss_scale: float = 1.0
+    good_steps: int = 0
 
 
-def save(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> Path:
-    """Write one checkpoint; a failed write leaves the earlier ones as they are."""
+def save(
+    folder: Path,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: State,
+    save_adapters: Callable[[Path], None] | None = None,
+) -> Path:
+    """Write one checkpoint; a failed write leaves the earlier ones as they are.
+
+    With `save_adapters` the model's adapters are written by it, and not the weights below them.
+    """
     target = folder / f"step-{state.step:06d}"
     with atomic_folder(target, f"the checkpoint of step {state.step}", replace=True) as temporary:
-        save_file(weights_of(module), temporary / "model.safetensors")
+        if save_adapters is None:
+            save_file(weights_of(module), temporary / "model.safetensors")
+        else:
+            save_adapters(temporary)
         save_file(_optimizer_tensors(module, optimizer), temporary / "optimizer.safetensors")
         write_json(temporary / "state.json", asdict(state))
     return target
@@ -54,10 +84,15 @@ def weights_of(module: nn.Module) -> dict[str, torch.Tensor]:
 def restore(checkpoint: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> State:
     """Load weights and optimiser state in place."""
     try:
-        weights = load_file(checkpoint / "model.safetensors")
-        if weights.keys() != weights_of(module).keys():
-            raise GovorError(f"The checkpoint {checkpoint} belongs to another model; train anew under another name.")
-        module.load_state_dict(weights, strict=False)  # tied tensors are stored once
+        if (checkpoint / adapters.WEIGHTS).exists():
+            adapters.load_weights(module, checkpoint)
+        else:
+            weights = load_file(checkpoint / "model.safetensors")
+            if weights.keys() != weights_of(module).keys():
+                raise GovorError(
+                    f"The checkpoint {checkpoint} belongs to another model; train anew under another name."
+                )
+            module.load_state_dict(weights, strict=False)  # tied tensors are stored once
         stored = load_file(checkpoint / "optimizer.safetensors")
         state = State(**read_json(checkpoint / "state.json"))
     except (OSError, KeyError, TypeError, SafetensorError) as error:
@@ -86,23 +121,34 @@ def metric_of(checkpoint: Path, metric: str) -> float:
     return float("inf") if value is None else float(value)
 
 
+def best_by(folder: Path, metric: str) -> list[Path]:
+    """Whole checkpoints, the lowest `metric` first; of equals the earlier, which has lost nothing by seeing less."""
+    return sorted(finished(folder), key=lambda path: metric_of(path, metric))
+
+
 def prune(folder: Path, metric: str, keep_best: int) -> Path:
-    """Note the best checkpoint and delete all but the best `keep_best` and the last; returns the best."""
-    checkpoints = finished(folder)
-    # Of equals the earlier one: it has seen less of the data and lost nothing.
-    ranked = sorted(checkpoints, key=lambda path: metric_of(path, metric))
-    best = ranked[0]
-    value = metric_of(best, metric)
-    write_json(
-        folder / "best.json",
-        {"checkpoint": best.name, "metric": metric, "value": None if value == float("inf") else value},
-    )
+    """Note the best checkpoint and delete what nobody will ask for; returns the best.
+
+    Kept: the best `keep_best` by the metric, the best three by loss, the last.
+    """
+    checkpoints, ranked = finished(folder), best_by(folder, metric)
+    note_best(folder, ranked[0], metric)
+    kept = {*ranked[:keep_best], *best_by(folder, "loss")[:_BEST_BY_LOSS], checkpoints[-1]}
     for path in checkpoints:
-        if path not in ranked[:keep_best] and path != checkpoints[-1]:
+        if path not in kept:
             shutil.rmtree(path)
+        elif path not in checkpoints[-_WITH_OPTIMIZER:]:
+            (path / "optimizer.safetensors").unlink(missing_ok=True)
     for leftover in folder.glob(".step-*.tmp"):
         shutil.rmtree(leftover, ignore_errors=True)
-    return best
+    return ranked[0]
+
+
+def note_best(folder: Path, best: Path, metric: str) -> None:
+    """Write down which checkpoint is to be used."""
+    value = metric_of(best, metric)
+    content = {"checkpoint": best.name, "metric": metric, "value": None if value == float("inf") else value}
+    write_json(folder / "best.json", content)
 
 
 def _optimizer_tensors(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
-Schedule = Literal["linear", "cosine", "constant"]
+from govor.finetune.groups import Group
+from govor.recipe import Schedule
 
 
 def lr_factor(step: int, total_steps: int, warmup_steps: int, schedule: Schedule) -> float:
@@ -23,21 +25,52 @@ def lr_factor(step: int, total_steps: int, warmup_steps: int, schedule: Schedule
     return max(1.0 - progress, 0.0)
 
 
-def build_optimizer(module: nn.Module, lr: float, weight_decay: float, beta2: float) -> torch.optim.AdamW:
-    """AdamW over what is trainable; weight decay on matrices, not on biases and norms."""
-    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    fused = all(parameter.device.type in ("cuda", "cpu") for parameter in trainable)
-    return torch.optim.AdamW(groups, lr=lr, betas=(0.9, beta2), eps=1e-8, fused=fused)
+def build_optimizer(
+    module: nn.Module,
+    groups: Sequence[Group],
+    weight_decay: float,
+    beta2: float,
+    before: torch.optim.Optimizer | None = None,
+) -> torch.optim.AdamW:
+    """AdamW over the groups; weight decay on matrices, not on biases and norms.
+
+    A parameter that trained `before` and trains on keeps its moments and its count of steps; one that is new begins with
+    none, and those of one that is frozen now are let go.
+    """
+    named = dict(module.named_parameters())
+    chosen: list[dict[str, Any]] = []
+    for group in groups:
+        members = [named[name] for name in group.parameters]
+        for decay, some in (
+            (weight_decay, [p for p in members if p.ndim >= 2]),
+            (0.0, [p for p in members if p.ndim < 2]),
+        ):
+            if some:
+                chosen.append({"params": some, "weight_decay": decay, "peak_lr": group.lr, "group": group.name})
+    fused = all(parameter.device.type in ("cuda", "cpu") for group in chosen for parameter in group["params"])
+    optimizer = torch.optim.AdamW(chosen, lr=0.0, betas=(0.9, beta2), eps=1e-8, fused=fused)
+    if before is not None:
+        for parameter in (parameter for held in optimizer.param_groups for parameter in held["params"]):
+            if parameter in before.state:
+                optimizer.state[parameter] = before.state[parameter]
+    return optimizer
+
+
+def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> dict[str, float]:
+    """Every group at `factor` of its peak; returns the rates by group."""
+    rates = {}
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak_lr"] * factor
+        rates[str(group["group"])] = float(group["lr"])
+    return rates
 
 
 def set_dropout(module: nn.Module, share: float) -> None:
-    """Dropout between layers; Whisper's layers read the share from an attribute."""
-    for part in module.modules():
+    """Dropout between layers; Whisper's layers read the share from an attribute. Adapters have a share of their own."""
+    for name, part in module.named_modules():
+        if "lora_dropout" in name:
+            continue
         if isinstance(part, nn.Dropout):
             part.p = share
         elif isinstance(getattr(part, "dropout", None), float):
-            part.dropout = share  # type: ignore[assignment]
+            part.dropout = share

@@ -4,36 +4,43 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 
-from govor.audio import split_blob
 from govor.config import read_yaml
-from govor.corpus.licenses import gate, licenses
-from govor.corpus.manifests import Manifest, fingerprint, read_clips
 from govor.device import pick_device, pick_precision
 from govor.errors import GovorError, disk_errors
-from govor.examples.augment import Augmenter, load_settings
-from govor.examples.batching import Plan, check_plan
-from govor.examples.dataset import TrainingSource
-from govor.examples.spec import ExampleSpec
-from govor.families.base import ExampleEncoder
-from govor.families.opening import best_checkpoint, trainable_folder
+from govor.examples.batching import check_plan
+from govor.examples.mixing import Chance
+from govor.families import adapters
+from govor.families.opening import base_sha256, best_checkpoint, trainable_folder
+from govor.families.registry import family_class, family_of
 from govor.files import read_json, refuse_existing, sha256_of_lines, write_json, write_text
-from govor.finetune import checkpoints
+from govor.finetune import checkpoints, groups
+from govor.finetune.average import average_and_judge
 from govor.finetune.checkpoints import recipe_difference
-from govor.finetune.loop import Trainer, accelerate_precision
-from govor.finetune.watch import Reporter, Watch
+from govor.finetune.diagnose import diagnose
+from govor.finetune.loop import Trainer
+from govor.finetune.memory import fitting_budget
+from govor.finetune.phases import Stage, forecast, stages
+from govor.finetune.planning import build_plan
+from govor.finetune.survey import SourceData, all_languages, all_licenses, fingerprints, odds, survey
+from govor.finetune.track import Trackers, check_installed
+from govor.finetune.upload import Uploader
+from govor.finetune.validation import Validation
+from govor.finetune.watch import Reporter, Watch, read_metrics
 from govor.hub import find_model
-from govor.recipe import Recipe
+from govor.recipe import Finetune, Recipe
 from govor.runs import environment, memory_mb, now
 
 _FAST_CLIPS = 8
+_FAST_STEPS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +59,14 @@ def run_folder(recipe: Recipe) -> Path:
 
 
 def fast_dev_run(recipe: Recipe) -> Recipe:
-    """The same run on a handful of clips for a few steps: does everything work?"""
+    """The same run on a handful of clips for two steps a phase: does everything work?"""
+    phases = tuple(
+        phase.model_copy(update={"max_steps": _FAST_STEPS, "warmup_steps": 1}) for phase in recipe.finetune.phases
+    )
     finetune = recipe.finetune.model_copy(
         update={
-            "max_steps": 2,
+            "max_steps": None if phases else _FAST_STEPS,
+            "phases": phases,
             "clips_per_step": min(_FAST_CLIPS // 2, recipe.finetune.clips_per_step),
             "warmup_steps": 1,
         }
@@ -84,123 +95,259 @@ def train(
     try:
         return _train(recipe, reporter, resume, overwrite, device)
     finally:
-        AcceleratorState._reset_state()  # the next run of this process may choose another number format
+        AcceleratorState._reset_state()  # the next run of this process begins anew
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """Everything that is settled before a weight is loaded."""
+
+    base: Path
+    sources: list[SourceData]
+    stages: list[Stage]
+    chances: list[dict[str, Chance]]
 
 
 def _train(recipe: Recipe, reporter: Reporter, resume: bool, overwrite: bool, device: str) -> Finished:
-    split, run = Path(recipe.data.split), run_folder(recipe)
-    manifests = {part: Manifest(split / f"{part}.jsonl") for part in ("train", "validation")}
-    data = {part: fingerprint(manifest.path) for part, manifest in manifests.items()}
+    run, data = run_folder(recipe), fingerprints(recipe)
     chosen_device = pick_device(device)
     state = PartialState(cpu=chosen_device.value == "cpu")
     main = state.is_main_process
     say: Callable[[str], None] = reporter.note if main else (lambda _: None)
     if main:
         _may_start(run, recipe, data, resume, overwrite)
-    check_plan(len(manifests["train"]), recipe.finetune.clips_per_step, state.num_processes)
-    steps = total_steps(recipe, len(manifests["train"]))
-    with state.main_process_first():
-        base = trainable_folder(find_model(recipe.base_model, say), say)
-    known = _check_rows(manifests, _examples_of(base, recipe))
+    check_installed(recipe.tracking.to)
+    uploader = _uploader(recipe, say) if main else None
+    ready = _prepare(recipe, state, chosen_device.value, say)
+    if main:
+        _tell(recipe, ready, reporter)
+    family, targets = _load(recipe, ready, chosen_device.value)
     if main:  # only now that the run can begin does an old one give way
         _open_folder(run, resume)
         _choose_precision(run, recipe, chosen_device.value, resume)
     state.wait_for_everyone()
     start = finished_steps(run) if resume else None
     precision = read_json(run / "precision.json")
-    accelerator = Accelerator(
-        mixed_precision=accelerate_precision(precision["value"]), cpu=chosen_device.value == "cpu"
-    )
+    accelerator = Accelerator(cpu=chosen_device.value == "cpu")
     say(
         f"device: {chosen_device}"
         + (f", {accelerator.num_processes} processes" if accelerator.num_processes > 1 else "")
     )
     say(f"precision: {precision['value']} ({precision['reason']})")
 
-    family = _load_family(base)
-    augmenter = None
-    if recipe.examples.augment is not None:
-        augmenter = Augmenter.of(load_settings(Path(recipe.examples.augment)))
-        say(f"augmentation: {recipe.examples.augment}")
-    source = TrainingSource(manifests["train"], family.encoder, recipe.finetune.seed, _full_share(recipe), augmenter)
-    plan = Plan(
-        source,
-        recipe.finetune.seed,
-        recipe.finetune.clips_per_step,
-        recipe.finetune.max_batch_audio_seconds,
+    plan = build_plan(
+        recipe, ready.sources, ready.stages, ready.chances, family.encoder, family.supports_timestamps,
         accelerator.num_processes,
-    )
-    trainer = Trainer(family, plan, recipe.finetune, steps, accelerator)
+    )  # fmt: skip
+    trainer = Trainer(family, plan, recipe.finetune, ready.stages, accelerator, precision["value"])
+    if recipe.examples.augment is not None:
+        say(f"augmentation: {recipe.examples.augment}")
+    if recipe.finetune.max_batch_audio_seconds == "auto":
+        trainer.plan = fitting_budget(trainer, say)
+    base_sha = base_sha256(ready.base)
     if main:
         run.mkdir(parents=True, exist_ok=True)
         family.save_base(run / "base")
+        write_json(run / "base_model.json", {"source": recipe.base_model, "sha256": base_sha})
         write_text(run / "recipe.yaml", recipe.to_yaml())
-    done = 0
-    if start is not None:
-        done = checkpoints.restore(start, family.module, trainer.optimizer).step
-        if main:  # a run that was killed between saving and noting which is best
-            checkpoints.prune(run / "checkpoints", recipe.evaluation.metric, recipe.evaluation.keep_best)
-        say(f"resuming after step {done} of {steps}")
+    done = _resume(run, recipe, start, trainer, ready.stages, main, say) if start is not None else 0
     accelerator.wait_for_everyone()
 
-    watcher = Watch(recipe, run, trainer, manifests["validation"], _data_sha(data), reporter, done)
+    names = [source.name for source in ready.sources]
+    save_adapters = (
+        partial(adapters.save_adapters, family.module, targets, recipe.finetune.lora, recipe.base_model)
+        if targets
+        else None
+    )
+    trackers = None
+    if main and recipe.tracking.to:
+        settings = recipe.model_dump(mode="json")
+        folder = run / "tracking"
+        trackers = Trackers(recipe.tracking.to, recipe.tracking.project, recipe.name, folder, settings, say, done)
+    validation = Validation(recipe, ready.sources, accelerator)
+    asked = {stage.name: _shares(recipe, chance) for stage, chance in zip(ready.stages, ready.chances, strict=True)}
+    watcher = Watch(
+        recipe, run, trainer, validation, _data_sha(data), reporter, done, names, asked,
+        save_adapters, trackers, uploader,
+    )  # fmt: skip
     watcher.log(
         "start",
         recipe=recipe.model_dump(mode="json"),
         precision=precision["value"],
-        total_steps=steps,
+        total_steps=trainer.total_steps,
         resumed_after=done,
+        data={source.name: _about(source) for source in ready.sources},
     )
-    if done == 0:
-        watcher.baseline()
-    started = time.perf_counter()
-    trainer.run(done, watcher)
-    seconds = round(time.perf_counter() - started, 1)
-    finished = _result(run, recipe, steps, seconds)
-    if main:
-        write_json(run / "metrics.json", finished.metrics)
-        record = _record(recipe, data, known, precision["value"], accelerator, trainer, finished.metrics)
-        write_json(run / "run_manifest.json", record)
-    watcher.log("end", **finished.metrics)
-    watcher.close()
+    try:
+        if done == 0:
+            watcher.baseline()
+        started = time.perf_counter()
+        trainer.run(done, watcher)
+        seconds = round(time.perf_counter() - started, 1)
+        _conclude(recipe, run, trainer, validation, say)
+        finished = _result(run, recipe, trainer.total_steps, seconds)
+        if main:
+            write_json(run / "metrics.json", finished.metrics)
+            record = _record(recipe, data, ready, precision["value"], base_sha, trainer, finished.metrics)
+            write_json(run / "run_manifest.json", record)
+        watcher.log("end", **finished.metrics)
+    finally:
+        watcher.close()
     accelerator.wait_for_everyone()
     accelerator.end_training()
+    if uploader:  # after the last barrier: the other processes need not wait for a slow line
+        uploader.close()
     return finished
+
+
+def _prepare(recipe: Recipe, state: PartialState, device: str, say: Callable[[str], None]) -> _Ready:
+    """Base model, data and phases, with everything refused that can be refused without weights."""
+    settings = recipe.finetune
+    if settings.lora.quantize != "none" and not device.startswith("cuda"):
+        raise GovorError(
+            f"finetune.lora.quantize is {settings.lora.quantize}, which needs an NVIDIA GPU (the arithmetic exists only "
+            f"there) and this run is on {device}; leave it out."
+        )
+    with state.main_process_first():
+        base = trainable_folder(find_model(recipe.base_model, say), say)
+    found = family_of(base, recipe.base_model)
+    if found != recipe.family:
+        raise GovorError(f"{recipe.base_model} is a {found} model and the recipe's family is {recipe.family}; set one.")
+    sources = survey(recipe, family_class(recipe.family).examples(base))
+    rows = [len(source.train) for source in sources]
+    planned = stages(recipe, rows)
+    check_plan(sum(rows), settings.clips_per_step, state.num_processes)
+    return _Ready(base, sources, planned, [odds(recipe, sources, stage) for stage in planned])
+
+
+def _tell(recipe: Recipe, ready: _Ready, reporter: Reporter) -> None:
+    """Draws, repeats and hours of each source, and shares that the rows do not allow, before training."""
+    names, seconds = [source.name for source in ready.sources], [source.seconds for source in ready.sources]
+    rows: list[dict[str, Any]] = []
+    for stage in ready.stages:
+        some, warnings = forecast(stage, names, seconds, recipe.finetune.clips_per_step)
+        rows += some
+        for warning in warnings:
+            reporter.note(f"warning: {warning}")
+    rule = recipe.data.epoch
+    told = "as many draws as there are rows" if rule == "rows" else f"as many draws as see '{rule}' once"
+    reporter.table(f"data (an epoch: {told})", rows)
+    for source in ready.sources:
+        for reason, count in source.left_out.items():
+            reporter.note(f"{source.name}: {count} rows left out ({reason})")
+    for stage, chances in zip(ready.stages, ready.chances, strict=True):
+        for name, chance in chances.items():
+            if chance.reachable < chance.asked - 1e-9:
+                reporter.note(
+                    f"warning: {name} asked for {chance.asked:.0%} of the examples and {chance.reachable:.1%} is what the "
+                    f"rows of phase '{stage.name}' allow"
+                )
+
+
+def _load(recipe: Recipe, ready: _Ready, device: str) -> tuple[Any, list[str]]:
+    """The model, with adapters if asked for, and the layers that have them; the phases' groups are checked."""
+    settings = recipe.finetune
+    options = _quantized(settings, device) if settings.lora.quantize != "none" else {}
+    family = family_class(recipe.family).load(ready.base, **options)
+    family.allow_all_text()
+    targets: list[str] = []
+    parts = family.parameter_groups()
+    if settings.method == "lora":
+        lora = settings.lora
+        targets = (
+            family.lora_targets() if lora.targets is None else groups.linear_layers(family.module, parts, lora.targets)
+        )
+        adapters.inject(family.module, targets, lora, settings.seed)
+        parts = groups.adapter_parts(family.parameter_groups())
+    for stage in ready.stages:
+        groups.assign(parts, stage.rates)
+    return family, targets
+
+
+def _quantized(settings: Finetune, device: str) -> dict[str, Any]:
+    """Options that load the frozen weights in 8 or 4 bits."""
+    try:
+        import bitsandbytes  # type: ignore[import-not-found]  # noqa: F401
+    except ImportError:
+        raise GovorError(
+            f"finetune.lora.quantize={settings.lora.quantize} needs bitsandbytes; install it with: pip install bitsandbytes"
+        ) from None
+    from transformers import BitsAndBytesConfig
+
+    wanted = settings.lora.quantize
+    config = BitsAndBytesConfig(load_in_8bit=wanted == "8bit", load_in_4bit=wanted == "4bit")
+    return {"quantization_config": config, "device_map": {"": device}}
+
+
+def _resume(
+    run: Path,
+    recipe: Recipe,
+    start: Path,
+    trainer: Trainer,
+    planned: Sequence[Stage],
+    main: bool,
+    say: Callable[[str], None],
+) -> int:
+    """Put the model and optimiser where the checkpoint left them; returns the steps done."""
+    step = int(read_json(start / "state.json")["step"])
+    # The optimiser of the phase that the checkpoint was saved in; the loop enters the next one itself.
+    before = next(stage for stage in planned if step <= stage.end)
+    state = checkpoints.restore(start, trainer.family.module, trainer.enter(before))
+    trainer.loss_scale, trainer.good_steps = state.loss_scale, state.good_steps
+    if main:  # a run that was killed between saving and noting which is best
+        checkpoints.prune(run / "checkpoints", recipe.evaluation.metric, recipe.evaluation.keep_best)
+    say(f"resuming after step {step} of {trainer.total_steps}")
+    return step
+
+
+def _conclude(recipe: Recipe, run: Path, trainer: Trainer, validation: Validation, say: Callable[[str], None]) -> None:
+    """Average, if the recipe asks for it, and say what kind of run it was."""
+    count = recipe.evaluation.average
+    if count:
+        average_and_judge(run, recipe, count, validation, trainer.autocast(), trainer.accelerator, say)
+    if not trainer.accelerator.is_main_process:
+        return
+    verdict = diagnose(
+        read_metrics(run, "eval"), recipe.evaluation.metric, trainer.family.chance_loss, best_checkpoint(run).name
+    )
+    write_json(run / "diagnosis.json", asdict(verdict))
+    for line in verdict.lines():
+        say(line)
 
 
 def _result(run: Path, recipe: Recipe, steps: int, seconds: float) -> Finished:
     """What the run's own metric names best, and what it cost."""
     best = best_checkpoint(run)
     state = read_json(best / "state.json")
+    evaluations = read_metrics(run, "eval")
     summary = {
         "best_checkpoint": best.name,
         "best_step": state["step"],
         "metric": recipe.evaluation.metric,
         "metrics": state["metrics"],
         "total_steps": steps,
+        "steps_done": evaluations[-1]["step"] if evaluations else 0,
         "training_seconds": seconds,
         "peak_memory_mb": memory_mb(),
     }
+    average = run / "average.json"
+    if average.exists():
+        summary["average"] = read_json(average)
     return Finished(run, best, summary, steps)
-
-
-def total_steps(recipe: Recipe, rows: int) -> int:
-    """Optimiser steps of the whole run."""
-    by_epochs = max(1, round(recipe.finetune.epochs * rows / recipe.finetune.clips_per_step))
-    steps = min(by_epochs, recipe.finetune.max_steps or by_epochs)
-    warmup = recipe.finetune.warmup_steps
-    if warmup is not None and warmup > steps:
-        raise GovorError(
-            f"finetune.warmup_steps is {warmup} and the run has {steps} steps, so the rate would never reach its peak; "
-            "lower warmup_steps, or leave it out for a tenth of the run."
-        )
-    return steps
 
 
 def finished_steps(run: Path) -> Path | None:
     """The last whole checkpoint."""
     found = checkpoints.finished(run / "checkpoints")
     return found[-1] if found else None
+
+
+def _uploader(recipe: Recipe, say: Callable[[str], None]) -> Uploader | None:
+    if recipe.tracking.upload is None:
+        return None
+    uploader = Uploader(f"{recipe.tracking.upload.rstrip('/')}/{recipe.name}", say)
+    uploader.check()
+    return uploader
 
 
 def _may_start(run: Path, recipe: Recipe, data: dict[str, Any], resume: bool, overwrite: bool) -> None:
@@ -238,9 +385,8 @@ def _same_run(run: Path, recipe: Recipe, data: dict[str, Any]) -> None:
     start = finished_steps(run)
     assert start is not None
     if read_json(start / "state.json")["data_sha256"] != _data_sha(data):
-        raise GovorError(
-            f"The manifests of {recipe.data.split} have changed since {run} was begun; train anew under another name."
-        )
+        where = ", ".join(source.split for source in recipe.data.by_name().values())
+        raise GovorError(f"The manifests of {where} have changed since {run} was begun; train anew under another name.")
 
 
 def _data_sha(data: dict[str, Any]) -> str:
@@ -255,66 +401,52 @@ def _choose_precision(run: Path, recipe: Recipe, device: str, resume: bool) -> N
         write_json(file, {"value": choice.value, "reason": choice.reason})
 
 
-def _examples_of(base: Path, recipe: Recipe) -> ExampleEncoder:
-    from govor.families.whisper.model import WhisperExamples
-
-    if read_json(base / "config.json").get("model_type") != recipe.family:
-        raise GovorError(f"{recipe.base_model} is no {recipe.family} model; set base_model or family.")
-    return WhisperExamples.load(base)
-
-
-def _load_family(base: Path) -> Any:
-    from govor.families.whisper.model import Whisper
-
-    family = Whisper.load(base)
-    family.allow_all_text()
-    return family
+def _shares(recipe: Recipe, chances: dict[str, Chance]) -> dict[str, Any]:
+    full = 1.0 if recipe.examples.context == "padded" else recipe.examples.full_length_share
+    return {
+        "asked": {**{name: chance.asked for name, chance in chances.items()}, "full_length": full},
+        "reachable": {**{name: round(chance.reachable, 6) for name, chance in chances.items()}, "full_length": full},
+    }
 
 
-def _check_rows(manifests: dict[str, Manifest], encoder: ExampleEncoder) -> dict[str, Any]:
-    """Refuse rows that cannot become examples, or that nobody may train on, before any weight is loaded."""
-    gate(manifests["train"], "train", str(manifests["train"].path))
-    for part, manifest in manifests.items():
-        if not len(manifest):
-            raise GovorError(f"{manifest.path} holds no clips; a run needs {part} data.")
-        for clip in read_clips(manifest.path):
-            if not split_blob(clip.audio)[0].is_file():
-                raise GovorError(f"{manifest.path}: the audio of clip '{clip.id}' was not found at {clip.audio}.")
-            if not clip.transcript.strip():
-                raise GovorError(f"{manifest.path}: clip '{clip.id}' has an empty transcript; run govor validate.")
-            encoder.check(ExampleSpec(clip, clip.language))
-    clips = manifests["train"]
-    found = licenses(clips)
-    languages = sorted({clip.language for clip in clips})
-    return {"licenses": found, "languages": languages}
-
-
-def _full_share(recipe: Recipe) -> float:
-    return 1.0 if recipe.examples.context == "padded" else recipe.examples.full_length_share
+def _about(source: SourceData) -> dict[str, Any]:
+    return {
+        "rows": len(source.train),
+        "hours": round(source.seconds / 3600, 3),
+        "validation_rows": len(source.validation),
+        "left_out": source.left_out,
+        "with_times": round(source.timed, 4),
+        "with_previous": round(source.previous, 4),
+        "licenses": source.licenses,
+    }
 
 
 def _record(
     recipe: Recipe,
     data: dict[str, Any],
-    known: dict[str, Any],
+    ready: _Ready,
     precision: str,
-    accelerator: Accelerator,
+    base_sha: str,
     trainer: Trainer,
     summary: dict[str, Any],
 ) -> dict[str, Any]:
-    proof = Path(recipe.data.split) / "proof.json"
+    proofs = {name: Path(source.split) / "proof.json" for name, source in recipe.data.by_name().items()}
     return {
         "run": recipe.name,
         "family": recipe.family,
         "base_model": recipe.base_model,
+        "base_sha256": base_sha,
         "created": now(),
-        "languages": known["languages"],
-        "licenses": known["licenses"],
+        "languages": all_languages(ready.sources),
+        "language_token": recipe.examples.language,
+        "licenses": all_licenses(ready.sources),
         "data": data,
-        "split": read_json(proof) if proof.exists() else None,
+        "split": {name: read_json(proof) for name, proof in proofs.items() if proof.exists()},
+        "sources": {source.name: _about(source) for source in ready.sources},
         "recipe": recipe.model_dump(mode="json"),
+        "seed": recipe.finetune.seed,
         "precision": precision,
-        "devices": accelerator.num_processes,
+        "devices": trainer.accelerator.num_processes,
         "memory_halvings": trainer.halvings,
         "result": summary,
         "environment": environment(),

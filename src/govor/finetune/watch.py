@@ -1,25 +1,24 @@
-"""What happens around the steps: metrics, log, evaluations, checkpoints."""
+"""What happens around the steps: metrics, log, trackers, evaluations, checkpoints, and when to stop."""
 
 from __future__ import annotations
 
-import math
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from accelerate.utils import gather_object
 
-from govor.corpus.manifests import Manifest
-from govor.corpus.records import Clip
-from govor.examples.batching import pack
-from govor.examples.dataset import convert, load_batch
-from govor.examples.spec import ExampleSpec
-from govor.families.base import ContextMode, Recogniser
 from govor.finetune import checkpoints
-from govor.finetune.checkpoints import State
+from govor.finetune.checkpoints import Metrics, State
+from govor.finetune.groups import Group, table
 from govor.finetune.loop import StepRecord, Trainer
-from govor.measure.evaluate import transcribe_clips, with_counts
-from govor.measure.wer import Counts, total
+from govor.finetune.phases import Stage, even_steps
+from govor.finetune.track import Trackers
+from govor.finetune.upload import Uploader
+from govor.finetune.validation import Validation
 from govor.recipe import Recipe
 from govor.runs import JsonLines, RunLog, memory_mb
 
@@ -31,19 +30,17 @@ class Reporter(Protocol):
         """A line."""
         ...
 
+    def table(self, title: str, rows: Sequence[dict[str, Any]]) -> None:
+        """Rows of the same keys."""
+        ...
+
     def step(self, record: StepRecord, total_steps: int) -> None:
         """A step is done."""
         ...
 
-    def evaluated(self, step: int, metrics: dict[str, float | None]) -> None:
+    def evaluated(self, step: int, metrics: Metrics) -> None:
         """An evaluation is done."""
         ...
-
-
-def evaluation_steps(steps: int, evaluations: int) -> set[int]:
-    """Evenly spaced, the last one at the end."""
-    count = min(evaluations, steps)
-    return {math.ceil(index * steps / count) for index in range(1, count + 1)}
 
 
 class Watch:
@@ -54,19 +51,30 @@ class Watch:
         recipe: Recipe,
         run: Path,
         trainer: Trainer,
-        validation: Manifest,
+        validation: Validation,
         data_sha256: str,
         reporter: Reporter,
         done: int,
+        names: Sequence[str],
+        asked: dict[str, dict[str, Any]],
+        save_adapters: Callable[[Path], None] | None = None,
+        trackers: Trackers | None = None,
+        uploader: Uploader | None = None,
     ) -> None:
+        """`names` are the sources'; `asked` holds, by stage, the asked and reachable shares of examples."""
         self.recipe, self.run, self.trainer, self.reporter = recipe, run, trainer, reporter
+        self.validation, self.data_sha256 = validation, data_sha256
+        self.names, self.asked = names, asked
+        self.save_adapters, self.trackers, self.uploader = save_adapters, trackers, uploader
         self.accelerator = trainer.accelerator
         self.main = self.accelerator.is_main_process
-        self.steps = evaluation_steps(trainer.total_steps, recipe.evaluation.evaluations)
-        self.loss_clips = _spread(validation, recipe.evaluation.loss_clips)
-        self.decode_clips = _spread(validation, recipe.evaluation.decode_clips)
-        self.context: ContextMode = recipe.examples.context
-        self.data_sha256 = data_sha256
+        self.steps = even_steps(trainer.stages, recipe.evaluation.evaluations)
+        self.patience = Patience(recipe)
+        for row in read_metrics(run, "eval"):
+            if 0 < row["step"] <= done:
+                self.patience.heard(_or_infinity(row.get(recipe.evaluation.metric)))
+        self.drawn: Counter[str] = Counter()
+        self.stage: Stage | None = None
         self.metrics = JsonLines(run / "metrics.jsonl", keep_until_step=done) if self.main else None
         self._log = RunLog(recipe.name, "train") if self.main else None
 
@@ -75,85 +83,148 @@ class Watch:
             self._log.write(message, **values)
 
     def close(self) -> None:
-        if self.metrics and self._log:
-            self.metrics.close()
-            self._log.close()
+        for part in (self.metrics, self._log, self.trackers):
+            if part:
+                part.close()
 
     def due(self, step: int) -> bool:
         return step in self.steps
 
+    def entered(self, stage: Stage, trained: Sequence[Group]) -> None:
+        self._report_shares()
+        self.stage = stage
+        rows = table(self.trainer.family.module, trained)
+        if not self.main:
+            return
+        title = f"phase {stage.name}: steps {stage.first_step + 1} to {stage.end}, {stage.schedule}"
+        self.reporter.table(f"{title}, {stage.warmup_steps} warm-up steps", rows)
+        self.log("phase", step=stage.first_step, phase=stage.name, groups=rows, schedule=stage.schedule)
+        if self.trackers:
+            self.trackers.note(stage.first_step, f"phase {stage.name}")
+
     def trained(self, record: StepRecord) -> None:
+        self.drawn.update(record.drawn)
         if not (self.metrics and self._log):
             return
-        values = {
+        values: dict[str, Any] = {
             "step": record.step,
+            "phase": record.stage,
             "loss": record.loss,
             "lr": record.lr,
+            "lr_by_group": record.rates,
             "grad_norm": record.grad_norm,
             "tokens": record.tokens,
             "micro_batches": record.micro_batches,
             "audio_seconds": round(record.audio_seconds, 3),
             "seconds": round(record.seconds, 4),
         }
+        if self.trainer.precision == "fp16":
+            values["loss_scale"] = self.trainer.loss_scale
+        device = device_figures()
         self.metrics.write(kind="train", **values)
-        self.log("step", **values, **device_figures())
+        self.log("step", **values, **device)
+        if self.trackers:
+            tracked = {f"train/{name}": values[name] for name in ("loss", "grad_norm", "audio_seconds", "seconds")}
+            rates = {f"lr/{name}": rate for name, rate in record.rates.items()}
+            self.trackers.log(record.step, {**tracked, **rates, **{f"device/{k}": v for k, v in device.items()}})
         self.reporter.step(record, self.trainer.total_steps)
 
     def baseline(self) -> None:
         """The loss before the first step, so that the curve has a beginning."""
-        self._write(0, {"loss": self._validation_loss(), "wer": None, "cer": None})
+        self._write(0, self.validation.measure(self.trainer.family, self.trainer.autocast(), decode=False))
 
-    def evaluate(self, step: int) -> None:
-        metrics: dict[str, float | None] = {"loss": self._validation_loss(), **self._error_rates()}
+    def evaluate(self, step: int) -> bool:
+        """Measure, save, and say whether to go on."""
+        metrics = self.validation.measure(self.trainer.family, self.trainer.autocast())
         self._write(step, metrics)
+        metric = self.recipe.evaluation.metric
         if self.main:
-            folder = self.run / "checkpoints"
-            metric = self.recipe.evaluation.metric
-            state = State(step, metrics, self.data_sha256)
-            checkpoints.save(folder, self.trainer.family.module, self.trainer.optimizer, state)
-            checkpoints.prune(folder, metric, self.recipe.evaluation.keep_best)
+            self._save(State(step, metrics, self.data_sha256, self.trainer.loss_scale, self.trainer.good_steps), metric)
         self.accelerator.wait_for_everyone()
+        if not self.patience.heard(_or_infinity(metrics.get(metric))):
+            if self.main and step < self.trainer.total_steps:
+                waited = self.recipe.evaluation.patience
+                self.reporter.note(f"stopped at step {step}: no better validation {metric} in {waited} evaluations")
+                self.log("early stop", step=step, patience=waited)
+            return False
+        return True
 
-    def _write(self, step: int, metrics: dict[str, float | None]) -> None:
+    def _save(self, state: State, metric: str) -> None:
+        folder = self.run / "checkpoints"
+        optimizer = self.trainer.optimizer
+        assert optimizer is not None
+        saved = checkpoints.save(folder, self.trainer.family.module, optimizer, state, self.save_adapters)
+        if self.uploader:
+            self.uploader.upload(saved)
+        best = checkpoints.prune(folder, metric, self.recipe.evaluation.keep_best)
+        self.log("checkpoint", step=state.step, checkpoint=saved.name, best=best.name)
+        if self.trackers:
+            self.trackers.note(state.step, f"checkpoint {saved.name}, best {best.name}")
+
+    def _write(self, step: int, metrics: Metrics) -> None:
         if self.metrics:
             self.metrics.write(kind="eval", step=step, **metrics)
             self.log("evaluation", step=step, **metrics, **device_figures())
+            if self.trackers:
+                self.trackers.log(step, {f"validation/{name}": value for name, value in metrics.items()})
             self.reporter.evaluated(step, metrics)
+        if step:
+            self._report_shares()
 
-    def _mine(self, clips: list[Clip]) -> list[Clip]:
-        return clips[self.accelerator.process_index :: self.accelerator.num_processes]
-
-    @torch.no_grad()
-    def _validation_loss(self) -> float:
-        family: Any = self.trainer.family
-        family.module.eval()
-        full = self.context == "padded"
-        specs = [ExampleSpec(clip, clip.language, full_length=full) for clip in self._mine(self.loss_clips)]
-        sums = torch.zeros(2, device=self.accelerator.device)
-        budget = self.trainer.plan.max_batch_audio_seconds
-        for batch in pack([(spec, family.encoder.context_frames(spec)) for spec in specs], budget) if specs else []:
-            loaded = convert(load_batch(batch.specs, family.encoder), lambda tensor: tensor.to(self.accelerator.device))
-            with self.accelerator.autocast():
-                loss, weight = family.loss(loaded)
-            sums += torch.stack([loss.float(), weight.float()])
-        loss_sum, weight = self.accelerator.reduce(sums, "sum").tolist()
-        return round(loss_sum / weight, 6) if weight else math.nan
-
-    def _error_rates(self) -> dict[str, float | None]:
-        family = self.trainer.family
-        if not self.decode_clips or not isinstance(family, Recogniser):
-            return {"wer": None, "cer": None}
-        family.module.eval()
-        clips = self._mine(self.decode_clips)
-        with self.accelerator.autocast():
-            rows = with_counts(transcribe_clips(family, clips, self.context)[0]) if clips else []
-        if self.accelerator.num_processes > 1:
-            rows = gather_object(rows)
-        rates = {
-            name: total(Counts(**row[unit]) for row in rows).rate
-            for name, unit in (("wer", "words"), ("cer", "characters"))
+    def _report_shares(self) -> None:
+        """What has been drawn since the last report, beside what was asked for."""
+        clips = self.drawn.pop("clips", 0)
+        if not (clips and self.main and self.stage):
+            self.drawn.clear()
+            return
+        realised = {
+            name: round(count / clips, 4) for name, count in self.drawn.items() if not name.startswith("source")
         }
-        return {name: None if rate is None else round(rate, 6) for name, rate in rates.items()}
+        sources = {
+            name: round(self.drawn.get(f"source {index}", 0) / clips, 4) for index, name in enumerate(self.names)
+        }
+        self.drawn.clear()
+        asked = self.asked[self.stage.name]
+        self.log("shares", phase=self.stage.name, clips=clips, realised=realised, sources=sources, **asked)
+        told = [
+            f"{name} {realised[name]:.1%} (asked {asked['asked'][name]:.0%}, reachable {asked['reachable'][name]:.1%})"
+            for name in ("timestamps", "previous", "full_length")
+            if asked["asked"][name] or realised[name]
+        ]
+        if len(sources) > 1:
+            told.append("sources " + ", ".join(f"{name} {share:.1%}" for name, share in sources.items()))
+        if told:
+            self.reporter.note(f"last {clips} clips: {'; '.join(told)}")
+
+
+class Patience:
+    """Hears the metric of each evaluation and says when to give up."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.most, self.min_gain = recipe.evaluation.patience, recipe.evaluation.min_gain
+        self.best, self.waited = float("inf"), 0
+
+    def heard(self, value: float) -> bool:
+        """Whether to go on. A value counts as better when it is lower by `min_gain` at least."""
+        gained = value < self.best and value <= self.best - self.min_gain
+        self.waited = 0 if gained else self.waited + 1
+        self.best = value if gained else self.best
+        return self.most is None or self.waited < self.most
+
+
+def read_metrics(run: Path, kind: str) -> list[dict[str, Any]]:
+    """The rows of one kind, train or eval, of a run's metrics.jsonl; a line that was cut by a crash is left out."""
+    file, rows = run / "metrics.jsonl", []
+    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
+        with suppress(json.JSONDecodeError):
+            row = json.loads(line)
+            if row.get("kind") == kind:
+                rows.append(row)
+    return rows
+
+
+def _or_infinity(value: float | None) -> float:
+    return float("inf") if value is None else value
 
 
 def device_figures() -> dict[str, Any]:
@@ -166,9 +237,3 @@ def device_figures() -> dict[str, Any]:
         utilisation = None
     peak = round(torch.cuda.max_memory_allocated() / 2**20, 1)
     return {"memory_mb": memory_mb(), "gpu_memory_mb": peak, "gpu_utilization": utilisation}
-
-
-def _spread(manifest: Manifest, count: int) -> list[Clip]:
-    """`count` clips spread evenly over a manifest: the same ones at every evaluation."""
-    rows = len(manifest)
-    return [manifest[index * rows // min(count, rows)] for index in range(min(count, rows))]

@@ -30,14 +30,20 @@ def transcribe_clips(
     context: ContextMode,
     beam_size: int = 1,
     on_done: Callable[[int], None] | None = None,
+    language: str | None = None,
 ) -> tuple[list[ClipRow], float]:
-    """Per-clip rows with raw reference and hypothesis, and the seconds that transcribing took (decoding included)."""
+    """Per-clip rows with raw reference and hypothesis, and the seconds that transcribing took (decoding included).
+
+    `language` is the one that the model is told for every clip, in place of the clip's own.
+    """
     rows: list[ClipRow] = []
     start = time.perf_counter()
     for at in range(0, len(clips), _BLOCK):
         block = clips[at : at + _BLOCK]
         samples = [clip_samples(clip) for clip in block]
-        found = recogniser.transcribe(samples, [clip.language for clip in block], context, beam_size, on_done)
+        found = recogniser.transcribe(
+            samples, [language or clip.language for clip in block], context, beam_size, on_done
+        )
         for clip, audio, hypothesis in zip(block, samples, found, strict=True):
             rows.append(
                 {

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from govor.errors import GovorError, disk_errors
-from govor.families.opening import best_checkpoint, load_checkpoint
+from govor.examples.dataset import load_batch
+from govor.examples.spec import ExampleSpec
+from govor.families import adapters
+from govor.families.opening import best_checkpoint, load_base, load_checkpoint
 from govor.files import atomic_folder, read_json, sha256_of, write_json, write_text
 from govor.package.card import model_card
 from govor.package.verify import verify_ct2, verify_hf
@@ -34,14 +37,13 @@ def package(
             f"{run} is no finished run: run_manifest.json is missing. Train it, or go on with govor train … --resume."
         )
     chosen = best_checkpoint(run) if checkpoint is None else run / "checkpoints" / checkpoint
-    if not (chosen / "model.safetensors").exists():
-        known = ", ".join(path.name for path in sorted((run / "checkpoints").glob("step-*")))
+    if not (chosen / "state.json").exists():
+        known = ", ".join(path.parent.name for path in sorted((run / "checkpoints").glob("*/state.json")))
         raise GovorError(f"{run} has no checkpoint '{chosen.name}'; there are: {known}.")
     if "ct2" in formats:
         _require_ct2()
-    family = load_checkpoint(run, chosen)
     clips = _proof_clips(run)
-    checks: dict[str, Any] = {}
+    family, checks = _merged(run, chosen, clips)
     with atomic_folder(run / ".hf", "the package", replace=True) as folder:
         family.save(folder)
         checks["hf"] = verify_hf(folder, family, clips)
@@ -63,6 +65,17 @@ def package(
     }
     write_json(run / "package.json", result)
     return result
+
+
+def _merged(run: Path, checkpoint: Path, clips: list[Any]) -> tuple[Any, dict[str, Any]]:
+    """The model of a checkpoint; adapters are merged, with the proof that merging changed nothing."""
+    if not (checkpoint / adapters.WEIGHTS).exists():
+        return load_checkpoint(run, checkpoint), {}
+    family = load_base(run)
+    adapters.attach(family.module, checkpoint)
+    specs = [ExampleSpec(clip, clip.language) for clip in clips]
+    difference = adapters.merge_with_proof(family, load_batch(specs, family.encoder))
+    return family, {"merge": {"clips": len(clips), "max_logit_difference": difference}}
 
 
 def _require_ct2() -> None:
@@ -89,6 +102,10 @@ def _proof_clips(run: Path) -> list[Any]:
     """A few fixed clips that every export must treat as the trained model does: held-out ones of the run."""
     from govor.corpus.manifests import Manifest
 
-    manifest = Manifest(read_json(run / "run_manifest.json")["data"]["validation"]["path"])
+    data = read_json(run / "run_manifest.json")["data"]
+    held_out = [
+        Manifest(entry["path"]) for part, entry in data.items() if part.endswith("/validation") and entry["rows"]
+    ]
+    manifest = held_out[0]
     rows = len(manifest)
     return [manifest[index * rows // min(4, rows)] for index in range(min(4, rows))]

@@ -25,7 +25,7 @@ def model_card(run: Path) -> str:
         "pipeline_tag": "automatic-speech-recognition",
         "base_model": record["base_model"],
         "language": languages,
-        "tags": ["govor", "whisper"],
+        "tags": ["govor", record["family"]],
     }
     lines = [
         "---",
@@ -46,8 +46,7 @@ def model_card(run: Path) -> str:
         "",
         "## Data",
         "",
-        f"- training: {data['train']['rows']} clips, sha256 `{data['train']['sha256'][:16]}…`",
-        f"- validation: {data['validation']['rows']} clips",
+        *(f"- {part}: {entry['rows']} clips, sha256 `{entry['sha256'][:16]}…`" for part, entry in data.items()),
         "- licences of the training clips: "
         + ", ".join(f"{name} ({count})" for name, count in record["licenses"].items()),
         "",

@@ -45,7 +45,10 @@ def clip_of(row: dict[str, Any], base: Path, statement: Statement, where: str) -
     if text is None or not str(text).strip():
         raise AudioError("empty_transcript" if text is not None else "no_transcript", "no transcript to learn from")
     text, inline = timed.from_inline(str(text)) if timed.has_inline(str(text)) else (str(text), ())
-    row["prev_transcript"] = timed.from_inline(str(row.get("prev_transcript") or ""))[0] or None
+    before, before_timed = timed.from_inline(str(row.get("prev_transcript") or ""))
+    row["prev_transcript"] = before or None
+    if before_timed:
+        row["prev_segments"] = [segment_row(segment) for segment in before_timed]
     audio = _audio_path(str(row.pop(audio_key)), base)
     stated = {
         "language": statement.language or _first(row, _LANGUAGE_KEYS),

@@ -50,9 +50,10 @@ def normalize_clips(clips: Iterable[Clip], counts: Counter[str], script: Script 
         changes: dict[str, object] = {}
         if transcript != clip.transcript:
             changes = {"transcript": transcript, "transcript_raw": clip.transcript_raw or clip.transcript}
-        if clip.segments:
-            said = (replace(segment, text=clean(segment.text)) for segment in clip.segments)
-            changes["segments"] = tuple(segment for segment in said if segment.text or segment.end is None)
+        for name, segments in (("segments", clip.segments), ("prev_segments", clip.prev_segments)):
+            if segments:
+                said = (replace(segment, text=clean(segment.text)) for segment in segments)
+                changes[name] = tuple(segment for segment in said if segment.text or segment.end is None)
         if clip.words:
             changes["words"] = tuple(_word(word, clean) for word in clip.words)
         if clip.prev_transcript:

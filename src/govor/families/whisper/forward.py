@@ -9,6 +9,7 @@ its speech costs, and no clip sees another's length.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,10 @@ def encode(model: Any, mels: Sequence[torch.Tensor]) -> States:
     for layer in encoder.layers:
         if encoder.training and encoder.layerdrop > 0 and torch.rand([]) < encoder.layerdrop:
             continue
-        states = _encoder_layer(layer, states, shapes)
+        if encoder.training and encoder.gradient_checkpointing:
+            states = checkpoint(_encoder_layer, layer, states, shapes, use_reentrant=False)
+        else:
+            states = _encoder_layer(layer, states, shapes)
     return _pad(encoder.layer_norm(states), shapes, list(groups.values()))
 
 
@@ -121,9 +126,25 @@ def decode(model: Any, inputs_BT: torch.Tensor, states: States) -> torch.Tensor:
     return decoder.layer_norm(hidden)  # type: ignore[no-any-return]
 
 
+_PARTS = (
+    (re.compile(r"model\.(encoder|decoder)\.layers\.(\d+)\."), r"\1.\2"),
+    (re.compile(r"model\.encoder\.conv[12]\."), "encoder.stem"),
+    (re.compile(r"model\.(encoder|decoder)\.layer_norm\."), r"\1.norm"),
+    (re.compile(r"model\.decoder\.embed_tokens\."), "embeddings"),
+    (re.compile(r"model\.decoder\.embed_positions\."), "decoder.positions"),
+)
+
+
 def parts_of(module: nn.Module) -> dict[str, list[str]]:
-    """Parameter names by part. The head is the decoder's embedding, so it belongs there."""
-    groups: dict[str, list[str]] = {"encoder": [], "decoder": []}
+    """Parameter names by part of the model.
+
+    The head is the decoder's embedding (tied). The encoder's positions are sinusoids and stand in no part: nothing
+    trains them.
+    """
+    parts: dict[str, list[str]] = {}
     for name, _ in module.named_parameters():
-        groups["encoder" if name.startswith("model.encoder.") else "decoder"].append(name)
-    return groups
+        for pattern, part in _PARTS:
+            found = pattern.match(name)
+            if found:
+                parts.setdefault(found.expand(part), []).append(name)
+    return parts

@@ -8,23 +8,14 @@ token are given, not taught.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from govor.corpus.records import Segment
 from govor.errors import GovorError
 from govor.examples.spec import ExampleSpec
+from govor.families.base import Labels
 from govor.families.whisper.tokens import WhisperTokens
 
 MAX_TOKENS = 448
 MAX_PREVIOUS_TOKENS = 223
-
-
-@dataclass(frozen=True, slots=True)
-class Labels:
-    """`tokens` as the decoder sees them; the first `given` of them are not in the loss."""
-
-    tokens: list[int]
-    given: int
 
 
 def build_labels(spec: ExampleSpec, tokens: WhisperTokens, max_tokens: int = MAX_TOKENS) -> Labels:
@@ -64,8 +55,14 @@ def timed_ids(segments: tuple[Segment, ...], tokens: WhisperTokens, language: st
 
 
 def _previous_ids(spec: ExampleSpec, tokens: WhisperTokens, room: int) -> list[int]:
-    text = spec.clip.prev_transcript if spec.with_previous else None
-    ids = tokens.text_ids(text, spec.language) if text else []
+    clip = spec.clip
+    if not spec.with_previous:
+        return []
+    # What stood before is read back as the decoder wrote it: with times where this one is written with times.
+    if spec.with_timestamps and clip.prev_segments:
+        ids = timed_ids(clip.prev_segments, tokens, spec.language)
+    else:
+        ids = tokens.text_ids(clip.prev_transcript or "", spec.language)
     # The tail is kept: the words just before the clip say the most about it.
     kept = ids[-min(MAX_PREVIOUS_TOKENS, max(room - 1, 0)) :] if room > 1 else []
     return [tokens.previous, *kept] if kept else []

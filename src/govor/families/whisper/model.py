@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,11 +19,11 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from govor.audio import SAMPLE_RATE, Samples
 from govor.errors import GovorError
 from govor.examples.spec import ExampleSpec
-from govor.families.base import Batch, ContextMode, Hypothesis
+from govor.families.base import Batch, ContextMode, Hypothesis, Labels
 from govor.families.decoding import Found, beam, greedy
 from govor.families.whisper.features import FULL_FRAMES, bucket_frames, log_mel
 from govor.families.whisper.forward import decode, encode, parts_of
-from govor.families.whisper.labels import Labels, build_labels
+from govor.families.whisper.labels import build_labels
 from govor.families.whisper.tokens import WhisperTokens
 
 IGNORED = -100
@@ -63,7 +64,11 @@ class WhisperExamples:
         """Features and labels; the samples past the manifest's duration (a rounding) are cut."""
         frames = self.context_frames(spec)
         mel = log_mel(samples[: 30 * SAMPLE_RATE], self.n_mels, frames)
-        return WhisperExample(mel, build_labels(spec, self.tokens, self.max_tokens))
+        return WhisperExample(mel, self.labels(spec))
+
+    def labels(self, spec: ExampleSpec) -> Labels:
+        """The decoder's tokens of an example, without its audio."""
+        return build_labels(spec, self.tokens, self.max_tokens)
 
     def collate(self, examples: Sequence[WhisperExample]) -> Batch:
         """mels (a list of [n_mels, F]), decoder inputs [B, T] padded with the end token, targets [B, T] with -100.
@@ -85,8 +90,10 @@ class WhisperExamples:
             bucket_frames(spec.clip.duration)
         except ValueError as error:
             raise GovorError(f"Clip '{spec.clip.id}': {error}; cut it into slices of at most 30 s first.") from None
-        if len(spec.clip.transcript.encode("utf-8", "replace")) >= self.max_tokens - 8:  # a token is at least one byte
-            build_labels(spec, self.tokens, self.max_tokens)
+        # A token is at least one byte of text, or a time.
+        most = len(spec.clip.transcript.encode("utf-8", "replace")) + 3 * len(spec.clip.segments)
+        if most >= self.max_tokens - 8:
+            self.labels(spec)
         else:
             self.tokens.language(spec.language)
 
@@ -95,6 +102,7 @@ class Whisper:
     """A Whisper model that trains on the speech and transcribes it."""
 
     name = "whisper"
+    supports_timestamps = True
 
     def __init__(self, module: WhisperForConditionalGeneration, tokens: WhisperTokens) -> None:
         self.module: nn.Module = module
@@ -102,14 +110,19 @@ class Whisper:
         config = module.config
         self.encoder = WhisperExamples(tokens, config.num_mel_bins, config.max_target_positions)
 
+    @staticmethod
+    def examples(folder: Path) -> WhisperExamples:
+        """What renders its examples, without weights."""
+        return WhisperExamples.load(folder)
+
     @classmethod
-    def load(cls, folder: Path, dtype: torch.dtype = torch.float32) -> Whisper:
-        """From a folder in the `transformers` layout; safetensors only."""
+    def load(cls, folder: Path, dtype: torch.dtype = torch.float32, **options: Any) -> Whisper:
+        """From a folder in the `transformers` layout; safetensors only. `options` go to `from_pretrained`."""
         if not (folder / "model.safetensors").exists() and not (folder / "model.safetensors.index.json").exists():
             raise GovorError(f"{folder} holds no model.safetensors; convert the model to safetensors first.")
         try:
             model = WhisperForConditionalGeneration.from_pretrained(
-                folder, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, local_files_only=True
+                folder, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, local_files_only=True, **options
             )
         except (SafetensorError, OSError, ValueError, RuntimeError) as error:
             first = str(error).splitlines()[0][:200]
@@ -130,13 +143,15 @@ class Whisper:
         model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
         return cls(model.eval(), WhisperTokens.load(folder))
 
-    def loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    def loss(self, batch: Batch, label_smoothing: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
         """Cross-entropy summed over the taught tokens, and their number. Logits are made for those alone."""
         model: Any = self.module
         hidden = decode(model, batch["inputs"], encode(model, batch["mels"]))
         taught = batch["targets"] != IGNORED
         logits = model.proj_out(hidden[taught])
-        return F.cross_entropy(logits.float(), batch["targets"][taught], reduction="sum"), taught.sum()
+        targets = batch["targets"][taught]
+        loss = F.cross_entropy(logits.float(), targets, reduction="sum", label_smoothing=label_smoothing)
+        return loss, taught.sum()
 
     def logits(self, batch: Batch) -> torch.Tensor:
         """Logits [B, T, vocabulary] of a batch, for proofs that an export does what was trained."""
@@ -144,8 +159,22 @@ class Whisper:
         return model.proj_out(decode(model, batch["inputs"], encode(model, batch["mels"])))  # type: ignore[no-any-return]
 
     def parameter_groups(self) -> dict[str, list[str]]:
-        """encoder and decoder."""
+        """See `Family.parameter_groups`."""
         return parts_of(self.module)
+
+    def lora_targets(self) -> list[str]:
+        """Attention and feed-forward of encoder and decoder."""
+        return [
+            name
+            for name, part in self.module.named_modules()
+            if isinstance(part, nn.Linear) and name.startswith(("model.encoder.layers.", "model.decoder.layers."))
+        ]
+
+    @property
+    def chance_loss(self) -> float:
+        """Nats per token of a model that knows nothing but its vocabulary."""
+        model: Any = self.module
+        return math.log(model.config.vocab_size)
 
     def allow_all_text(self) -> None:
         """Let the model write every text token.

@@ -1,0 +1,128 @@
+"""What kind of run it was, in words and numbers, read from its evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Kind = Literal["not learning", "too few evaluations", "over-fit", "under-fit", "settled"]
+
+# Shares of the loss. Under them a difference is the noise of a validation set of some hundred clips.
+_TURNED = 0.02  # the loss at the end lies this much above its lowest: over-fit
+_FALLING = 0.01  # the last quarter of the run still brought this much: under-fit
+_LEARNED = 0.02  # less than this below the loss before training, or below chance, is nothing
+_FEWEST = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """The verdict on a run.
+
+    Attributes:
+        kind: what it is called.
+        sentences: what was seen, what it cost, what to do.
+        checkpoint: which one to use.
+        why: and the reason.
+        lowest_loss_step: where the validation loss was lowest.
+        figures: the numbers behind the sentences.
+    """
+
+    kind: Kind
+    sentences: tuple[str, ...]
+    checkpoint: str
+    why: str
+    lowest_loss_step: int | None
+    figures: dict[str, float | int | None]
+
+    def lines(self) -> list[str]:
+        """For a terminal."""
+        return [f"diagnosis: {self.kind}. {' '.join(self.sentences)}", f"use {self.checkpoint}: {self.why}"]
+
+
+def diagnose(
+    evaluations: Sequence[dict[str, Any]], metric: str, chance_loss: float | None, checkpoint: str
+) -> Diagnosis:
+    """Read the curve of a run.
+
+    Args:
+        evaluations: rows with `step` and the metrics, in order; step 0 is before training.
+        metric: what the best checkpoint is best at.
+        chance_loss: the loss of a model that knows nothing; None where nobody knows it.
+        checkpoint: the one that the metric names best.
+    """
+    before = next((row["loss"] for row in evaluations if row["step"] == 0), None)
+    curve = [
+        (int(row["step"]), float(row["loss"])) for row in evaluations if row["step"] and row.get("loss") is not None
+    ]
+    why = _why(evaluations, metric)
+    if not curve:
+        sentence = "The run ended before it was evaluated once."
+        return Diagnosis("too few evaluations", (sentence,), checkpoint, why, None, {})
+    lowest_step, lowest = min(curve, key=lambda point: point[1])
+    last_step, last = curve[-1]
+    figures: dict[str, float | int | None] = {
+        "evaluations": len(curve),
+        "loss_before": before,
+        "loss_lowest": lowest,
+        "loss_last": last,
+        "loss_chance": None if chance_loss is None else round(chance_loss, 4),
+    }
+    kind, sentences = _judge(curve, before, chance_loss, lowest_step, lowest, last_step, last)
+    return Diagnosis(kind, tuple(sentences), checkpoint, why, lowest_step, figures)
+
+
+def _judge(
+    curve: list[tuple[int, float]],
+    before: float | None,
+    chance: float | None,
+    lowest_step: int,
+    lowest: float,
+    last_step: int,
+    last: float,
+) -> tuple[Kind, list[str]]:
+    few = (
+        [f"Only {len(curve)} evaluations were made, so the curve is hardly seen; evaluation.evaluations=20 shows it."]
+        if len(curve) < _FEWEST
+        else []
+    )
+    if chance is not None and lowest > (1 - _LEARNED) * chance:
+        return "not learning", [
+            f"The validation loss {lowest:.3f} is that of chance ({chance:.3f}).",
+            "Check a few examples with govor examples, and try a rate ten times higher or lower.",
+        ]
+    if before is not None and lowest > (1 - _LEARNED) * before:
+        return "not learning", [
+            f"The validation loss never fell below where it began ({before:.3f}; lowest {lowest:.3f}).",
+            "Check a few examples with govor examples, and try a rate ten times higher or lower.",
+        ]
+    if few:
+        return "too few evaluations", few
+    if last > (1 + _TURNED) * lowest:
+        return "over-fit", [
+            f"The validation loss turned at step {lowest_step} of {last_step} and rose from {lowest:.3f} to {last:.3f} "
+            f"({last / lowest - 1:+.1%}).",
+            "More data, augmentation, dropout or fewer epochs would help.",
+        ]
+    earlier = [loss for step, loss in curve if step <= 0.75 * last_step]
+    gain = 1 - lowest / min(earlier) if earlier else 0.0
+    if lowest_step > 0.75 * last_step and gain > _FALLING:
+        return "under-fit", [
+            f"The validation loss was still falling: the last quarter of the run took {gain:.1%} off it.",
+            "More epochs or a higher rate should bring more.",
+        ]
+    return "settled", [
+        f"The validation loss settled at {lowest:.3f}; its lowest was at step {lowest_step} of {last_step}."
+    ]
+
+
+def _why(evaluations: Sequence[dict[str, Any]], metric: str) -> str:
+    measured = [row for row in evaluations if row["step"] and row.get(metric) is not None]
+    if not measured:
+        return f"no evaluation measured {metric}"
+    best = min(measured, key=lambda row: row[metric])
+    reason = f"its validation {metric} {best[metric]:.4f} is the lowest of {len(measured)}"
+    by_loss = min((row for row in measured if row.get("loss") is not None), key=lambda row: row["loss"], default=best)
+    if metric != "loss" and by_loss["step"] != best["step"]:
+        reason += f" (the loss was lowest at step {by_loss['step']}, where {metric} was {by_loss[metric]:.4f})"
+    return reason

@@ -1,0 +1,116 @@
+"""How good a model is on held-out clips while it trains: loss and error rates, by source and by language."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from govor.corpus.records import Clip
+from govor.examples.batching import pack
+from govor.examples.dataset import convert, load_batch
+from govor.examples.spec import ExampleSpec
+from govor.families.base import ContextMode, Family, Recogniser
+from govor.finetune.checkpoints import Metrics
+from govor.finetune.survey import SourceData
+from govor.measure.evaluate import transcribe_clips, with_counts
+from govor.measure.wer import Counts, total
+from govor.recipe import Recipe
+
+_BUDGET_SECONDS = 120.0  # of context at once; without gradients a device holds more than while training
+
+
+class Validation:
+    """The same clips of every source at each evaluation.
+
+    `loss`, `wer` and `cer` are over all of them; where a run has several sources or languages, `wer.knesset` or
+    `wer.he` and so on are over one. Sources are never mixed into one average before they are counted.
+    """
+
+    def __init__(self, recipe: Recipe, sources: Sequence[SourceData], accelerator: Accelerator) -> None:
+        self.accelerator = accelerator
+        self.context: ContextMode = recipe.examples.context
+        self.language = recipe.examples.language
+        wanted = recipe.evaluation
+        self.loss_clips = [pair for data in sources for pair in _spread(data, wanted.loss_clips)]
+        self.decode_clips = [pair for data in sources for pair in _spread(data, wanted.decode_clips)]
+
+    def measure(self, family: Family, autocast: AbstractContextManager[Any], decode: bool = True) -> Metrics:
+        """Metrics by name; None where nothing was counted."""
+        family.module.eval()
+        with autocast:
+            metrics = self._losses(family)
+            rates = self._error_rates(family) if decode else {"wer": None, "cer": None}
+        return {**metrics, **rates}
+
+    def _mine(self, clips: Sequence[Any]) -> list[Any]:
+        return list(clips[self.accelerator.process_index :: self.accelerator.num_processes])
+
+    @torch.no_grad()
+    def _losses(self, family: Family) -> Metrics:
+        groups = sorted({labels for labels, _ in self.loss_clips})
+        mine = self._mine(self.loss_clips)
+        sums = [self._loss(family, [clip for labels, clip in mine if labels == group]) for group in groups]
+        totals = self.accelerator.reduce(torch.stack(sums), "sum").tolist()
+
+        def mean(label: str | None) -> float | None:
+            held = [pair for group, pair in zip(groups, totals, strict=True) if label is None or label in group]
+            loss, weight = (sum(column) for column in zip(*held, strict=True))
+            return round(loss / weight, 6) if weight else None
+
+        return {_name("loss", label): mean(label) for label in _labels(groups)}
+
+    def _loss(self, family: Family, clips: Sequence[Clip]) -> torch.Tensor:
+        """Loss sum and weight."""
+        encoder: Any = family.encoder
+        full = self.context == "padded"
+        specs = [ExampleSpec(clip, self.language or clip.language, full_length=full) for clip in clips]
+        sums = torch.zeros(2, device=self.accelerator.device)
+        for batch in pack([(spec, encoder.context_frames(spec)) for spec in specs], _BUDGET_SECONDS) if specs else []:
+            loaded = convert(load_batch(batch.specs, encoder), lambda tensor: tensor.to(self.accelerator.device))
+            loss, weight = family.loss(loaded)
+            sums += torch.stack([loss.float(), weight.float()])
+        return sums
+
+    def _error_rates(self, family: Family) -> Metrics:
+        if not self.decode_clips or not isinstance(family, Recogniser):
+            return {"wer": None, "cer": None}
+        mine = self._mine(self.decode_clips)
+        clips = [clip for _, clip in mine]
+        told = transcribe_clips(family, clips, self.context, language=self.language)[0] if clips else []
+        rows = with_counts(told)
+        counted = [(labels, row["words"], row["characters"]) for (labels, _), row in zip(mine, rows, strict=True)]
+        if self.accelerator.num_processes > 1:
+            counted = gather_object(counted)
+        found: Metrics = {}
+        for label in _labels([labels for labels, _ in self.decode_clips]):
+            held = [row for row in counted if label is None or label in row[0]]
+            for column, name in ((1, "wer"), (2, "cer")):
+                rate = total(Counts(**row[column]) for row in held).rate
+                found[_name(name, label)] = None if rate is None else round(rate, 6)
+        return found
+
+
+Labels = tuple[str, str]  # source and language
+
+
+def _labels(groups: Sequence[Labels]) -> list[str | None]:
+    """Everything, then each source and each language where there are several."""
+    columns = [sorted(set(column)) for column in zip(*groups, strict=True)]
+    return [None, *(label for column in columns if len(column) > 1 for label in column)]
+
+
+def _name(metric: str, label: str | None) -> str:
+    return metric if label is None else f"{metric}.{label}"
+
+
+def _spread(data: SourceData, count: int) -> list[tuple[Labels, Clip]]:
+    """`count` clips spread evenly over a source's validation data: the same ones each time."""
+    manifest = data.validation
+    rows = len(manifest)
+    chosen = [manifest[index * rows // min(count, rows)] for index in range(min(count, rows))]
+    return [((data.name, clip.language), clip) for clip in chosen]
