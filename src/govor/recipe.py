@@ -228,11 +228,19 @@ class Recipe(Settings):
         return self
 
     @model_validator(mode="after")
-    def _timestamps_are_whispers(self) -> Recipe:
-        if self.family != "whisper" and self.examples.timestamps_share:
+    def _whispers_alone(self) -> Recipe:
+        examples = self.examples
+        if self.family == "whisper":
+            return self
+        if examples.timestamps_share:
             raise ValueError(
-                f"examples.timestamps_share is {self.examples.timestamps_share} and the family is {self.family}, which "
+                f"examples.timestamps_share is {examples.timestamps_share} and the family is {self.family}, which "
                 "has no time tokens; set it to 0, or train a whisper"
+            )
+        if examples.context == "padded" or examples.full_length_share:
+            raise ValueError(
+                f"the family {self.family} never pads a clip, and examples.context is '{examples.context}' with a "
+                f"full_length_share of {examples.full_length_share}; leave both out"
             )
         return self
 

@@ -87,14 +87,16 @@ def run_evaluation(
         raise GovorError(
             f"{manifest}: the audio of {len(gone)} clips was not found (first: '{gone[0].id}' at {gone[0].audio})."
         )
-    too_long = [clip.id for clip in clips if clip.duration > 30]
-    if too_long:
-        raise GovorError(
-            f"{len(too_long)} clips of {manifest} are longer than 30 s (first: {too_long[0]}); validate the manifest first."
-        )
     chosen = pick_device(device).value
     number_format = pick_precision(precision, chosen)
     opened = open_recogniser(model, torch_dtype(number_format.value), chosen, engine, console.note)
+    longest = opened.recogniser.longest_seconds
+    too_long = [clip.id for clip in clips if clip.duration > longest]
+    if too_long:
+        raise GovorError(
+            f"{len(too_long)} clips of {manifest} are longer than {longest:g} s (first: {too_long[0]}); validate the "
+            "manifest first."
+        )
     suffix = (f"-beam{beam_size}" if beam_size > 1 else "") + ("-ct2" if engine == "ct2" else "")
     name = opened.name + suffix
     targets = {c: EVALS / eval_name(name, dataset_name(manifest), c) for c in contexts}

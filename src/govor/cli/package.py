@@ -20,7 +20,9 @@ def register(app: typer.Typer) -> None:
 
 def package(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run's name or folder.")],
-    format_: Annotated[str, typer.Option("--format", help="hf, ct2, or both with a comma.")] = "hf",
+    format_: Annotated[
+        str, typer.Option("--format", help="hf, ct2 (Whisper), thinker (Qwen3-ASR for vLLM), with commas.")
+    ] = "hf",
     checkpoint: Annotated[
         str | None, typer.Option(help="Another checkpoint than the best, by name.", show_default=False)
     ] = None,

@@ -114,7 +114,7 @@ class TrainingSource:
         assert self.augmenter is not None
         factor = self.augmenter.speed_factor(spec.clip.id, draw)
         seconds = spec.clip.duration / factor
-        if seconds > 30:
+        if seconds > self.encoder.longest_seconds:
             return spec
         changed = augmented_clip(spec.clip, factor, seconds)
         return replace(spec, clip=changed, recorded=spec.clip, augment_draw=draw)

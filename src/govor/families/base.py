@@ -46,7 +46,12 @@ class Labels:
 
 
 class ExampleEncoder(Protocol):
-    """The part of a family that data-loading workers need: no weights in it, so it is cheap to send to them."""
+    """The part of a family that data-loading workers need: no weights in it, so it is cheap to send to them.
+
+    `longest_seconds` is the longest clip that the model takes at once.
+    """
+
+    longest_seconds: float
 
     def context_frames(self, spec: ExampleSpec) -> int:
         """The context length of an example, for the memory budget; it depends on the example alone."""
@@ -75,6 +80,10 @@ def spelled(tokenizer: Tokenizer, ids: Sequence[int]) -> list[tuple[str, int]]:
     found: list[tuple[str, int]] = []
     run: list[int] = []
     for index in [*ids, None]:
+        # Hundreds of audio tokens in a row are one piece.
+        if found and not run and index is not None and index in added and found[-1][0] == added[index].content:
+            found[-1] = (found[-1][0], found[-1][1] + 1)
+            continue
         known = index is not None and index not in added and tokenizer.id_to_token(index) is not None
         if known:
             assert index is not None
@@ -133,9 +142,13 @@ class Family(Protocol):
 
 @runtime_checkable
 class Recogniser(Protocol):
-    """Writes down what was said. A Family that does is a recogniser too; an exported model may be nothing else."""
+    """Writes down what was said. A Family that does is a recogniser too; an exported model may be nothing else.
+
+    `longest_seconds` is the longest clip that it takes at once.
+    """
 
     name: str
+    longest_seconds: float
 
     def transcribe(
         self,
@@ -145,7 +158,7 @@ class Recogniser(Protocol):
         beam_size: int = 1,
         on_done: Callable[[int], None] | None = None,
     ) -> list[Hypothesis]:
-        """Transcriptions in the order of `clips` (each at most 30 s). `on_done` hears of every finished batch."""
+        """Transcriptions in the order of `clips` (none over `longest_seconds`). `on_done` hears of every finished batch."""
         ...
 
     def nbest(self, clip: Samples, language: str | None, n: int, context: ContextMode = "speech") -> list[Hypothesis]:

@@ -14,13 +14,16 @@ from govor.examples.dataset import load_batch
 from govor.examples.spec import ExampleSpec
 from govor.families import adapters
 from govor.families.opening import best_checkpoint, load_base, load_checkpoint
+from govor.families.registry import family_of
 from govor.files import atomic_folder, read_json, sha256_of, write_json, write_text
 from govor.package.card import model_card
-from govor.package.verify import verify_ct2, verify_hf
+from govor.package.verify import verify_ct2, verify_hf, verify_reload
 from govor.runs import now
 
-Format = Literal["hf", "ct2"]
-FORMATS: tuple[Format, ...] = ("hf", "ct2")
+Format = Literal["hf", "ct2", "thinker"]
+FORMATS: tuple[Format, ...] = ("hf", "ct2", "thinker")
+# Formats that exist for one family alone.
+_OF_FAMILY: dict[Format, str] = {"ct2": "whisper", "thinker": "qwen3_asr"}
 Quantization = Literal["float32", "float16", "int8"]
 
 
@@ -40,6 +43,9 @@ def package(
     if not (chosen / "state.json").exists():
         known = ", ".join(path.parent.name for path in sorted((run / "checkpoints").glob("*/state.json")))
         raise GovorError(f"{run} has no checkpoint '{chosen.name}'; there are: {known}.")
+    for name in formats:
+        if _OF_FAMILY.get(name, run.parent.name) != family_of(run / "base", str(run)):
+            raise GovorError(f"The format '{name}' is for {_OF_FAMILY[name]} models, and {run} is none.")
     if "ct2" in formats:
         _require_ct2()
     clips = _proof_clips(run)
@@ -48,13 +54,18 @@ def package(
         family.save(folder)
         checks["hf"] = verify_hf(folder, family, clips)
     (run / "package.json").unlink(missing_ok=True)
-    shutil.rmtree(run / "ct2", ignore_errors=True)  # of the checkpoint that was packaged before
+    for older in ("ct2", "thinker"):  # of the checkpoint that was packaged before
+        shutil.rmtree(run / older, ignore_errors=True)
     with disk_errors(run, "the package"):
         for file in sorted((run / ".hf").iterdir()):
             file.replace(run / file.name)
         (run / ".hf").rmdir()
     if "ct2" in formats:
         checks["ct2"] = _export_ct2(run, family, clips, quantization)
+    if "thinker" in formats:
+        with atomic_folder(run / "thinker", "the thinker layout", replace=True) as folder:
+            family.save_thinker(folder, read_json(run / "run_manifest.json")["languages"])
+            checks["thinker"] = verify_reload(folder, family, clips)
     write_text(run / "README.md", model_card(run))
     result = {
         "created": now(),

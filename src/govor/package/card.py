@@ -54,22 +54,31 @@ def model_card(run: Path) -> str:
         "",
         f"- {result['best_step']} of {result['total_steps']} steps of {record['recipe']['finetune']['clips_per_step']} clips, "
         f"learning rate {record['recipe']['finetune']['lr']:g}, {record['precision']}",
+        *(["- one language token for all clips: " + record["language_token"]] if record.get("language_token") else []),
         f"- audio context: {record['recipe']['examples']['context']}, "
         f"full-length share {record['recipe']['examples']['full_length_share']:g}",
         f"- the checkpoint with the lowest validation {result['metric']} was taken",
         "",
         "## Use",
         "",
-        "```python",
-        "from transformers import pipeline",
-        f'asr = pipeline("automatic-speech-recognition", "{run.name}")',
-        f'print(asr("clip.wav", generate_kwargs={{"language": "{languages[0]}"}})["text"])',
-        "```",
+        *_usage(run.name, record["family"], record.get("language_token") or languages[0]),
         "",
         "`run_manifest.json` holds every setting, version and fingerprint of the run.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _usage(name: str, family: str, language: str) -> list[str]:
+    if family != "whisper":
+        return ["```sh", f"govor transcribe {name} clip.wav --language {language}", "```"]
+    return [
+        "```python",
+        "from transformers import pipeline",
+        f'asr = pipeline("automatic-speech-recognition", "{name}")',
+        f'print(asr("clip.wav", generate_kwargs={{"language": "{language}"}})["text"])',
+        "```",
+    ]
 
 
 def _score_table(scores: dict[str, Any]) -> list[str]:

@@ -54,6 +54,8 @@ class Qwen3AsrExample:
 class Qwen3AsrExamples:
     """Renders examples; holds the vocabulary and sizes, no weights."""
 
+    longest_seconds = float(MAX_SECONDS)
+
     def __init__(self, tokens: QwenTokens, n_mels: int, n_window: int, max_tokens: int) -> None:
         self.tokens = tokens
         self.n_mels, self.n_window = n_mels, n_window
@@ -132,6 +134,7 @@ class Qwen3Asr:
 
     name = "qwen3_asr"
     supports_timestamps = False
+    longest_seconds = Qwen3AsrExamples.longest_seconds
 
     def __init__(self, module: Qwen3ASRForConditionalGeneration, tokens: QwenTokens) -> None:
         self.module: nn.Module = module

@@ -25,6 +25,7 @@ class CTranslate2Whisper:
     """Transcribes; it cannot be trained."""
 
     name = "whisper"
+    longest_seconds = 30.0
 
     def __init__(self, model: Any, tokens: WhisperTokens, n_mels: int, suppressed: list[int]) -> None:
         self._model, self.tokens = model, tokens

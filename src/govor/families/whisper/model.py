@@ -45,6 +45,8 @@ class WhisperExample:
 class WhisperExamples:
     """Renders examples; holds the vocabulary and sizes, no weights."""
 
+    longest_seconds = 30.0
+
     def __init__(self, tokens: WhisperTokens, n_mels: int, max_tokens: int) -> None:
         self.tokens = tokens
         self.n_mels = n_mels
@@ -103,6 +105,7 @@ class Whisper:
 
     name = "whisper"
     supports_timestamps = True
+    longest_seconds = WhisperExamples.longest_seconds
 
     def __init__(self, module: WhisperForConditionalGeneration, tokens: WhisperTokens) -> None:
         self.module: nn.Module = module
