@@ -46,7 +46,7 @@ def main(_: str | None = None) -> None:
         for name, settings in RUNS.items():
             run(f"{name}-{seed}", [*settings, f"finetune.seed={seed}"])
     for seed in SEEDS:
-        for name, settings in RUNS.items():
+        for name in RUNS:
             for part in ("test", "joined-test"):
                 score(f"{name}-{seed}", part)
     for name, against in (("stripes", "plain"), ("lora", "plain"), ("joined", "plain"), ("times", "joined")):

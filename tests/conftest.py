@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +66,45 @@ def make_split(workspace: Path, train: int = 12, held_out: int = 4, name: str = 
     write_clips(target / "validation.jsonl", clips[train : train + held_out])
     write_clips(target / "test.jsonl", clips[train + held_out :])
     return target
+
+
+def with_context(split: Path) -> Path:
+    """The same split with the times of each word and the text of the row before, as slices of recordings have them."""
+    from govor.corpus.manifests import Manifest, write_clips
+    from govor.corpus.records import Segment
+
+    for part in ("train", "validation", "test"):
+        rows = []
+        for clip in Manifest(split / f"{part}.jsonl"):
+            words = clip.transcript.split()
+            segments = tuple(Segment(0.3 * i, 0.3 * i + 0.24, word) for i, word in enumerate(words))
+            before = rows[-1] if rows else None
+            rows.append(
+                clip.replace(
+                    segments=segments,
+                    prev_transcript=before.transcript if before else None,
+                    prev_segments=before.segments if before else (),
+                )
+            )
+        write_clips(split / f"{part}.jsonl", rows)
+    return split
+
+
+class Silent:
+    """A reporter that nobody watches; it keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.tables: list[tuple[str, list[dict[str, object]]]] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def table(self, title: str, rows: Sequence[dict[str, object]]) -> None:
+        self.tables.append((title, list(rows)))
+
+    def step(self, record: object, total_steps: int) -> None: ...
+    def evaluated(self, step: int, metrics: object) -> None: ...
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from conftest import make_split, read_metrics, toy_recipe
+from conftest import Silent, make_split, read_metrics, toy_recipe
 from govor import recipe as recipes
 from govor.corpus.manifests import Manifest
 from govor.errors import GovorError
@@ -26,13 +26,6 @@ from govor.finetune.phases import Stage, even_steps, stages
 from govor.finetune.train import train
 from govor.measure.evaluate import transcribe_clips
 from govor.recipe import Data, Finetune, Recipe
-
-
-class Silent:
-    def note(self, text: str) -> None: ...
-    def table(self, title: str, rows: Sequence[dict[str, Any]]) -> None: ...
-    def step(self, record: StepRecord, total_steps: int) -> None: ...
-    def evaluated(self, step: int, metrics: dict[str, float | None]) -> None: ...
 
 
 class Collect:

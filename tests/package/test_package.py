@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from conftest import make_split, toy_recipe
+from conftest import Silent, make_split, toy_recipe
 from govor import recipe as recipes
 from govor.audio import decode
 from govor.corpus.manifests import Manifest
@@ -17,13 +17,6 @@ from govor.finetune.train import train
 from govor.measure.evaluate import transcribe_clips, write_eval
 from govor.measure.headline import add_to_headline
 from govor.package.build import package
-
-
-class Silent:
-    def note(self, text: str) -> None: ...
-    def table(self, title: str, rows: object) -> None: ...
-    def step(self, record: object, total_steps: int) -> None: ...
-    def evaluated(self, step: int, metrics: object) -> None: ...
 
 
 @pytest.fixture(scope="module")

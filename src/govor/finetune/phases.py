@@ -80,6 +80,8 @@ def forecast(
         seconds: audio in each.
     """
     draws = stage.mixture.counts(stage.steps * clips_per_step)
+    largest = max(range(len(names)), key=lambda index: stage.mixture.rows[index] * (draws[index] > 0))
+    usual = draws[largest] / stage.mixture.rows[largest]
     table, warnings = [], []
     for index, name in enumerate(names):
         rows = stage.mixture.rows[index]
@@ -95,7 +97,7 @@ def forecast(
                 "hours": round(repeats * seconds[index] / 3600, 3),
             }
         )
-        if len(names) > 1 and repeats > _MANY_REPEATS:
+        if repeats > max(_MANY_REPEATS, 1.5 * usual):
             warnings.append(
                 f"'{name}' has {rows} rows and is seen {repeats:.1f} times in phase '{stage.name}': it will be learned by "
                 "heart. Lower its weight, or give it more data."

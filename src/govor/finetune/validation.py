@@ -36,8 +36,10 @@ class Validation:
         self.context: ContextMode = recipe.examples.context
         self.language = recipe.examples.language
         wanted = recipe.evaluation
-        self.loss_clips = [pair for data in sources for pair in _spread(data, wanted.loss_clips)]
-        self.decode_clips = [pair for data in sources for pair in _spread(data, wanted.decode_clips)]
+        # Two sources may draw from one split; its held-out clips count once.
+        distinct = list({data.validation.path: data for data in reversed(sources)}.values())[::-1]
+        self.loss_clips = [pair for data in distinct for pair in _spread(data, wanted.loss_clips)]
+        self.decode_clips = [pair for data in distinct for pair in _spread(data, wanted.decode_clips)]
 
     def measure(self, family: Family, autocast: AbstractContextManager[Any], decode: bool = True) -> Metrics:
         """Metrics by name; None where nothing was counted."""
