@@ -45,8 +45,6 @@ def main(_: str | None = None) -> None:
     for seed in SEEDS:
         for name, settings in RUNS.items():
             run(f"{name}-{seed}", [*settings, f"finetune.seed={seed}"])
-    for seed in SEEDS:
-        for name in RUNS:
             for part in ("test", "joined-test"):
                 score(f"{name}-{seed}", part)
     for name, against in (("stripes", "plain"), ("lora", "plain"), ("joined", "plain"), ("times", "joined")):

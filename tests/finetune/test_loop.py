@@ -34,6 +34,8 @@ class Collect:
 
     def entered(self, stage: Stage, trained: Sequence[Group]) -> None: ...
 
+    def halved(self, step: int, halvings: int) -> None: ...
+
     def trained(self, record: StepRecord) -> None:
         self.records.append(record)
 
@@ -199,3 +201,84 @@ def test_the_record_of_a_run_is_complete(workspace: Path, tiny_folder: Path) -> 
     fields = {"timestamp", "step", "loss", "lr", "gpu_utilization", "memory_mb", "request_id", "stage"}
     assert all(fields <= row.keys() for row in log if row["message"] == "step")
     assert not any(math.isnan(row["loss"]) for row in log if row["message"] == "step")
+
+
+def test_fp16_halves_its_scale_where_gradients_overflow_and_does_the_step_again(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = make_split(workspace)
+    wanted, _ = run_steps(split, 3, budget=1000.0)
+    family = tiny()
+    plain = family.loss
+    scales: list[float] = []
+
+    def overflowing(batch: dict[str, Any], **options: Any) -> Any:
+        loss, weight = plain(batch, **options)
+        # What fp16 does when scaled gradients exceed 65,504: they become infinite, while the loss itself is fine.
+        loss.register_hook(lambda gradient: scales.append(float(gradient)) or _overflown(gradient, 2.0**4))
+        return loss, weight
+
+    monkeypatch.setattr(family, "loss", overflowing)
+    records, trainer = run_steps(split, 3, budget=1000.0, whisper=family, precision="fp16")
+    assert scales[:14] == [2.0**power for power in (*range(16, 3, -1), 4)], "halved within the first step, then kept"
+    assert trainer.loss_scale == 2.0**4 and trainer.good_steps == 3
+    assert [record.loss for record in records] == pytest.approx([record.loss for record in wanted], rel=0.02)
+
+
+def _overflown(gradient: torch.Tensor, most: float) -> torch.Tensor:
+    return gradient if float(gradient) <= most else gradient * float("inf")
+
+
+def test_label_smoothing_is_for_training_and_not_for_validation(workspace: Path) -> None:
+    split = make_split(workspace)
+    plain, _ = run_steps(split, 1, budget=1000.0)
+    smooth, trainer = run_steps(split, 1, budget=1000.0, label_smoothing=0.1)
+    assert smooth[0].loss != plain[0].loss
+    source = TrainingSource([Manifest(split / "train.jsonl")], trainer.family.encoder, 0)
+    from govor.examples.dataset import load_batch
+
+    batch = load_batch(Plan(source, 0, 8, 1000.0).step(0)[0].specs, trainer.family.encoder)
+    logits = tiny().logits(batch)[batch["targets"] != -100].log_softmax(-1)
+    taught = batch["targets"][batch["targets"] != -100]
+    hit, spread = -logits.gather(1, taught[:, None]).mean(), -logits.mean()
+    assert smooth[0].loss == pytest.approx(float((0.9 * hit + 0.1 * spread).detach()), rel=1e-5)
+
+
+def test_activation_checkpointing_changes_no_loss(workspace: Path) -> None:
+    split = make_split(workspace)
+    plain, one = run_steps(split, 3, budget=1000.0)
+    again, other = run_steps(split, 3, budget=1000.0, activation_checkpointing=True)
+    assert [record.loss for record in again] == pytest.approx([record.loss for record in plain], rel=1e-6)
+    for left, right in zip(one.family.module.parameters(), other.family.module.parameters(), strict=True):
+        torch.testing.assert_close(left, right, atol=1e-6, rtol=1e-5)
+
+
+def test_stopping_early_keeps_the_best_and_says_so(workspace: Path, tiny_folder: Path) -> None:
+    split = make_split(workspace)
+    evaluation = {"evaluations": 12, "patience": 2, "min_gain": 100.0}
+    reporter = Silent()
+    file = toy_recipe(split, tiny_folder, workspace / "toy.yaml", finetune={"epochs": 4}, evaluation=evaluation)
+    finished = train(recipes.load(str(file)), reporter, device="cpu")
+    assert len(read_metrics(finished.run, "eval")) == 4, "before training, a first value, two without a gain"
+    assert any("stopped at step 3: no better validation loss in 2 evaluations" in note for note in reporter.notes)
+    assert finished.metrics["steps_done"] == 3 and finished.metrics["total_steps"] == 12
+
+
+def test_checkpoints_are_kept_by_metric_by_loss_and_the_last(tmp_path: Path) -> None:
+    import json
+
+    from govor.finetune.checkpoints import prune
+
+    losses = [5.0, 4.0, 3.0, 3.5, 3.6, 3.7, 4.5, 4.6]
+    wers = [0.9, 0.8, 0.7, 0.6, 0.5, 0.55, 0.4, 0.45]
+    for index, (loss, wer) in enumerate(zip(losses, wers, strict=True), start=1):
+        folder = tmp_path / f"step-{index:06d}"
+        folder.mkdir()
+        (folder / "optimizer.safetensors").touch()
+        (folder / "state.json").write_text(json.dumps({"step": index, "metrics": {"loss": loss, "wer": wer}}))
+        prune(tmp_path, "wer", 2)
+    kept = sorted(int(path.name[-6:]) for path in tmp_path.glob("step-*"))
+    assert kept == [3, 4, 5, 7, 8], "7 and 8 by WER, 3 to 5 by loss, 8 the last"
+    resumable = sorted(int(path.parent.name[-6:]) for path in tmp_path.glob("step-*/optimizer.safetensors"))
+    assert resumable == [7, 8]
+    assert json.loads((tmp_path / "best.json").read_text())["checkpoint"] == "step-000007"

@@ -195,3 +195,39 @@ def test_resume_refuses_another_recipe_or_other_data(
     again = start(workspace, recipe, "--resume", *change)
     stderr = again.communicate(timeout=300)[1]
     assert again.returncode == 2 and re.search(sentence, stderr), stderr
+
+
+def test_two_processes_halve_together_when_one_runs_out_of_memory(workspace: Path, tiny_folder: Path) -> None:
+    split = make_split(workspace)
+    settings = {**SETTINGS, "dropout": 0.0, "clips_per_step": 8, "loader_workers": 0, "max_batch_audio_seconds": 100.0}
+    file = toy_recipe(
+        split, tiny_folder, workspace / "toy.yaml", finetune={**settings, "max_steps": 3}, evaluation=EVALUATIONS
+    )
+    code = (
+        "import os, sys, torch\n"
+        "from govor.families.whisper.model import Whisper\n"
+        "plain = Whisper.loss\n"
+        "def small(self, batch, **options):\n"
+        "    if os.environ['RANK'] == '1' and self.module.training and len(batch['mels']) > 1:\n"
+        "        raise torch.OutOfMemoryError('injected')\n"
+        "    return plain(self, batch, **options)\n"
+        "if os.environ.get('SMALL'):\n"
+        "    Whisper.loss = small\n"
+        f"sys.argv = ['govor', 'train', {str(file)!r}, '--device', 'cpu', '--set', 'name=' + os.environ['NAME']]\n"
+        "from govor.cli import main\n"
+        "main()\n"
+    )
+    (workspace / "run.py").write_text(code)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "run.py"]
+    for name, small in (("roomy", ""), ("tight", "1")):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "NAME": name, "SMALL": small}
+        done = subprocess.run(
+            torchrun, cwd=workspace, env=environment, capture_output=True, text=True, check=False, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+    roomy, tight = (read_metrics(workspace / f"models/whisper/{name}", "train") for name in ("roomy", "tight"))
+    assert [row["loss"] for row in roomy] == pytest.approx([row["loss"] for row in tight], rel=2e-4)
+    assert [row["tokens"] for row in roomy] == [row["tokens"] for row in tight], "the effective batch is kept"
+    record = json.loads((workspace / "models/whisper/tight/run_manifest.json").read_text())
+    assert record["memory_halvings"] >= 1
+    assert "expandable_segments" in done.stderr

@@ -49,6 +49,10 @@ class Watcher(Protocol):
         """After every optimiser step."""
         ...
 
+    def halved(self, step: int, halvings: int) -> None:
+        """Memory ran out at `step`; micro-batches are smaller from there on."""
+        ...
+
     def due(self, step: int) -> bool:
         """Whether to evaluate after `step` steps."""
         ...
@@ -140,7 +144,7 @@ class Trainer:
                 stage = stage_at(self.stages, step.number)
                 self.enter(stage)
                 watcher.entered(stage, self.groups)
-            record = self._train_step(step, stage, started)
+            record = self._train_step(step, stage, started, watcher)
             watcher.trained(record)
             if watcher.due(record.step) and not watcher.evaluate(record.step):
                 return
@@ -150,13 +154,13 @@ class Trainer:
         workers = self.settings.loader_workers
         return step_loader(self.plan, self.accelerator.process_index, first, self.total_steps, workers, pin)
 
-    def _train_step(self, step: Step, stage: Stage, started: float) -> StepRecord:
+    def _train_step(self, step: Step, stage: Stage, started: float, watcher: Watcher) -> StepRecord:
         number = step.number
         assert self.optimizer is not None
         rates = set_rates(self.optimizer, stage.factor(number))
         trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         while True:
-            batches, loss_sum, weight = self._accumulate_within_memory(step.batches, number)
+            batches, loss_sum, weight = self._accumulate_within_memory(step.batches, number, watcher)
             self._sum_gradients(trained, 1.0 / (weight * self.loss_scale))
             norm = float(torch.nn.utils.clip_grad_norm_(trained, self.settings.max_grad_norm))
             loss = loss_sum / weight
@@ -189,7 +193,9 @@ class Trainer:
             if self.good_steps == _STEPS_TO_DOUBLE:
                 self.loss_scale, self.good_steps = self.loss_scale * 2, 0
 
-    def _accumulate_within_memory(self, batches: Batches, number: int) -> tuple[Batches, float, float]:
+    def _accumulate_within_memory(
+        self, batches: Batches, number: int, watcher: Watcher
+    ) -> tuple[Batches, float, float]:
         """Accumulate the step's gradient; out of memory halves the micro-batches and tries the step again.
 
         All devices halve together, so that the step stays one step.
@@ -214,6 +220,7 @@ class Trainer:
             self.optimizer.zero_grad(set_to_none=True)
             torch.cuda.empty_cache()
             batches, self.halvings = smaller, self.halvings + 1
+            watcher.halved(number + 1, self.halvings)
 
     def _accumulate(self, batches: Batches, number: int) -> torch.Tensor:
         """Backward through every micro-batch; returns loss sum and weight of this device."""

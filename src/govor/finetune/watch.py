@@ -90,6 +90,14 @@ class Watch:
     def due(self, step: int) -> bool:
         return step in self.steps
 
+    def halved(self, step: int, halvings: int) -> None:
+        if self.main:
+            self.reporter.note(
+                f"step {step}: out of memory; micro-batches are halved ({2**halvings} parts now), clips_per_step stays. "
+                "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True often leaves more room."
+            )
+            self.log("out of memory", step=step, halvings=halvings)
+
     def entered(self, stage: Stage, trained: Sequence[Group]) -> None:
         self._report_shares()
         self.stage = stage

@@ -1,0 +1,266 @@
+"""Every shipped recipe runs through the command line on a tiny model; bad input is a sentence before weights are loaded."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+
+from conftest import Silent, make_split, read_metrics, toy_recipe, with_context
+from govor import recipe as recipes
+from govor.corpus.manifests import Manifest, write_clips
+from govor.errors import GovorError
+from govor.finetune.train import train
+
+Govor = Callable[..., CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from govor.families.qwen3_asr.tiny import tiny
+
+    folder = tmp_path_factory.mktemp("models") / "tiny-qwen"
+    tiny().save(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", sorted(recipes.shipped()))
+def test_every_recipe_runs_its_phases(
+    name: str, govor: Govor, workspace: Path, tiny_folder: Path, tiny_qwen_folder: Path
+) -> None:
+    shipped = recipes.load(name)
+    split = with_context(make_split(workspace))
+    if shipped.data.split:
+        data = [f"data.split={split}"]
+    else:
+        data = [f"data.sources.{source}.split={split}" for source in shipped.data.sources]
+    base = tiny_folder if shipped.family == "whisper" else tiny_qwen_folder
+    sets = [part for value in (f"base_model={base}", "finetune.loader_workers=0", *data) for part in ("--set", value)]
+    groups = re.sub(r"top\d+", "top1", json.dumps(shipped.model_dump(mode="json")["finetune"]["phases"]))
+    sets += ["--set", f"finetune.phases={groups}"]
+    done = govor("train", name, *sets, "--fast-dev-run", "--device", "cpu")
+    run = Path(f"models/{shipped.family}/{name}-fast-dev")
+    steps = read_metrics(run, "train")
+    phases = [phase.name for phase in shipped.finetune.phases] or ["train"]
+    assert [row["phase"] for row in steps] == [phase for phase in phases for _ in range(2)]
+    assert all(f"phase {phase}" in done.stderr for phase in phases)
+    assert "diagnosis:" in done.stderr and (run / "diagnosis.json").exists()
+    record = json.loads((run / "run_manifest.json").read_text())
+    assert record["language_token"] == shipped.examples.language
+    assert record["result"]["best_checkpoint"]
+    if shipped.evaluation.average and len(phases) > 1:
+        assert len(record["result"]["average"]["members"]) == 2
+
+
+@pytest.mark.parametrize("name", sorted(recipes.shipped()))
+def test_every_recipe_says_what_it_is_for(name: str) -> None:
+    head = [line for line in recipes.shipped()[name].read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    text = "\n".join(head)
+    assert "# Data:" in text and "# Smoke: govor " in text and "# Full: " in text
+    assert re.search(r"# (Gate|Score):", text)
+
+
+def refused(file: str, settings: list[str], sentence: str) -> None:
+    """The run ends with one sentence before anything is made."""
+    with pytest.raises(GovorError, match=sentence) as caught:
+        train(recipes.load(file, settings), Silent(), device="cpu")
+    assert "\n" not in str(caught.value)
+    assert not Path("models").exists()
+
+
+def sources(workspace: Path, **changes: dict[str, Any]) -> dict[str, Any]:
+    one, two = make_split(workspace, name="one"), make_split(workspace, name="two")
+    found: dict[str, Any] = {"one": {"split": str(one), "weight": 0.9}, "two": {"split": str(two), "weight": 0.1}}
+    for name, change in changes.items():
+        found[name].update(change)
+    return found
+
+
+def mixed(workspace: Path, base: Path, found: dict[str, Any], **sections: Any) -> str:
+    import yaml
+
+    file = toy_recipe(Path("x"), base, workspace / "mixed.yaml", **sections)
+    values = yaml.safe_load(file.read_text())
+    values["data"] = {"sources": found}
+    file.write_text(yaml.safe_dump(values))
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"one": {"weight": -1.0}}, r"data.sources.one.weight: input should be greater than or equal to 0, found -1"),
+        ({"one": {"weight": 0.0}, "two": {"weight": 0}}, r"every weight of data.sources is 0"),
+        ({"two": {"weight": None}}, r"some of data.sources have a weight and some have none"),
+        ({"two": {"min_quality": 0.5}}, r"The source 'two' \(.*\) has no rows left to draw from: 12 no quality_score"),
+        ({"two": {"split": "gone"}}, r"gone/train.jsonl was not found"),
+        ({"two": {"wieght": 1}}, r"unknown setting 'data.sources.two.wieght'; did you mean 'weight'"),
+    ],
+)
+def test_bad_sources_are_one_sentence(
+    change: dict[str, Any], sentence: str, workspace: Path, tiny_folder: Path
+) -> None:
+    refused(mixed(workspace, tiny_folder, sources(workspace, **change)), [], sentence)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (["examples.timestamps_share=0.4"], r"timestamps_share is 0.4 and no row drawn in phase 'train' has times"),
+        (["examples.previous_share=0.5"], r"previous_share is 0.5 and no row drawn in phase 'train' has text before"),
+        (["examples.language=hbs"], r"Whisper has no token for language 'hbs'"),
+        (["family=qwen3_asr"], r"is a whisper model and the recipe's family is qwen3_asr"),
+        (
+            ["family=qwen3_asr", "examples.timestamps_share=0.4"],
+            r"timestamps_share is 0.4 and the family is qwen3_asr, which has no time tokens",
+        ),
+        (["family=qwen3_asr", "examples.context=padded"], r"qwen3_asr never pads a clip"),
+        (["finetune.groups={encodr: 1e-4}"], r"no parameter group 'encodr'; did you mean 'encoder'"),
+        (
+            ["finetune.method=lora", "finetune.lora.quantize=4bit"],
+            r"quantize is 4bit, which needs an NVIDIA GPU .* and this run is on cpu",
+        ),
+        (["finetune.lora.rank=4"], r"finetune.lora is set and finetune.method is 'full'"),
+        (["finetune.method=lora", "finetune.lora.targets=[projector]"], r"no parameter group 'projector'"),
+        (["evaluation.average=1"], r"an average needs at least 2"),
+        (["tracking.to=[wandbb]"], r"tracking.to.0: input should be 'wandb', 'tensorboard' or 'trackio'"),
+        (["tracking.upload=ftp://x/y"], r"s3://"),
+        (
+            ["finetune.phases=[{name: a, epochs: 1, weights: {other: 1}}]"],
+            r"phase 'a' weighs the source 'other'; there are: toy",
+        ),
+        (["finetune.phases=[{name: a, epochs: 1, weights: {toy: 0}}]"], r"every weight of phase 'a' is 0"),
+        (
+            ["finetune.phases=[{name: a, epochs: 1}, {name: a, epochs: 1}]"],
+            r"two of finetune.phases are called the same",
+        ),
+    ],
+)
+def test_bad_settings_are_one_sentence(settings: list[str], sentence: str, workspace: Path, tiny_folder: Path) -> None:
+    refused(str(toy_recipe(make_split(workspace), tiny_folder, workspace / "toy.yaml")), settings, sentence)
+
+
+def test_a_refusal_on_the_command_line_is_exit_code_2_and_no_traceback(
+    govor: Govor, workspace: Path, tiny_folder: Path
+) -> None:
+    file = toy_recipe(make_split(workspace), tiny_folder, workspace / "toy.yaml")
+    done = govor("train", file, "--set", "examples.timestamps_share=0.4", "--device", "cpu", expect=2)
+    assert done.stderr.strip().splitlines()[-1].startswith("govor: examples.timestamps_share is 0.4")
+    assert "Traceback" not in done.stderr and not Path("models").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"transcript": "x" * 500}, r"needs 506 tokens and Whisper's decoder holds 448"),
+        ({"language": "tlh"}, r"no token for language 'tlh'"),
+        ({"license": None}, r"licence"),
+        ({"transcript": "  "}, r"has an empty transcript"),
+    ],
+)
+def test_bad_rows_are_one_sentence(change: dict[str, Any], sentence: str, workspace: Path, tiny_folder: Path) -> None:
+    split = make_split(workspace)
+    clips = list(Manifest(split / "train.jsonl"))
+    write_clips(split / "train.jsonl", [*clips[:-1], clips[-1].replace(**change)])
+    refused(str(toy_recipe(split, tiny_folder, workspace / "toy.yaml")), [], sentence)
+
+
+def test_quality_filters_choose_the_best_rows_and_say_what_was_left_out(
+    govor: Govor, workspace: Path, tiny_folder: Path
+) -> None:
+    found = sources(workspace)
+    split = Path(found["one"]["split"])
+    clips = [clip.replace(quality_score=index / 12) for index, clip in enumerate(Manifest(split / "train.jsonl"))]
+    write_clips(split / "train.jsonl", clips)
+    found["one"]["min_quality"] = 0.5
+    hours = sum(clip.duration for clip in clips[9:]) / 3600 + 1e-9
+    found["best"] = {"split": str(split), "weight": 0.5, "best_hours": hours}
+    done = govor("train", mixed(workspace, tiny_folder, found), "--device", "cpu")
+    assert "one: 6 rows left out (quality below 0.5)" in done.stderr
+    record = json.loads(Path("models/whisper/toy/run_manifest.json").read_text())
+    assert {name: about["rows"] for name, about in record["sources"].items()} == {"one": 6, "two": 12, "best": 3}
+
+
+def test_shares_are_asked_reachable_and_realised(govor: Govor, workspace: Path, tiny_folder: Path) -> None:
+    found = sources(workspace, one={"weight": 0.2}, two={"weight": 0.8})
+    with_context(Path(found["one"]["split"]))
+    file = mixed(
+        workspace,
+        tiny_folder,
+        found,
+        examples={"timestamps_share": 0.4, "previous_share": 0.1},
+        finetune={"epochs": 20, "clips_per_step": 48},
+    )
+    done = govor("train", file, "--device", "cpu")
+    assert "warning: timestamps asked for 40% of the examples and 20.0% is what the rows" in done.stderr
+    log = [json.loads(line) for line in Path("logs/training/toy.log").read_text().splitlines()]
+    shares = [row for row in log if row["message"] == "shares"]
+    clips = sum(row["clips"] for row in shares)
+    assert clips == 480
+    realised = {
+        name: sum(row["realised"][name] * row["clips"] for row in shares) / clips for name in ("timestamps", "previous")
+    }
+    assert realised["timestamps"] == pytest.approx(0.2, abs=0.003), "every row that can"
+    assert realised["previous"] == pytest.approx(0.1, abs=0.04)
+    assert all(row["sources"] == pytest.approx({"one": 0.2, "two": 0.8}, abs=0.01) for row in shares)
+    assert shares[0]["asked"]["timestamps"] == 0.4 and shares[0]["reachable"]["timestamps"] == pytest.approx(0.2)
+
+
+def test_examples_are_shown_as_training_sees_them(govor: Govor, workspace: Path, tiny_folder: Path) -> None:
+    split = with_context(make_split(workspace))
+    file = toy_recipe(
+        split, tiny_folder, workspace / "toy.yaml", examples={"timestamps_share": 0.5, "previous_share": 0.5}
+    )
+    shown = json.loads(govor("examples", split / "train.jsonl", "--recipe", file, "--show", "12", "--json").stdout)
+    kinds = {tuple(item["features"]) for item in shown["examples"]}
+    assert {"timestamps", "previous text"} <= {name for kind in kinds for name in kind}
+    for item in shown["examples"]:
+        given = "".join(text for text, _, taught in item["pieces"] if not taught)
+        taught = "".join(text for text, _, taught in item["pieces"] if taught)
+        assert given.endswith("<|startoftranscript|>") and taught.endswith("<|endoftext|>")
+        assert ("<|startofprev|>" in given) is ("previous text" in item["features"])
+        assert ("<|0.00|>" in taught) is ("timestamps" in item["features"])
+        if {"timestamps", "previous text"} <= set(item["features"]):
+            assert "<|0.00|>" in given, "the text before keeps its times with the target"
+    shares = {row["feature"]: row for row in shown["shares"]}
+    assert shares["timestamps"]["asked"] == 0.5 and 0 < shares["timestamps"]["realised"] < 1
+    told = govor("examples", split / "train.jsonl", "--recipe", file, "--show", "1").stdout
+    assert "shares of the examples of an epoch" in told and "<|startoftranscript|>" in told
+
+
+def test_a_run_is_repeated_from_its_record(govor: Govor, workspace: Path, tiny_folder: Path) -> None:
+    split = make_split(workspace)
+    govor("train", toy_recipe(split, tiny_folder, workspace / "toy.yaml", finetune={"dropout": 0.1}), "--device", "cpu")
+    record = "models/whisper/toy/run_manifest.json"
+    again = govor("train", record, "--device", "cpu", "--json")
+    assert json.loads(again.stdout)["repeats"]["largest_difference"] == 0.0
+    assert json.loads(again.stdout)["repeats"]["steps"] == 6
+    assert "losses of the first 6 steps against toy: all equal" in again.stderr
+    assert Path("models/whisper/toy-again/run_manifest.json").exists()
+    changed = govor("train", record, "--set", "name=other", "--set", "finetune.seed=5", "--device", "cpu")
+    assert "largest difference" in changed.stderr
+    text = (split / "train.jsonl").read_text()
+    (split / "train.jsonl").write_text(text.replace("sol", "sal"))
+    refused = govor("train", record, "--set", "name=third", expect=2)
+    assert "is not the manifest that toy was trained on" in refused.stderr
+    assert "was not found" in govor("train", "models/whisper/gone/run_manifest.json", expect=2).stderr
+    Path("other.json").write_text("{}")
+    assert "is no run_manifest.json" in govor("train", "other.json", expect=2).stderr
+
+
+def test_trackers_get_what_the_log_gets(govor: Govor, workspace: Path, tiny_folder: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    file = toy_recipe(make_split(workspace), tiny_folder, workspace / "toy.yaml", tracking={"to": ["tensorboard"]})
+    govor("train", file, "--device", "cpu")
+    run = Path("models/whisper/toy")
+    events = EventAccumulator(str(next((run / "tracking").rglob("events.*")).parent))
+    events.Reload()
+    logged = {point.step: point.value for point in events.Scalars("train/loss")}
+    wanted = {row["step"]: row["loss"] for row in read_metrics(run, "train")}
+    assert logged == pytest.approx(wanted, rel=1e-5)
+    assert {"lr/all", "validation/loss"} <= set(events.Tags()["scalars"])
