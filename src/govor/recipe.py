@@ -299,6 +299,17 @@ def load(name: str, overrides: list[str] | None = None) -> Recipe:
     return parse(Recipe, values, path.name)
 
 
+def extension_text(values: dict[str, Any], path: Path) -> str:
+    """A recipe that extends another, as YAML; what it makes of it is checked.
+
+    Raises:
+        GovorError: a value that a recipe may not have.
+    """
+    parent = _with_parents(find(str(values["extends"])), ())
+    parse(Recipe, merge(parent, {key: value for key, value in values.items() if key != "extends"}), path.name)
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
 def _with_parents(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in seen:
         raise GovorError(f"{path}: the recipes extend each other in a circle.")

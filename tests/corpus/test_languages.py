@@ -169,10 +169,18 @@ def test_training_and_scoring_text_are_two_things() -> None:
 def test_segments_and_previous_text_are_normalised_too() -> None:
     counts: Counter[str] = Counter()
     clip = Clip(
-        "a", "a.wav", "Љуба", 5.0, "sr", segments=(Segment(0, 2, "Љуба"), Segment(3, None, "")), prev_transcript="Џеп"
+        "a",
+        "a.wav",
+        "Љуба",
+        5.0,
+        "sr",
+        segments=(Segment(0, 2, "Љуба"), Segment(3, None, "")),
+        prev_transcript="Џеп",
+        prev_segments=(Segment(0, 1, "Џеп"),),
     )
     (done,) = normalize_clips([clip], counts)
     assert (done.transcript, done.prev_transcript, done.segments[0].text) == ("Ljuba", "Džep", "Ljuba")
+    assert done.prev_segments == (Segment(0, 1, "Džep"),)
     assert done.segments[1] == Segment(3, None, "") and done.transcript_raw == "Љуба" and done.script == "Latn"
     assert counts["bcs_to_latin"] == 1
 

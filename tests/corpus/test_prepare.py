@@ -103,6 +103,7 @@ def test_a_dataset_becomes_blobs_and_a_manifest(workspace: Path, govor: Run, dat
     first, second, third = clips[0], clips[1], clips[2]
     assert (first.transcript, first.segments) == ("שלום 0", (Segment(0.0, 0.8, "שלום 0"), Segment(1.0, None, "")))
     assert first.prev_transcript is None and second.prev_transcript == "לפני 1"
+    assert second.prev_segments == (Segment(0.0, 0.5, "לפני 1"),)
     assert third.segments == () and third.transcript == "שלום 2"
     assert second.seek_time == 30.0 and second.source == "recital/entry-0"
     assert {clip.license for clip in clips} == {"ivrit.ai"} and "deepfakes" in str(first.extra_terms)

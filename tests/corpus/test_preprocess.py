@@ -61,6 +61,7 @@ def test_a_long_recording_becomes_slices(tmp_path: Path) -> None:
         assert (info.samplerate, info.channels, info.subtype) == (RATE, 1, "PCM_16")
         assert after.duration == info.frames / RATE <= 30.0
         assert after.prev_transcript == (before.transcript if before else None)
+        assert after.prev_segments == (before.segments if before else ()), "with its times, for labels that have times"
         assert after.source == "talk" and after.speaker == "a" and after.license == "own"
         for segment in after.segments:
             assert abs(segment.start * 50 - round(segment.start * 50)) < 1e-6 and segment.end <= after.duration

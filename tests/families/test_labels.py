@@ -119,3 +119,61 @@ def test_the_language_order_is_the_one_of_transformers() -> None:
     from transformers.models.whisper.tokenization_whisper import LANGUAGES as THEIRS
 
     assert list(THEIRS) == LANGUAGES
+
+
+def test_the_text_before_keeps_or_loses_its_times_with_the_target(real_tokens: WhisperTokens) -> None:
+    def ids(text: str) -> list[int]:
+        return list(real_tokens.tokenizer.encode(text, add_special_tokens=False).ids)
+
+    zero = 50364
+    row = clip(
+        "third",
+        segments=(Segment(0.0, 1.013, "third"),),
+        prev_transcript="first second",
+        prev_segments=(Segment(0.0, 4.2, "first"), Segment(4.41, 9.999, "second")),
+    )
+    timed = build_labels(ExampleSpec(row, "he", with_timestamps=True, with_previous=True), real_tokens)
+    assert timed.tokens == [
+        50361, zero, *ids(" first"), zero + 210, zero + 220, *ids(" second"), zero + 500,
+        50258, 50279, 50359, zero, *ids(" third"), zero + 51, 50257,
+    ]  # fmt: skip
+    plain = build_labels(ExampleSpec(row, "he", with_previous=True), real_tokens)
+    assert plain.tokens == [50361, *ids(" first second"), 50258, 50279, 50359, 50363, *ids(" third"), 50257]
+    untimed = row.replace(prev_segments=())
+    mixed = build_labels(ExampleSpec(untimed, "he", with_timestamps=True, with_previous=True), real_tokens)
+    assert mixed.tokens[: mixed.given] == [50361, *ids(" first second"), 50258], "a text without times stays without"
+
+
+def test_a_slice_cut_at_30_s_ends_with_its_open_start(real_tokens: WhisperTokens) -> None:
+    from govor.examples.dataset import must_have_times
+
+    def ids(text: str) -> list[int]:
+        return list(real_tokens.tokenizer.encode(text, add_special_tokens=False).ids)
+
+    zero = 50364
+    row = clip("one", segments=(Segment(0.0, 24.0, "one"), Segment(25.5, None, "")))
+    assert must_have_times(row)
+    labels = build_labels(ExampleSpec(row, "he", with_timestamps=True), real_tokens)
+    assert labels.tokens == [50258, 50279, 50359, zero, *ids(" one"), zero + 1200, zero + 1275, 50257]
+    end = build_labels(
+        ExampleSpec(clip("x", segments=(Segment(0.0, 30.0, "x"),)), "he", with_timestamps=True), real_tokens
+    )
+    assert end.tokens[-2] == zero + 1500, "30.00 is the last time token"
+
+
+def test_previous_text_gives_way_to_a_long_target_and_never_exceeds_448() -> None:
+    tokens = tiny().tokens
+    for length in (100, 210, 300, 440, 442):
+        row = clip("y" * length, prev_transcript="z" * 400)
+        labels = build_labels(ExampleSpec(row, "cs", with_previous=True), tokens)
+        assert len(labels.tokens) <= 448
+        room = 448 - (1 + 3 + 1 + length + 1)
+        kept = labels.given - 2 if tokens.previous in labels.tokens else 0
+        assert kept == max(min(223, room - 1), 0)
+    with pytest.raises(GovorError, match="needs 449 tokens"):
+        build_labels(ExampleSpec(clip("y" * 443), "cs", with_previous=True), tokens)
+
+
+def test_a_row_without_times_cannot_be_taught_with_them() -> None:
+    with pytest.raises(GovorError, match="has no segments"):
+        build_labels(ExampleSpec(clip(), "cs", with_timestamps=True), tiny().tokens)

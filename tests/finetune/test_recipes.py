@@ -264,3 +264,18 @@ def test_trackers_get_what_the_log_gets(govor: Govor, workspace: Path, tiny_fold
     wanted = {row["step"]: row["loss"] for row in read_metrics(run, "train")}
     assert logged == pytest.approx(wanted, rel=1e-5)
     assert {"lr/all", "validation/loss"} <= set(events.Tags()["scalars"])
+
+
+def test_the_set_up_of_tracking_writes_a_recipe_and_no_key(govor: Govor, workspace: Path, tiny_folder: Path) -> None:
+    pytest.importorskip("tensorboard")
+    file = toy_recipe(make_split(workspace), tiny_folder, workspace / "toy.yaml")
+    done = govor("track", file, "--to", "tensorboard", "--project", "hebrew", "--name", "mine", WANDB_API_KEY="k" * 40)
+    text = Path("mine.yaml").read_text()
+    assert "k" * 40 not in text + done.stdout + done.stderr
+    found = recipes.load("mine.yaml")
+    assert (found.tracking.to, found.tracking.project, found.name) == (("tensorboard",), "hebrew", "mine")
+    assert found.base_model == str(tiny_folder) and "tensorboard --logdir" in done.stderr
+    refused = govor("track", file, "--to", "tensorboard", "--project", "0123456789abcdef" * 3, "--name", "x", expect=2)
+    assert "looks like a secret key" in refused.stderr and not Path("x.yaml").exists()
+    assert "--project is missing" in govor("track", file, "--to", "tensorboard", expect=2).stderr
+    assert "tracking.to.0" in govor("track", file, "--to", "wandbb", "--project", "p", "--name", "y", expect=2).stderr

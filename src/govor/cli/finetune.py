@@ -1,8 +1,9 @@
-"""examples, train, average."""
+"""examples, train, average, track."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 from rich.markup import escape
 
 from govor.cli import console
-from govor.cli.options import Device, Json, Overwrite, examples
+from govor.cli.options import Device, Json, Out, Overwrite, examples
 
 if TYPE_CHECKING:
     from govor.finetune.loop import StepRecord
@@ -39,6 +40,12 @@ def register(app: typer.Typer) -> None:
         )
     )(train)
     app.command(epilog=examples("govor average mine-1", "govor average models/whisper/mine-1 --count 5"))(average)
+    app.command(
+        epilog=examples(
+            "govor track my-recipe.yaml",
+            "govor track whisper --to wandb,tensorboard --project hebrew --name mine-1 --out mine-1.yaml",
+        )
+    )(track)
 
 
 Set = Annotated[
@@ -141,6 +148,49 @@ def average(
         result = average_run(folder, count, device, bar.note)
     console.result(f"ships  {result['shipped']}", result, as_json)
     console.made(folder / "average.json", f"govor package {folder}")
+
+
+def track(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="The recipe whose runs shall be tracked.")],
+    to: Annotated[
+        str | None, typer.Option("--to", help="wandb, tensorboard, trackio; several with commas.", show_default=False)
+    ] = None,
+    project: Annotated[str | None, typer.Option(help="The project's name there.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Option(help="The run's name.", show_default=False)] = None,
+    out: Out = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a recipe whose runs are tracked; on a terminal what is not given is asked for. No key is asked or kept."""
+    from govor import recipe as recipes
+    from govor.files import refuse_existing, write_text
+    from govor.finetune.track import check_installed, login_hint, tracked_recipe
+    from govor.runs import check_name
+
+    base = recipes.load(recipe)
+    chosen = _asked("to", "trackers (wandb, tensorboard, trackio)", to, "tensorboard").replace(" ", "").split(",")
+    where = _asked("project", "project", project, base.tracking.project)
+    called = _asked("name", "run name", name, base.name)
+    target = out or Path(f"{check_name(called)}.yaml")
+    refuse_existing(target, overwrite)
+    text = recipes.extension_text(tracked_recipe(recipe, target, chosen, where, called), target)
+    check_installed(chosen)
+    write_text(target, text)
+    for hint in login_hint(chosen):
+        console.note(hint)
+    console.made(target, f"govor train {target}")
+
+
+def _asked(option: str, question: str, given: str | None, default: str) -> str:
+    """What was given, or what somebody at the terminal answers."""
+    from govor.errors import GovorError
+
+    if given is not None:
+        return given
+    if not sys.stdin.isatty():
+        raise GovorError(
+            f"--{option} is missing, and nobody can be asked without a terminal; give --{option} {default}."
+        )
+    return str(typer.prompt(question, default=default, err=True))
 
 
 def _with(features: tuple[str, ...]) -> str:

@@ -12,6 +12,7 @@ import importlib.metadata
 import io
 import json
 import os
+import re
 import sys
 import uuid
 import warnings
@@ -42,6 +43,30 @@ def check_installed(names: Sequence[str]) -> None:
             f"Tracking with {', '.join(missing)} was asked for and {'it is' if len(missing) == 1 else 'they are'} not "
             f'installed; run pip install "govor[track]", or take {", ".join(missing)} out of the recipe.'
         )
+
+
+def tracked_recipe(recipe: str, target: Path, to: Sequence[str], project: str, name: str) -> dict[str, Any]:
+    """Settings of a recipe file `target` that extends `recipe` by trackers.
+
+    Raises:
+        GovorError: the project or name looks like a key, which has no place in a file.
+    """
+    for what, text in (("project", project), ("run name", name)):
+        if re.fullmatch(r"(wandb_v1_\S+|hf_\w{20,}|[0-9a-f]{40,})", text.strip()):
+            raise GovorError(f"The {what} looks like a secret key; keys are never written into a recipe. Give a name.")
+    shipped = not recipe.endswith((".yaml", ".yml"))
+    extended = recipe if shipped else Path(os.path.relpath(recipe, target.parent)).as_posix()
+    return {"extends": extended, "name": name, "tracking": {"to": list(to), "project": project}}
+
+
+def login_hint(to: Sequence[str]) -> list[str]:
+    """Where each tracker gets its key, or how to look at it."""
+    hints = {
+        "wandb": "wandb: `wandb login` or WANDB_API_KEY in the environment; without them a run stays offline, for `wandb sync`",
+        "tensorboard": "tensorboard: tensorboard --logdir models",
+        "trackio": "trackio: TRACKIO_DIR=models/…/tracking/trackio trackio show",
+    }
+    return [hints[name] for name in to]
 
 
 class Trackers:
