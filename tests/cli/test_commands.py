@@ -47,6 +47,7 @@ def test_the_whole_chain_through_files(govor: Govor, workspace: Path, tiny_folde
     assert "paired p" in compared.stdout and "govor report toy" in compared.stderr
     govor("report", "toy")
     page = (workspace / "reports/toy/index.html").read_text()
+    assert "<h2>Diagnosis: " in page and "Use <strong>step-" in page
     assert page.count("<article") == len(Path(workspace / test).read_text().splitlines())
     assert len(list((workspace / "reports/toy/audio").iterdir())) == page.count("<article")
     assert "Learning curves" in page and "://" not in page, "it opens from disk"

@@ -49,8 +49,15 @@ def _render(run: Path, headline: dict[str, Any], clips: list[dict[str, Any]]) ->
     environment.filters.update(percent=_percent, rate=_rate, p=format_p, clock=_clock)
     metrics = _metrics(run)
     record = read_json(run / "run_manifest.json") if (run / "run_manifest.json").exists() else None
+    data = record["data"] if record else {}
     return environment.get_template("index.html").render(
-        run=run.name, headline=headline, clips=clips, curves=_curves(metrics), record=record
+        run=run.name,
+        headline=headline,
+        clips=clips,
+        curves=_curves(metrics),
+        record=record,
+        training_clips=sum(entry["rows"] for part, entry in data.items() if part.endswith("/train")),
+        diagnosis=read_json(run / "diagnosis.json") if (run / "diagnosis.json").exists() else None,
     )
 
 
