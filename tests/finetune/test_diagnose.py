@@ -37,7 +37,7 @@ def rows(losses: list[float], wers: list[float] | None = None) -> list[dict[str,
         (SETTLED, "settled", r"settled at 0.792; its lowest was at step 70 of 90"),
         (AT_CHANCE, "not learning", r"10.850 is that of chance \(10.856\)"),
         (NEVER_BETTER, "not learning", r"never fell below where it began \(1.890; lowest 2.270\)"),
-        ([1.89, 0.9], "too few evaluations", r"Only 1 evaluations were made"),
+        ([1.89, 0.9], "too few evaluations", r"Only 1 evaluation was made"),
         ([10.9, 10.88], "not learning", r"is that of chance"),
     ],
 )

@@ -82,7 +82,10 @@ def _judge(
     last: float,
 ) -> tuple[Kind, list[str]]:
     few = (
-        [f"Only {len(curve)} evaluations were made, so the curve is hardly seen; evaluation.evaluations=20 shows it."]
+        [
+            f"Only {len(curve)} evaluation{'s were' if len(curve) > 1 else ' was'} made, so the curve is hardly seen; "
+            "evaluation.evaluations=20 shows it."
+        ]
         if len(curve) < _FEWEST
         else []
     )
