@@ -114,6 +114,27 @@ def test_out_of_memory_halves_the_micro_batch_and_changes_no_loss(
     assert [record.loss for record in records] == pytest.approx([record.loss for record in wanted], rel=1e-4)
 
 
+def test_256_clips_a_step_stay_256_through_halving(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    split = make_split(workspace)
+    (whole,), _ = run_steps(split, 1, budget=20.0, clips_per_step=256)
+    family = tiny()
+    plain = family.loss
+    sizes: list[int] = []
+
+    def small_memory(batch: dict[str, Any], **options: Any) -> Any:
+        if len(batch["mels"]) > 5:
+            raise torch.OutOfMemoryError("injected")
+        sizes.append(len(batch["mels"]))
+        return plain(batch, **options)
+
+    monkeypatch.setattr(family, "loss", small_memory)
+    (record,), trainer = run_steps(split, 1, budget=20.0, whisper=family, clips_per_step=256)
+    assert whole.drawn["clips"] == record.drawn["clips"] == 256
+    assert sum(sizes[-record.micro_batches :]) == 256 and max(sizes) <= 5 and trainer.halvings >= 2
+    assert (record.tokens, record.loss) == (whole.tokens, pytest.approx(whole.loss, rel=1e-5))
+    assert record.grad_norm == pytest.approx(whole.grad_norm, rel=1e-4)
+
+
 def test_a_batch_is_learned_and_transcribed_back(workspace: Path) -> None:
     split = make_split(workspace, train=4, held_out=2)
     records, trainer = run_steps(

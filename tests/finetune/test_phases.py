@@ -1,5 +1,6 @@
 """Phases, parameter groups, schedules: what trains when, at which rate, and what the optimiser keeps."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,9 @@ def test_a_switch_of_phases_trains_what_it_says_and_nothing_else(workspace: Path
     assert "encoder.layers.1" in changed(after_b, after_a) and "encoder.layers.0" not in changed(after_b, after_a)
     assert "decoder.layers.0" in changed(after_b, after_a)
     assert "decoder.embed_tokens.weight" not in changed(after_b, after_a)
+    saved = json.loads((finished.run / "run_manifest.json").read_text())["phases"]
+    assert saved["A"]["steps"] == [3, 6] and saved["A"]["schedule"] == "cosine"
+    assert saved["B"]["groups"] == reporter.tables[1][1], "the table that was printed"
     titles = [title for title, _ in reporter.tables]
     assert [title.split(":")[0] for title in titles[1:]] == ["phase B", "phase A"]
     assert {row["group"] for row in reporter.tables[1][1]} == {"decoder.top1", "head", "(frozen)"}

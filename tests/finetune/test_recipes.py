@@ -97,12 +97,15 @@ def mixed(workspace: Path, base: Path, found: dict[str, Any], **sections: Any) -
         ({"two": {"weight": None}}, r"some of data.sources have a weight and some have none"),
         ({"two": {"min_quality": 0.5}}, r"The source 'two' \(.*\) has no rows left to draw from: 12 no quality_score"),
         ({"two": {"split": "gone"}}, r"gone/train.jsonl was not found"),
+        ({"two": {"split": "empty"}}, r"empty/train.jsonl holds no clips"),
         ({"two": {"wieght": 1}}, r"unknown setting 'data.sources.two.wieght'; did you mean 'weight'"),
     ],
 )
 def test_bad_sources_are_one_sentence(
     change: dict[str, Any], sentence: str, workspace: Path, tiny_folder: Path
 ) -> None:
+    for part in ("train", "validation"):
+        write_clips(Path("empty") / f"{part}.jsonl", [])
     refused(mixed(workspace, tiny_folder, sources(workspace, **change)), [], sentence)
 
 

@@ -189,6 +189,7 @@ def _train(recipe: Recipe, reporter: Reporter, resume: bool, overwrite: bool, de
         if main:
             write_json(run / "metrics.json", finished.metrics)
             record = _record(recipe, data, ready, precision["value"], base_sha, trainer, finished.metrics)
+            record["phases"] = watcher.phases
             write_json(run / "run_manifest.json", record)
         watcher.log("end", **finished.metrics)
     finally:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import torch
 
+from govor.files import read_json, write_json
 from govor.finetune import checkpoints
 from govor.finetune.checkpoints import Metrics, State
 from govor.finetune.groups import Group, table
@@ -75,6 +76,7 @@ class Watch:
                 self.patience.heard(_or_infinity(row.get(recipe.evaluation.metric)))
         self.drawn: Counter[str] = Counter()
         self.stage: Stage | None = None
+        self.phases: dict[str, Any] = read_json(run / "phases.json") if done and (run / "phases.json").exists() else {}
         self.metrics = JsonLines(run / "metrics.jsonl", keep_until_step=done) if self.main else None
         self._log = RunLog(recipe.name, "train") if self.main else None
 
@@ -104,6 +106,8 @@ class Watch:
         rows = table(self.trainer.family.module, trained)
         if not self.main:
             return
+        self.phases[stage.name] = {"steps": [stage.first_step, stage.end], "schedule": stage.schedule, "groups": rows}
+        write_json(self.run / "phases.json", self.phases)
         title = f"phase {stage.name}: steps {stage.first_step + 1} to {stage.end}, {stage.schedule}"
         self.reporter.table(f"{title}, {stage.warmup_steps} warm-up steps", rows)
         self.log("phase", step=stage.first_step, phase=stage.name, groups=rows, schedule=stage.schedule)
