@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 
 from govor.errors import GovorError
+from govor.families.vocabulary import byte_pair_model
 
 END_OF_TEXT = "<|endoftext|>"
 MESSAGE_START = "<|im_start|>"
@@ -92,13 +93,7 @@ class QwenTokens:
 
 def build_tokenizer(pieces: list[bytes], merges: list[tuple[bytes, bytes]]) -> Tokenizer:
     """A byte-level BPE tokenizer that splits as Qwen2's, with the special tokens that Qwen3-ASR needs after `pieces`."""
-    letters = _byte_letters()
-
-    def spell(piece: bytes) -> str:
-        return "".join(letters[byte] for byte in piece)
-
-    vocabulary = {spell(piece): index for index, piece in enumerate(pieces)}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[(spell(a), spell(b)) for a, b in merges]))
+    tokenizer = Tokenizer(byte_pair_model(pieces, merges))
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -122,10 +117,3 @@ def _without_added_tokens(tokenizer: Tokenizer) -> Tokenizer:
     state = json.loads(tokenizer.to_str())
     state["added_tokens"] = []
     return Tokenizer.from_str(json.dumps(state))
-
-
-def _byte_letters() -> list[str]:
-    """The printable letter that byte-level BPE writes for each byte: itself, or the next from U+0100 on."""
-    themselves = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    others = iter(range(0x100, 0x200))
-    return [chr(byte if byte in themselves else next(others)) for byte in range(256)]

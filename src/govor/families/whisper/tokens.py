@@ -11,9 +11,10 @@ import itertools
 from functools import cached_property
 from pathlib import Path
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
 
 from govor.errors import GovorError, nearest
+from govor.families.vocabulary import byte_pair_model
 
 END = "<|endoftext|>"
 START = "<|startoftranscript|>"
@@ -208,16 +209,7 @@ def build_tokenizer(
     pieces: list[bytes], merges: list[tuple[bytes, bytes]], languages: list[str] | None = None
 ) -> Tokenizer:
     """A byte-level BPE tokenizer with Whisper's special tokens after `pieces`."""
-    letters = _byte_letters()
-
-    def spell(piece: bytes) -> str:
-        return "".join(letters[byte] for byte in piece)
-
-    model = models.BPE(
-        vocab={spell(piece): index for index, piece in enumerate(pieces)},
-        merges=[(spell(left), spell(right)) for left, right in merges],
-    )
-    tokenizer = Tokenizer(model)
+    tokenizer = Tokenizer(byte_pair_model(pieces, merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     codes = LANGUAGES[:99] if languages is None else languages
@@ -256,13 +248,3 @@ def recover_merges(pieces: list[bytes]) -> list[tuple[bytes, bytes]]:
         if len(parts) == 2:
             merges.append((parts[0], parts[1]))
     return merges
-
-
-def _byte_letters() -> list[str]:
-    """GPT-2's printable stand-in for every byte: printable ones as they are, the rest from U+0100 on."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    letters, spare = [], 0
-    for byte in range(256):
-        letters.append(chr(byte) if byte in printable else chr(256 + spare))
-        spare += byte not in printable
-    return letters
