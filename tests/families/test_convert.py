@@ -120,13 +120,11 @@ def test_merges_are_recovered_from_ranks() -> None:
 def test_the_tokenizer_rebuilt_from_ranks_is_the_published_one(real_base: Path) -> None:
     import json
 
+    from govor.families.vocabulary import byte_letters
     from govor.families.whisper.tokens import build_tokenizer
 
     published = json.loads((real_base / "tokenizer.json").read_text())["model"]
-    letters = {
-        spelled: byte
-        for byte, spelled in enumerate(__import__("govor.families.whisper.tokens", fromlist=["x"])._byte_letters())
-    }
+    letters = {letter: byte for byte, letter in enumerate(byte_letters())}
     ordered = sorted(published["vocab"], key=published["vocab"].get)[:50257]
     pieces = [bytes(letters[letter] for letter in piece) for piece in ordered]
     rebuilt = WhisperTokens(build_tokenizer(pieces, recover_merges(pieces)))

@@ -16,12 +16,12 @@ def byte_pair_model(pieces: list[bytes], merges: list[tuple[bytes, bytes]]) -> m
 
 
 def _spell(piece: bytes) -> str:
-    letters = _byte_letters()
+    letters = byte_letters()
     return "".join(letters[byte] for byte in piece)
 
 
 @cache
-def _byte_letters() -> list[str]:
+def byte_letters() -> list[str]:
     """The printable letter that byte-level BPE writes for each byte: itself, or the next from U+0100 on."""
     themselves = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = iter(range(0x100, 0x200))
