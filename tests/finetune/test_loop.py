@@ -283,6 +283,9 @@ def test_stopping_early_keeps_the_best_and_says_so(workspace: Path, tiny_folder:
     assert len(read_metrics(finished.run, "eval")) == 4, "before training, a first value, two without a gain"
     assert any("stopped at step 3: no better validation loss in 2 evaluations" in note for note in reporter.notes)
     assert finished.metrics["steps_done"] == 3 and finished.metrics["total_steps"] == 12
+    (finished.run / "run_manifest.json").unlink()  # as if killed before it was written
+    again = train(recipes.load(str(file)), Silent(), resume=True, device="cpu")
+    assert again.metrics["steps_done"] == 3 and again.best == finished.best, "a run that has given up does not go on"
 
 
 def test_checkpoints_are_kept_by_metric_by_loss_and_the_last(tmp_path: Path) -> None:

@@ -127,78 +127,112 @@ def _train(recipe: Recipe, reporter: Reporter, resume: bool, overwrite: bool, de
         _choose_precision(run, recipe, chosen_device.value, resume)
     state.wait_for_everyone()
     start = finished_steps(run) if resume else None
-    precision = read_json(run / "precision.json")
-    accelerator = Accelerator(cpu=chosen_device.value == "cpu")
-    say(
-        f"device: {chosen_device}"
-        + (f", {accelerator.num_processes} processes" if accelerator.num_processes > 1 else "")
+    trainer = _trainer(
+        recipe, run, family, ready, Accelerator(cpu=chosen_device.value == "cpu"), str(chosen_device), say
     )
-    say(f"precision: {precision['value']} ({precision['reason']})")
-
-    plan = build_plan(
-        recipe, ready.sources, ready.stages, ready.chances, family.encoder, family.supports_timestamps,
-        accelerator.num_processes,
-    )  # fmt: skip
-    trainer = Trainer(family, plan, recipe.finetune, ready.stages, accelerator, precision["value"])
-    if recipe.examples.augment is not None:
-        say(f"augmentation: {recipe.examples.augment}")
-    if recipe.finetune.max_batch_audio_seconds == "auto":
-        trainer.plan = fitting_budget(trainer, say)
     base_sha = base_sha256(ready.base)
     if main:
-        run.mkdir(parents=True, exist_ok=True)
         family.save_base(run / "base")
         write_json(run / "base_model.json", {"source": recipe.base_model, "sha256": base_sha})
         write_text(run / "recipe.yaml", recipe.to_yaml())
     done = _resume(run, recipe, start, trainer, ready.stages, main, say) if start is not None else 0
-    accelerator.wait_for_everyone()
-
-    names = [source.name for source in ready.sources]
-    save_adapters = (
-        partial(adapters.save_adapters, family.module, targets, recipe.finetune.lora, recipe.base_model)
-        if targets
-        else None
-    )
-    trackers = None
-    if main and recipe.tracking.to:
-        settings = recipe.model_dump(mode="json")
-        folder = run / "tracking"
-        trackers = Trackers(recipe.tracking.to, recipe.tracking.project, recipe.name, folder, settings, say, done)
-    validation = Validation(recipe, ready.sources, accelerator)
-    asked = {stage.name: _shares(recipe, chance) for stage, chance in zip(ready.stages, ready.chances, strict=True)}
-    watcher = Watch(
-        recipe, run, trainer, validation, _data_sha(data), reporter, done, names, asked,
-        save_adapters, trackers, uploader,
-    )  # fmt: skip
-    watcher.log(
-        "start",
-        recipe=recipe.model_dump(mode="json"),
-        precision=precision["value"],
-        total_steps=trainer.total_steps,
-        resumed_after=done,
-        data={source.name: _about(source) for source in ready.sources},
-    )
+    trainer.accelerator.wait_for_everyone()
+    watcher = _watcher(recipe, run, trainer, ready, targets, _data_sha(data), reporter, done, uploader)
     try:
-        if done == 0:
-            watcher.baseline()
-        started = time.perf_counter()
-        trainer.run(done, watcher)
-        seconds = round(time.perf_counter() - started, 1)
-        _conclude(recipe, run, trainer, validation, say)
+        seconds = _steps(trainer, watcher, done)
+        _conclude(recipe, run, trainer, watcher.validation, say)
         finished = _result(run, recipe, trainer.total_steps, seconds)
         if main:
             write_json(run / "metrics.json", finished.metrics)
-            record = _record(recipe, data, ready, precision["value"], base_sha, trainer, finished.metrics)
-            record["phases"] = watcher.phases
+            record = _record(recipe, data, ready, base_sha, trainer, watcher, finished.metrics)
             write_json(run / "run_manifest.json", record)
         watcher.log("end", **finished.metrics)
     finally:
         watcher.close()
-    accelerator.wait_for_everyone()
-    accelerator.end_training()
+    trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.end_training()
     if uploader:  # after the last barrier: the other processes need not wait for a slow line
         uploader.close()
     return finished
+
+
+def _trainer(
+    recipe: Recipe,
+    run: Path,
+    family: Any,
+    ready: _Ready,
+    accelerator: Accelerator,
+    device: str,
+    say: Callable[[str], None],
+) -> Trainer:
+    """Model and plan in memory, with the number format that the run was begun with."""
+    precision, processes = read_json(run / "precision.json"), accelerator.num_processes
+    say(f"device: {device}" + (f", {processes} processes" if processes > 1 else ""))
+    say(f"precision: {precision['value']} ({precision['reason']})")
+    if recipe.examples.augment is not None:
+        say(f"augmentation: {recipe.examples.augment}")
+    plan = build_plan(
+        recipe, ready.sources, ready.stages, ready.chances, family.encoder, family.supports_timestamps, processes
+    )
+    trainer = Trainer(family, plan, recipe.finetune, ready.stages, accelerator, precision["value"])
+    if recipe.finetune.max_batch_audio_seconds == "auto":
+        trainer.plan = fitting_budget(trainer, say)
+    return trainer
+
+
+def _watcher(
+    recipe: Recipe,
+    run: Path,
+    trainer: Trainer,
+    ready: _Ready,
+    targets: list[str],
+    data_sha256: str,
+    reporter: Reporter,
+    done: int,
+    uploader: Uploader | None,
+) -> Watch:
+    """Who is told of the run; `targets` are the layers that have adapters."""
+    settings, family = recipe.model_dump(mode="json"), trainer.family
+    trackers = None
+    if trainer.accelerator.is_main_process and recipe.tracking.to:
+        tracking = recipe.tracking
+        trackers = Trackers(tracking.to, tracking.project, recipe.name, run / "tracking", settings, reporter.note, done)
+    asked = {stage.name: _shares(recipe, chance) for stage, chance in zip(ready.stages, ready.chances, strict=True)}
+    watcher = Watch(
+        recipe,
+        run,
+        trainer,
+        Validation(recipe, ready.sources, trainer.accelerator),
+        data_sha256,
+        reporter,
+        done,
+        [source.name for source in ready.sources],
+        asked,
+        partial(adapters.save_adapters, family.module, targets, recipe.finetune.lora, recipe.base_model)
+        if targets
+        else None,
+        trackers,
+        uploader,
+    )
+    watcher.log(
+        "start",
+        recipe=settings,
+        precision=trainer.precision,
+        total_steps=trainer.total_steps,
+        resumed_after=done,
+        data={source.name: _about(source) for source in ready.sources},
+    )
+    return watcher
+
+
+def _steps(trainer: Trainer, watcher: Watch, done: int) -> float:
+    """Train what is left; returns the seconds that took. A run that had stopped early does not go on when resumed."""
+    if done == 0:
+        watcher.baseline()
+    started = time.perf_counter()
+    if not watcher.patience.exhausted:
+        trainer.run(done, watcher)
+    return round(time.perf_counter() - started, 1)
 
 
 def _prepare(recipe: Recipe, state: PartialState, device: str, say: Callable[[str], None]) -> _Ready:
@@ -426,9 +460,9 @@ def _record(
     recipe: Recipe,
     data: dict[str, Any],
     ready: _Ready,
-    precision: str,
     base_sha: str,
     trainer: Trainer,
+    watcher: Watch,
     summary: dict[str, Any],
 ) -> dict[str, Any]:
     proofs = {name: Path(source.split) / "proof.json" for name, source in recipe.data.by_name().items()}
@@ -446,7 +480,8 @@ def _record(
         "sources": {source.name: _about(source) for source in ready.sources},
         "recipe": recipe.model_dump(mode="json"),
         "seed": recipe.finetune.seed,
-        "precision": precision,
+        "phases": watcher.phases,
+        "precision": trainer.precision,
         "devices": trainer.accelerator.num_processes,
         "memory_halvings": trainer.halvings,
         "result": summary,

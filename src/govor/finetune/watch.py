@@ -221,7 +221,12 @@ class Patience:
         gained = value < self.best and value <= self.best - self.min_gain
         self.waited = 0 if gained else self.waited + 1
         self.best = value if gained else self.best
-        return self.most is None or self.waited < self.most
+        return not self.exhausted
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether it has given up."""
+        return self.most is not None and self.waited >= self.most
 
 
 def read_metrics(run: Path, kind: str) -> list[dict[str, Any]]:
