@@ -11,15 +11,24 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from govor.config import Settings, apply_overrides, merge, parse, read_yaml
 from govor.errors import GovorError, nearest
 from govor.runs import NAME
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Rate = Annotated[float, Field(gt=0, le=1)]
-Weight = Annotated[float, Field(ge=0)]
+
+def _no_truth(value: Any) -> Any:
+    """Python counts True as 1; inside of mappings nothing else would notice."""
+    if isinstance(value, bool):
+        raise ValueError("a number was wanted")
+    return value
+
+
+Share = Annotated[float, Field(ge=0, le=1), BeforeValidator(_no_truth)]
+Rate = Annotated[float, Field(gt=0, le=1), BeforeValidator(_no_truth)]
+Weight = Annotated[float, Field(ge=0), BeforeValidator(_no_truth)]
+Groups = Annotated[dict[str, Rate], Field(min_length=1)]
 Schedule = Literal["linear", "cosine", "constant"]
 
 
@@ -48,7 +57,7 @@ class Data(Settings):
             raise ValueError(f"{found} of data.split and data.sources is set; give one (data.split=null takes it back)")
         for name in self.sources:
             if not NAME.fullmatch(name):
-                raise ValueError(f"the source name '{name}' is not made of letters, digits, '.', '_' and '-'")
+                raise ValueError(f"the source name '{name}' must begin with a plain letter or digit and hold no spaces")
         weights = [source.weight for source in self.sources.values()]
         if any(weight is None for weight in weights) and any(weight is not None for weight in weights):
             raise ValueError("some of data.sources have a weight and some have none; give all of them one, or none")
@@ -108,7 +117,7 @@ class Lora(Settings):
     alpha: int = Field(32, ge=1, description="the update is scaled by alpha / rank")
     rslora: bool = Field(False, description="scale by alpha / sqrt(rank) instead, for large ranks")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the adapters")
-    targets: tuple[str, ...] | None = Field(
+    targets: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
         None, description="parameter groups that get adapters (decoder, encoder.top8, …); the family's choice if unset"
     )
     quantize: Literal["none", "8bit", "4bit"] = Field("none", description="the frozen weights' format; needs a GPU")
@@ -122,10 +131,16 @@ class Phase(Settings):
     epoch: str | None = Field(None, description="the epoch rule; data.epoch if unset")
     max_steps: int | None = Field(None, ge=1, description="end the phase here even if its epochs are not over")
     weights: dict[str, Weight] | None = Field(None, description="weights by source; unnamed ones are not drawn")
-    groups: dict[str, Rate] | None = Field(None, description="peak rate by parameter group; finetune.groups if unset")
+    groups: Groups | None = Field(None, description="peak rate by parameter group; finetune.groups if unset")
     lr: Rate | None = Field(None, description="peak rate of everything; finetune.lr if unset")
     schedule: Schedule | None = Field(None, description="finetune.schedule if unset")
     warmup_steps: int | None = Field(None, ge=0, description="finetune.warmup_steps if unset")
+
+    @model_validator(mode="after")
+    def _one_kind_of_rate(self) -> Phase:
+        if self.lr is not None and self.groups is not None:
+            raise ValueError(f"phase '{self.name}' has both lr and groups; the rates stand in groups, drop lr")
+        return self
 
 
 class Finetune(Settings):
@@ -141,7 +156,7 @@ class Finetune(Settings):
     phases: tuple[Phase, ...] = Field((), description="phases in order, each with its own data, schedule and parts")
     max_steps: int | None = Field(None, ge=1, description="end here even if the epochs are not over")
     lr: Rate = Field(1e-5, description="peak learning rate of AdamW")
-    groups: dict[str, Rate] | None = Field(
+    groups: Groups | None = Field(
         None, description="peak rate by parameter group, all others frozen (encoder.top8, projector, decoder, head, …)"
     )
     schedule: Schedule = Field("linear", description="decay after warm-up")
@@ -157,8 +172,18 @@ class Finetune(Settings):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto: bf16 where this hardware measures faster with it, fp16 on a GPU without bf16"
     )
-    seed: int = Field(0, ge=0, description="orders the data and every random choice")
+    seed: int = Field(0, ge=0, lt=2**63, description="orders the data and every random choice")
     loader_workers: int = Field(1, ge=0, description="processes that decode ahead")
+
+    @model_validator(mode="after")
+    def _phases_keep_groups(self) -> Finetune:
+        for phase in self.phases:
+            if phase.lr is not None and self.groups is not None:
+                raise ValueError(
+                    f"phase '{phase.name}' has an lr for everything and finetune.groups freezes what it does not name; "
+                    "give the phase groups of its own"
+                )
+        return self
 
 
 class Evaluation(Settings):
@@ -172,7 +197,7 @@ class Evaluation(Settings):
         2, ge=1, description="checkpoints kept by the metric, beside the best 3 by loss and the last"
     )
     patience: int | None = Field(
-        None, ge=1, description="stop after so many evaluations without a gain; never if unset"
+        None, ge=1, description="stop after so many evaluations of the last phase without a gain; never if unset"
     )
     min_gain: float = Field(0.0, ge=0, description="what counts as a gain, in units of the metric")
     average: int = Field(0, ge=0, le=20, description="after the run, average so many best checkpoints; 0 is off")
@@ -193,8 +218,15 @@ class Tracking(Settings):
     """Who else is told how the run goes, beside metrics.jsonl and the log."""
 
     to: tuple[Literal["wandb", "tensorboard", "trackio"], ...] = Field((), description="experiment trackers")
-    project: str = Field("govor", description="the project's name there")
+    project: str = Field("govor", min_length=1, description="the project's name there")
     upload: str | None = Field(None, description="s3:// or gs:// address that gets a copy of each checkpoint")
+
+    @field_validator("to")
+    @classmethod
+    def _each_once(cls, to: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(to)) < len(to):
+            raise ValueError("a tracker is named twice")
+        return to
 
 
 class Recipe(Settings):

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -215,7 +216,7 @@ def test_a_clip_that_would_not_fit_a_window_is_left_alone(tmp_path: Path) -> Non
         tmp_path / "m.jsonl", [Clip("long", "a.wav", "ano", 29.5, "cs"), Clip("short", "b.wav", "ano", 5.0, "cs")]
     )
     slow = Augmenter.of(always(speed={"probability": 1.0, "min_factor": 0.6, "max_factor": 1.0}))
-    source = TrainingSource([Manifest(tmp_path / "m.jsonl")], None, 0, augmenter=slow)
+    source = TrainingSource([Manifest(tmp_path / "m.jsonl")], SimpleNamespace(longest_seconds=30.0), 0, augmenter=slow)
     long = [source.spec(0, draw) for draw in range(20)]
     assert all(spec.clip.duration <= 30 for spec in long) and any(spec.augment_draw is None for spec in long)
     short = source.spec(1, 3)

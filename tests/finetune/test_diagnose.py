@@ -63,15 +63,17 @@ def test_a_run_without_evaluations_is_no_crash() -> None:
 
 
 def test_patience_counts_evaluations_without_a_gain_that_counts() -> None:
-    def heard(values: list[float], **settings: float) -> list[bool]:
+    def heard(values: list[float], first: int = 0, **settings: float) -> list[bool]:
         evaluation = Evaluation(metric="loss", **settings)  # type: ignore[arg-type]
-        patience = Patience(Recipe(name="x", base_model="-", data=Data(split="s"), evaluation=evaluation))
-        return [patience.heard(value) for value in values]
+        patience = Patience(Recipe(name="x", base_model="-", data=Data(split="s"), evaluation=evaluation), first)
+        return [patience.heard(step, value) for step, value in enumerate(values, start=1)]
 
     assert heard([3, 2, 1, 1.5, 1.2, 1.1], patience=3) == [True, True, True, True, True, False]
     assert heard([3, 2, 1.99, 1.98], patience=2, min_gain=0.1) == [True, True, True, False]
     assert all(heard([1, 2, 3, 4, 5]))
     assert heard([float("inf"), float("inf")], patience=2) == [True, False]
+    late = heard([1, 2, 3, 4, 5, 6], first=3, patience=2)
+    assert late == [True, True, True, True, False, False], "evaluations of earlier phases do not count"
 
 
 def test_the_mean_is_weighted_by_inverse_loss_and_taken_in_float64(tmp_path: Path) -> None:

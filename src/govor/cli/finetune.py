@@ -127,9 +127,13 @@ def show_examples(
         return
     for item in found.examples:
         about = f"{item.seconds:g} s in a context of {item.context_seconds:g} s"
-        console.out.print(f"[bold]{escape(item.clip)}[/]  draw {item.draw}, {about}{_with(item.features)}")
-        console.out.print("".join(_coloured(*piece) for piece in item.pieces) + "\n")
-    console.out.print("[dim]given[/], [green]taught[/]; a number counts the ids of a piece\n")
+        heading = f"[bold]{escape(item.clip)}[/]  draw {item.draw}, {about}{_with(item.features)}"
+        console.out.print(heading, emoji=False)
+        for name, taught in (("given", False), ("taught", True)):
+            pieces = "".join(_coloured(*piece) for piece in item.pieces if piece[2] is taught)
+            console.out.print(f"[bold]{name:<7}[/]{pieces}", emoji=False)
+        console.out.print()
+    console.out.print("‹n› counts the ids of a piece; what is given is not in the loss\n")
     console.table("shares of the examples of an epoch", found.shares, console.out)
 
 
@@ -198,7 +202,7 @@ def _with(features: tuple[str, ...]) -> str:
 
 
 def _coloured(text: str, ids: int, taught: bool) -> str:
-    counted = f"[cyan]{ids}[/]" if ids > 1 else ""
+    counted = f"[cyan]‹{ids}›[/]" if ids > 1 else ""
     return f"[{'green' if taught else 'dim'}]{escape(text)}[/]{counted}"
 
 

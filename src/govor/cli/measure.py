@@ -258,9 +258,15 @@ def find_run(name: str) -> Path:
 
     if Path(name).is_dir():
         return Path(name)
-    runs = {path.name: path for path in Path("models").glob("*/*") if path.is_dir()}
-    if name in runs:
-        return runs[name]
+    folders = [path for path in Path("models").glob("*/*") if path.is_dir() and not path.name.startswith(".")]
+    found = [path for path in folders if path.name == name]
+    if len(found) > 1:
+        raise GovorError(
+            f"There are {len(found)} runs called '{name}': {', '.join(map(str, found))}; give one of the paths."
+        )
+    if found:
+        return found[0]
+    runs = [path.name for path in folders]
     raise GovorError(f"There is no run '{name}'; {nearest(name, runs)}")
 
 

@@ -16,6 +16,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+_MOST_DRAWS = 10**15  # of an epoch; a share so small that more are needed is a slip, which the length of the run shows
+
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
@@ -30,9 +32,10 @@ class Mixture:
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """The weights, normalised."""
-        total = sum(self.weights)
-        return tuple(weight / total for weight in self.weights)
+        """The weights, normalised; by the largest first, so that no sum overflows."""
+        largest = max(self.weights)
+        scaled = [weight / largest for weight in self.weights]
+        return tuple(weight / sum(scaled) for weight in scaled)
 
     def counts(self, draws: int, seed: int = 0) -> tuple[int, ...]:
         """How many of the first `draws` draws each source gets: within 1 of its share, one by one never falling.
@@ -41,16 +44,18 @@ class Mixture:
         offset u per source from the seed. A floor of a line of slope at most 1 rises by 0 or 1 a draw, so every
         draw belongs to exactly one source.
         """
-        left, weight_left, found = draws, sum(self.weights), []
-        for index, weight in enumerate(self.weights):
-            if weight <= 0:
+        left, found = draws, []
+        shares = self.shares
+        for index, share in enumerate(shares):
+            rest = sum(shares[index:])
+            if share <= 0:
                 taken = 0
-            elif not any(self.weights[index + 1 :]):
+            elif not any(shares[index + 1 :]):
                 taken = left
             else:
-                taken = math.floor(left * weight / weight_left + _offset(seed, self.number, index))
+                taken = min(math.floor(left * (share / rest) + _offset(seed, self.number, index)), left)
             found.append(taken)
-            left, weight_left = left - taken, weight_left - weight
+            left -= taken
         return tuple(found)
 
     def place(self, seed: int, draw: int) -> tuple[int, int]:
@@ -75,13 +80,21 @@ class Mixture:
         """Draws in an epoch: as many as the drawn sources have rows, or as see source number `epoch` once."""
         if epoch is None:
             return sum(rows for rows, weight in zip(self.rows, self.weights, strict=True) if weight > 0)
-        return math.ceil(self.rows[epoch] / self.shares[epoch])
+        return math.ceil(min(self.rows[epoch] / self.shares[epoch], _MOST_DRAWS))
 
 
-@lru_cache(maxsize=16)
+# The order of each source's present pass: one array a source, however many sources there are.
+_orders: dict[tuple[int, int, int, int], tuple[int, npt.NDArray[np.int64]]] = {}
+
+
 def permutation(seed: int, turn: int, rows: int, source: int = 0, number: int = 0) -> npt.NDArray[np.int64]:
     """The order of one pass over a source."""
-    return np.random.default_rng([seed, turn, source, number]).permutation(rows)
+    key = (seed, rows, source, number)
+    held = _orders.get(key)
+    if held is None or held[0] != turn:
+        held = (turn, np.random.default_rng([seed, turn, source, number]).permutation(rows))
+        _orders[key] = held
+    return held[1]
 
 
 def draw_seed(*parts: int | str) -> int:

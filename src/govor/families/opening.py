@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 
+from govor.config import read_yaml
 from govor.errors import GovorError
 from govor.families.base import ContextMode, Recogniser
 from govor.families.registry import family_class, family_of
@@ -158,6 +159,9 @@ def _trained_for(folder: Path) -> tuple[str | None, ContextMode, str | None]:
             token, languages = record.get("language_token"), record.get("languages", [])
             context: ContextMode = record["recipe"]["examples"]["context"]
             return token or (languages[0] if len(languages) == 1 else None), context, token
+        if (place / "recipe.yaml").exists():  # a run that is not finished
+            examples = read_yaml(place / "recipe.yaml")["examples"]
+            return examples["language"], examples["context"], examples["language"]
     return None, "padded", None
 
 

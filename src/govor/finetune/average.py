@@ -6,6 +6,8 @@ taken tensor by tensor in float64, so that memory holds one model whatever the n
 
 from __future__ import annotations
 
+import itertools
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict
@@ -23,6 +25,7 @@ from govor.families.opening import load_base, load_checkpoint
 from govor.files import atomic_folder, read_json, write_json
 from govor.finetune.checkpoints import State, best_by, metric_of, note_best, weights_of
 from govor.finetune.validation import Validation
+from govor.finetune.watch import read_metrics
 from govor.recipe import Recipe
 
 
@@ -40,10 +43,12 @@ def average_and_judge(
     Every process of a run calls this. Returns what `average.json` says; None where there are too few checkpoints.
     """
     folder, metric = run / "checkpoints", recipe.evaluation.metric
-    members = best_by(folder, "loss")[:count]
+    members = _best_kept(run, count)
     if len(members) < 2:
-        say(f"average: {len(members)} checkpoint is kept, and an average needs at least 2")
+        say(f"average: {len(members)} of the best checkpoints by loss is kept, and an average needs at least 2")
         return None
+    if len(members) < count:
+        say(f"average: {count} were asked for, and the best {len(members)} by loss are kept")
     target = folder / f"average-{len(members)}"
     weights = inverse_loss_weights([metric_of(member, "loss") for member in members])
     if accelerator.is_main_process:
@@ -55,7 +60,10 @@ def average_and_judge(
     single = best_by(folder, metric)[0]
     single_metrics = read_json(single / "state.json")["metrics"]
     mine, theirs = metrics.get(metric), single_metrics.get(metric)
-    shipped = target if mine is not None and (theirs is None or mine < theirs) else single
+    # An average of another count that was made before may still be the best.
+    rivals = [single, *(path.parent for path in folder.glob("average-*/state.json") if path.parent != target)]
+    rival = min(rivals, key=lambda path: metric_of(path, metric))
+    shipped = target if mine is not None and mine < metric_of(rival, metric) else rival
     result = {
         "members": [
             {"checkpoint": member.name, "loss": metric_of(member, "loss"), "weight": round(weight, 6)}
@@ -70,13 +78,26 @@ def average_and_judge(
         last = max(int(read_json(member / "state.json")["step"]) for member in members)
         write_json(target / "state.json", asdict(State(last, metrics, "")))
         note_best(folder, shipped, metric)
-        write_json(run / "average.json", result)
+        if not shipped.name.startswith("average") or shipped == target:
+            write_json(run / "average.json", result)
+        else:  # the one that ships keeps its record
+            shutil.rmtree(target)
     accelerator.wait_for_everyone()
     say(
         f"average of {', '.join(member.name for member in members)}: validation {metric} {_shown(mine)}, best single "
         f"({single.name}) {_shown(theirs)}; {shipped.name} ships"
     )
     return result
+
+
+def _best_kept(run: Path, count: int) -> list[Path]:
+    """The checkpoints of the lowest loss, best first, up to the first that is no longer kept."""
+    by_loss = sorted(
+        (row for row in read_metrics(run, "eval") if row["step"] and row.get("loss") is not None),
+        key=lambda row: row["loss"],
+    )
+    best = [run / "checkpoints" / f"step-{row['step']:06d}" for row in by_loss[:count]]
+    return list(itertools.takewhile(lambda path: (path / "state.json").exists(), best))
 
 
 def inverse_loss_weights(losses: Sequence[float]) -> list[float]:

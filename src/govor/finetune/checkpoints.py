@@ -39,6 +39,8 @@ class State:
         metrics: of the evaluation there.
         data_sha256: of the manifests.
         loss_scale: of fp16 (1 elsewhere), with the steps since it last changed.
+        halvings: of the micro-batches, when memory ran out.
+        max_batch_audio_seconds: at once on one device, as it was set or probed.
     """
 
     step: int
@@ -46,6 +48,8 @@ class State:
     data_sha256: str
     loss_scale: float = 1.0
     good_steps: int = 0
+    halvings: int = 0
+    max_batch_audio_seconds: float | None = None
 
 
 def save(
@@ -83,6 +87,11 @@ def weights_of(module: nn.Module) -> dict[str, torch.Tensor]:
 
 def restore(checkpoint: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> State:
     """Load weights and optimiser state in place."""
+    if not (checkpoint / "optimizer.safetensors").exists():
+        raise GovorError(
+            f"The checkpoint {checkpoint} has no optimiser state (the newest two keep theirs), so nothing can go on from it; "
+            "it can be used and packaged. Train anew under another name."
+        )
     try:
         if (checkpoint / adapters.WEIGHTS).exists():
             adapters.load_weights(module, checkpoint)
@@ -102,7 +111,7 @@ def restore(checkpoint: Path, module: nn.Module, optimizer: torch.optim.Optimize
     for name, parameter in module.named_parameters():
         if f"exp_avg.{name}" in stored:
             optimizer.state[parameter] = {
-                "step": stored[f"step.{name}"],
+                "step": stored[f"step.{name}"].to(parameter.device),  # a fused optimiser wants it there
                 "exp_avg": stored[f"exp_avg.{name}"].to(parameter.device),
                 "exp_avg_sq": stored[f"exp_avg_sq.{name}"].to(parameter.device),
             }
@@ -126,14 +135,15 @@ def best_by(folder: Path, metric: str) -> list[Path]:
     return sorted(finished(folder), key=lambda path: metric_of(path, metric))
 
 
-def prune(folder: Path, metric: str, keep_best: int) -> Path:
+def prune(folder: Path, metric: str, keep_best: int, keep_by_loss: int = _BEST_BY_LOSS) -> Path:
     """Note the best checkpoint and delete what nobody will ask for; returns the best.
 
-    Kept: the best `keep_best` by the metric, the best three by loss, the last.
+    Kept: the best `keep_best` by the metric, the best three or `keep_by_loss` by loss, the last two.
     """
     checkpoints, ranked = finished(folder), best_by(folder, metric)
     note_best(folder, ranked[0], metric)
-    kept = {*ranked[:keep_best], *best_by(folder, "loss")[:_BEST_BY_LOSS], checkpoints[-1]}
+    by_loss = best_by(folder, "loss")[: max(keep_by_loss, _BEST_BY_LOSS)]
+    kept = {*ranked[:keep_best], *by_loss, *checkpoints[-_WITH_OPTIMIZER:]}
     for path in checkpoints:
         if path not in kept:
             shutil.rmtree(path)

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
+
+from govor.families.opening import best_checkpoint
+from govor.files import read_json, write_json
+from govor.finetune.watch import read_metrics
 
 Kind = Literal["not learning", "too few evaluations", "over-fit", "under-fit", "settled"]
 
@@ -41,7 +46,11 @@ class Diagnosis:
 
 
 def diagnose(
-    evaluations: Sequence[dict[str, Any]], metric: str, chance_loss: float | None, checkpoint: str
+    evaluations: Sequence[dict[str, Any]],
+    metric: str,
+    chance_loss: float | None,
+    checkpoint: str,
+    average: dict[str, Any] | None = None,
 ) -> Diagnosis:
     """Read the curve of a run.
 
@@ -49,13 +58,14 @@ def diagnose(
         evaluations: rows with `step` and the metrics, in order; step 0 is before training.
         metric: what the best checkpoint is best at.
         chance_loss: the loss of a model that knows nothing; None where nobody knows it.
-        checkpoint: the one that the metric names best.
+        checkpoint: the one that ships.
+        average: what `average.json` says, where the mean of some checkpoints ships.
     """
     before = next((row["loss"] for row in evaluations if row["step"] == 0), None)
     curve = [
         (int(row["step"]), float(row["loss"])) for row in evaluations if row["step"] and row.get("loss") is not None
     ]
-    why = _why(evaluations, metric)
+    why = _why(evaluations, metric) if average is None else _why_average(average)
     if not curve:
         sentence = "The run ended before it was evaluated once."
         return Diagnosis("too few evaluations", (sentence,), checkpoint, why, None, {})
@@ -117,6 +127,23 @@ def _judge(
     return "settled", [
         f"The validation loss settled at {lowest:.3f}; its lowest was at step {lowest_step} of {last_step}."
     ]
+
+
+def write_diagnosis(run: Path, metric: str, chance_loss: float | None) -> Diagnosis:
+    """Diagnose a run from its files, for the checkpoint that ships, and keep the verdict in it."""
+    best = best_checkpoint(run).name
+    average = read_json(run / "average.json") if best.startswith("average") else None
+    verdict = diagnose(read_metrics(run, "eval"), metric, chance_loss, best, average)
+    write_json(run / "diagnosis.json", asdict(verdict))
+    return verdict
+
+
+def _why_average(average: dict[str, Any]) -> str:
+    metric, single = average["metric"], average["best_single"]
+    return (
+        f"the mean of {len(average['members'])} checkpoints has a validation {metric} of {average['average'][metric]:.4f}, "
+        f"the best single one ({single['checkpoint']}) {single[metric]:.4f}"
+    )
 
 
 def _why(evaluations: Sequence[dict[str, Any]], metric: str) -> str:

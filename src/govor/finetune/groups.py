@@ -43,10 +43,15 @@ def assign(parts: Mapping[str, Sequence[str]], rates: Mapping[str, float]) -> li
     taken: dict[str, str] = {}
     for name in sorted(members, key=lambda name: len(members[name]), reverse=True):
         taken |= dict.fromkeys(members[name], name)
-    return [
+    groups = [
         Group(name, rate, tuple(p for p in members[name] if taken[p] == name), _note(parts, name))
         for name, rate in rates.items()
     ]
+    for group in groups:
+        if not group.parameters:
+            others = {taken[parameter] for parameter in members[group.name]}
+            raise GovorError(f"The group '{group.name}' holds nothing beside {' and '.join(sorted(others))}; drop one.")
+    return groups
 
 
 def adapter_parts(parts: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
@@ -58,7 +63,14 @@ def adapter_parts(parts: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
 def linear_layers(module: nn.Module, parts: Mapping[str, Sequence[str]], names: Sequence[str]) -> list[str]:
     """Full names of the linear layers in the groups `names`."""
     wanted = {parameter for name in names for parameter in _members(parts, name)}
-    return [name for name, part in module.named_modules() if isinstance(part, nn.Linear) and f"{name}.weight" in wanted]
+    found = [
+        name for name, part in module.named_modules() if isinstance(part, nn.Linear) and f"{name}.weight" in wanted
+    ]
+    if not found:
+        raise GovorError(
+            f"There is no linear layer in {', '.join(names)} that could get an adapter; take encoder or decoder."
+        )
+    return found
 
 
 def freeze_all_but(module: nn.Module, groups: Sequence[Group]) -> None:

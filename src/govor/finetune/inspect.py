@@ -15,7 +15,7 @@ from govor.families.base import spelled
 from govor.families.opening import trainable_folder
 from govor.families.registry import family_class
 from govor.finetune.phases import stages
-from govor.finetune.planning import build_plan
+from govor.finetune.planning import build_plan, load_augmenter
 from govor.finetune.survey import SourceData, odds, usable_rows
 from govor.hub import find_model
 from govor.recipe import Data, Recipe, Source
@@ -53,7 +53,7 @@ def look(recipe: Recipe, manifest: Path, count: int, say: Callable[[str], None])
     """
     base = trainable_folder(find_model(recipe.base_model, say), say)
     family = family_class(recipe.family)
-    encoder = family.examples(base)
+    encoder, timed = family.examples(base), family.supports_timestamps
     rows = Manifest(manifest)
     if not len(rows):
         raise GovorError(f"{manifest} holds no clips, so there are no examples to show.")
@@ -63,10 +63,10 @@ def look(recipe: Recipe, manifest: Path, count: int, say: Callable[[str], None])
             "finetune": recipe.finetune.model_copy(update={"phases": (), "warmup_steps": None}),
         }
     )
-    data = usable_rows(manifest.stem, rows, rows, Source(split=str(manifest.parent)), recipe.examples, encoder)
+    data = usable_rows(manifest.stem, rows, rows, Source(split=str(manifest.parent)), recipe.examples, encoder, timed)
     planned = stages(alone, [len(data.train)])
     chances = [odds(alone, [data], stage) for stage in planned]
-    plan = build_plan(alone, [data], planned, chances, encoder, family.supports_timestamps)
+    plan = build_plan(alone, [data], planned, chances, encoder, timed, 1, load_augmenter(recipe))
     return Look(first_examples(plan, count), epoch_shares(alone, [data], plan))
 
 

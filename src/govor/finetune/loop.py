@@ -167,7 +167,13 @@ class Trainer:
             if math.isfinite(norm) and math.isfinite(loss):
                 break
             self._lower_loss_scale(number, loss, norm)
-        self.optimizer.step()
+        try:
+            self.optimizer.step()
+        except torch.OutOfMemoryError:
+            raise GovorError(
+                "The device ran out of memory for AdamW's moments (8 bytes for each trained parameter); take "
+                "finetune.method=lora, fewer groups or a smaller model. The last checkpoint is whole."
+            ) from None
         self.optimizer.zero_grad(set_to_none=True)
         self._raise_loss_scale()
         seconds = time.perf_counter() - started

@@ -15,6 +15,7 @@ from govor.recipe import Phase, Recipe, Schedule
 
 # A set seen this often within one phase is learned by heart rather than learned from.
 _MANY_REPEATS = 4
+_MOST_STEPS = 10**8
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +129,11 @@ def _stage(recipe: Recipe, phase: Phase, number: int, first: int, rows: Sequence
         )
     draws = mixture.epoch_draws(None if rule == "rows" else names.index(rule))
     steps = max(1, round(phase.epochs * draws / settings.clips_per_step))
+    if steps > _MOST_STEPS:
+        raise GovorError(
+            f"Phase '{phase.name}' would take {steps:.3g} steps; lower its epochs, or raise the share of the source that its "
+            "epochs are counted by."
+        )
     return Stage(
         phase.name,
         first,
@@ -153,8 +159,9 @@ def _warmup(recipe: Recipe, phase: Phase, steps: int) -> int:
         return steps // 10
     if asked > steps:
         where = f"phase '{phase.name}' has" if recipe.finetune.phases else "the run has"
+        whose = "finetune.warmup_steps" if phase.warmup_steps is None else "its warmup_steps"
         raise GovorError(
-            f"finetune.warmup_steps is {asked} and {where} {steps} steps, so the rate would never reach its peak; "
+            f"{whose} is {asked} and {where} {steps} steps, so the rate would never reach its peak; "
             "lower warmup_steps, or leave it out for a tenth of the steps."
         )
     return asked

@@ -18,6 +18,16 @@ from govor.recipe import Recipe
 _UNPROBED_BUDGET_SECONDS = 120.0
 
 
+def load_augmenter(recipe: Recipe) -> Augmenter | None:
+    """What the recipe's augmentation file says.
+
+    Raises:
+        GovorError: it is not there, or not what such a file must be.
+    """
+    file = recipe.examples.augment
+    return None if file is None else Augmenter.of(load_settings(Path(file)))
+
+
 def build_plan(
     recipe: Recipe,
     sources: Sequence[SourceData],
@@ -26,6 +36,7 @@ def build_plan(
     encoder: ExampleEncoder,
     timed: bool,
     processes: int = 1,
+    augmenter: Augmenter | None = None,
 ) -> Plan:
     """The plan of a run; `chances` are those of each stage, `timed` says that the model knows time tokens."""
     settings, wanted = recipe.finetune, recipe.examples
@@ -44,7 +55,6 @@ def build_plan(
         language=wanted.language,
         spec_augment=wanted.spec_augment if wanted.spec_augment.share else None,
     )
-    augmenter = None if wanted.augment is None else Augmenter.of(load_settings(Path(wanted.augment)))
     rows = [source.train for source in sources]
     budget = settings.max_batch_audio_seconds
     return Plan(

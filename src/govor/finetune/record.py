@@ -16,7 +16,8 @@ from govor.families.opening import base_sha256, best_checkpoint, trainable_folde
 from govor.families.registry import family_class, family_of
 from govor.files import read_json, write_json
 from govor.finetune.average import average_and_judge
-from govor.finetune.survey import fingerprints, survey
+from govor.finetune.diagnose import write_diagnosis
+from govor.finetune.survey import augment_sha256, fingerprints, survey
 from govor.finetune.validation import Validation
 from govor.finetune.watch import read_metrics
 from govor.hub import find_model
@@ -55,13 +56,7 @@ def check_repeatable(record: Path, recipe: Recipe, say: Callable[[str], None]) -
         GovorError: a manifest or the base model has changed.
     """
     found = _record(record)
-    for part, held in fingerprints(recipe).items():
-        before = found["data"].get(part)
-        if before is None or before["sha256"] != held["sha256"]:
-            raise GovorError(
-                f"{held['path']} is not the manifest that {found['run']} was trained on (its hash differs); bring the old one "
-                "back, or train the recipe anew."
-            )
+    _same_data(found, recipe)
     base = trainable_folder(find_model(recipe.base_model, say), say)
     if base_sha256(base) != found["base_sha256"]:
         raise GovorError(f"{recipe.base_model} is not the base model of {found['run']} (its hash differs).")
@@ -100,8 +95,10 @@ def average_run(run: Path, count: int, device: str, say: Callable[[str], None]) 
     recipe = parse(Recipe, read_yaml(run / "recipe.yaml"), str(run / "recipe.yaml"))
     chosen = pick_device(device).value
     accelerator = Accelerator(cpu=chosen == "cpu")
-    encoder = family_class(family_of(run / "base", str(run))).examples(run / "base")
-    validation = Validation(recipe, survey(recipe, encoder), accelerator)
+    _same_data(_record(run / "run_manifest.json"), recipe)
+    family = family_class(family_of(run / "base", str(run)))
+    sources = survey(recipe, family.examples(run / "base"), family.supports_timestamps)
+    validation = Validation(recipe, sources, accelerator)
     precision = autocast(accelerator.device.type, read_json(run / "precision.json")["value"])
     result = average_and_judge(run, recipe, count, validation, precision, accelerator, say)
     if result is None:
@@ -110,11 +107,28 @@ def average_run(run: Path, count: int, device: str, say: Callable[[str], None]) 
         )
     best = best_checkpoint(run)
     state = read_json(best / "state.json")
+    chance = (
+        read_json(run / "diagnosis.json")["figures"].get("loss_chance") if (run / "diagnosis.json").exists() else None
+    )
+    write_diagnosis(run, recipe.evaluation.metric, chance)
     summary = {**read_json(run / "metrics.json"), "best_checkpoint": best.name, "best_step": state["step"]}
     summary |= {"metrics": state["metrics"], "average": result}
     write_json(run / "metrics.json", summary)
     write_json(run / "run_manifest.json", {**read_json(run / "run_manifest.json"), "result": summary})
     return result
+
+
+def _same_data(record: dict[str, Any], recipe: Recipe) -> None:
+    """Refuse where manifests or augmentation are not those of the record."""
+    for part, held in fingerprints(recipe).items():
+        before = record["data"].get(part)
+        if before is None or before["sha256"] != held["sha256"]:
+            raise GovorError(
+                f"{held['path']} is not the manifest that {record['run']} was trained on (its hash differs); bring the old one "
+                "back, or train the recipe anew."
+            )
+    if augment_sha256(recipe) != record.get("augment_sha256"):
+        raise GovorError(f"{recipe.examples.augment} is not what {record['run']} was trained with (its hash differs).")
 
 
 def _record(path: Path) -> dict[str, Any]:

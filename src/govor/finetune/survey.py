@@ -21,6 +21,7 @@ from govor.examples.dataset import Rows, has_previous, has_times, must_have_time
 from govor.examples.mixing import Chance, chance
 from govor.examples.spec import ExampleSpec
 from govor.families.base import ExampleEncoder
+from govor.files import sha256_of
 from govor.finetune.phases import Stage
 from govor.recipe import Examples, Recipe, Source
 
@@ -54,18 +55,23 @@ def fingerprints(recipe: Recipe) -> dict[str, dict[str, Any]]:
     }
 
 
-def survey(recipe: Recipe, encoder: ExampleEncoder) -> list[SourceData]:
-    """Read every row of every source.
+def survey(recipe: Recipe, encoder: ExampleEncoder, timed: bool) -> list[SourceData]:
+    """Read every row of every source; `timed` says that the model knows time tokens.
 
     Raises:
         GovorError: a row that cannot become an example or that nobody may train on, a source without rows, or no
             validation data at all.
     """
-    found = [_source(name, source, recipe.examples, encoder) for name, source in recipe.data.by_name().items()]
+    found = [_source(name, source, recipe.examples, encoder, timed) for name, source in recipe.data.by_name().items()]
     if not any(len(data.validation) for data in found):
         names = ", ".join(str(data.validation.path) for data in found)
         raise GovorError(f"{names} holds no clips; a run needs validation data.")
     return found
+
+
+def augment_sha256(recipe: Recipe) -> str | None:
+    """The hash of the augmentation's settings, which are as much a part of a run as its data."""
+    return None if recipe.examples.augment is None else sha256_of(Path(recipe.examples.augment))
 
 
 def odds(recipe: Recipe, sources: list[SourceData], stage: Stage) -> dict[str, Chance]:
@@ -90,19 +96,25 @@ def odds(recipe: Recipe, sources: list[SourceData], stage: Stage) -> dict[str, C
     return found
 
 
-def _source(name: str, source: Source, examples: Examples, encoder: ExampleEncoder) -> SourceData:
+def _source(name: str, source: Source, examples: Examples, encoder: ExampleEncoder, timed: bool) -> SourceData:
     manifests = {part: Manifest(Path(source.split) / f"{part}.jsonl") for part in ("train", "validation")}
     train = manifests["train"]
     if not len(train):
         raise GovorError(f"{train.path} holds no clips; a run needs train data.")
     gate(train, "train", str(train.path))
     for clip in read_clips(manifests["validation"].path):
-        _check(clip, manifests["validation"].path, examples, encoder)
-    return usable_rows(name, train, manifests["validation"], source, examples, encoder)
+        _check(clip, manifests["validation"].path, examples, encoder, timed)
+    return usable_rows(name, train, manifests["validation"], source, examples, encoder, timed)
 
 
 def usable_rows(
-    name: str, train: Manifest, validation: Manifest, source: Source, examples: Examples, encoder: ExampleEncoder
+    name: str,
+    train: Manifest,
+    validation: Manifest,
+    source: Source,
+    examples: Examples,
+    encoder: ExampleEncoder,
+    timed: bool,
 ) -> SourceData:
     """Check every row of `train` and choose those that the source's filters leave.
 
@@ -112,12 +124,19 @@ def usable_rows(
     rows, qualities, seconds = array("q"), array("d"), array("d")
     left_out: Counter[str] = Counter()
     for number, clip in enumerate(read_clips(train.path)):
-        _check(clip, train.path, examples, encoder)
-        if source.min_quality is not None and (clip.quality_score is None or clip.quality_score < source.min_quality):
-            left_out["no quality_score" if clip.quality_score is None else f"quality below {source.min_quality:g}"] += 1
+        _check(clip, train.path, examples, encoder, timed)
+        if clip.quality_score is None and (source.min_quality is not None or source.best_hours is not None):
+            left_out["no quality_score"] += 1
+            continue
+        if (
+            source.min_quality is not None
+            and clip.quality_score is not None
+            and clip.quality_score < source.min_quality
+        ):
+            left_out[f"quality below {source.min_quality:g}"] += 1
             continue
         rows.append(number)
-        qualities.append(-np.inf if clip.quality_score is None else clip.quality_score)
+        qualities.append(clip.quality_score or 0.0)
         seconds.append(clip.duration)
     kept = _best(source, np.array(rows), np.array(qualities), np.array(seconds))
     if len(kept) < len(rows):
@@ -126,7 +145,7 @@ def usable_rows(
         reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
         raise GovorError(f"The source '{name}' ({train.path}) has no rows left to draw from: {reasons}.")
     chosen = Rows(train, kept if len(kept) < len(train) else None)
-    return _described(name, chosen, validation, left_out)
+    return _described(name, chosen, validation, left_out, timed)
 
 
 def _best(
@@ -141,13 +160,13 @@ def _best(
     return chosen
 
 
-def _described(name: str, train: Rows, validation: Manifest, left_out: Counter[str]) -> SourceData:
-    seconds, timed, bound, previous = 0.0, 0, 0, 0
+def _described(name: str, train: Rows, validation: Manifest, left_out: Counter[str], timed: bool) -> SourceData:
+    seconds, able, bound, previous = 0.0, 0, 0, 0
     languages: set[str] = set()
     for clip in train:
         seconds += clip.duration
-        timed += has_times(clip)
-        bound += must_have_times(clip)
+        able += timed and has_times(clip)
+        bound += timed and must_have_times(clip)
         previous += has_previous(clip)
         languages.add(clip.language)
     rows = len(train)
@@ -156,7 +175,7 @@ def _described(name: str, train: Rows, validation: Manifest, left_out: Counter[s
         train,
         validation,
         seconds,
-        timed / rows,
+        able / rows,
         bound / rows,
         previous / rows,
         tuple(sorted(languages)),
@@ -165,14 +184,14 @@ def _described(name: str, train: Rows, validation: Manifest, left_out: Counter[s
     )
 
 
-def _check(clip: Clip, path: Path, examples: Examples, encoder: ExampleEncoder) -> None:
+def _check(clip: Clip, path: Path, examples: Examples, encoder: ExampleEncoder, timed: bool) -> None:
     if not split_blob(clip.audio)[0].is_file():
         raise GovorError(f"{path}: the audio of clip '{clip.id}' was not found at {clip.audio}.")
     if not clip.transcript.strip():
         raise GovorError(f"{path}: clip '{clip.id}' has an empty transcript; run govor validate.")
     spec = ExampleSpec(clip, examples.language or clip.language)
     encoder.check(spec)
-    if examples.timestamps_share and has_times(clip):
+    if timed and (must_have_times(clip) or (examples.timestamps_share and has_times(clip))):
         encoder.check(replace(spec, with_timestamps=True))
 
 

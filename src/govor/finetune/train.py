@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from accelerate.state import AcceleratorState
 from govor.config import read_yaml
 from govor.device import pick_device, pick_precision
 from govor.errors import GovorError, disk_errors
+from govor.examples.augment import Augmenter
 from govor.examples.batching import check_plan
 from govor.examples.mixing import Chance
 from govor.families import adapters
@@ -25,12 +27,12 @@ from govor.files import read_json, refuse_existing, sha256_of_lines, write_json,
 from govor.finetune import checkpoints, groups
 from govor.finetune.average import average_and_judge
 from govor.finetune.checkpoints import recipe_difference
-from govor.finetune.diagnose import diagnose
+from govor.finetune.diagnose import write_diagnosis
 from govor.finetune.loop import Trainer
 from govor.finetune.memory import fitting_budget
 from govor.finetune.phases import Stage, forecast, stages
-from govor.finetune.planning import build_plan
-from govor.finetune.survey import SourceData, all_languages, all_licenses, fingerprints, odds, survey
+from govor.finetune.planning import build_plan, load_augmenter
+from govor.finetune.survey import SourceData, all_languages, all_licenses, augment_sha256, fingerprints, odds, survey
 from govor.finetune.track import Trackers, check_installed
 from govor.finetune.upload import Uploader
 from govor.finetune.validation import Validation
@@ -67,7 +69,9 @@ def fast_dev_run(recipe: Recipe) -> Recipe:
         update={
             "max_steps": None if phases else _FAST_STEPS,
             "phases": phases,
-            "clips_per_step": min(_FAST_CLIPS // 2, recipe.finetune.clips_per_step),
+            "clips_per_step": max(
+                min(_FAST_CLIPS // 2, recipe.finetune.clips_per_step), int(os.environ.get("WORLD_SIZE", "1"))
+            ),
             "warmup_steps": 1,
         }
     )
@@ -94,6 +98,10 @@ def train(
     """
     try:
         return _train(recipe, reporter, resume, overwrite, device)
+    except BaseException:
+        if PartialState().is_main_process:
+            _bring_back(run_folder(recipe))
+        raise
     finally:
         AcceleratorState._reset_state()  # the next run of this process begins anew
 
@@ -106,6 +114,7 @@ class _Ready:
     sources: list[SourceData]
     stages: list[Stage]
     chances: list[dict[str, Chance]]
+    augmenter: Augmenter | None
 
 
 def _train(recipe: Recipe, reporter: Reporter, resume: bool, overwrite: bool, device: str) -> Finished:
@@ -121,6 +130,11 @@ def _train(recipe: Recipe, reporter: Reporter, resume: bool, overwrite: bool, de
     ready = _prepare(recipe, state, chosen_device.value, say)
     if main:
         _tell(recipe, ready, reporter)
+    base_sha = base_sha256(ready.base)
+    if main and resume and read_json(run / "base_model.json")["sha256"] != base_sha:
+        raise GovorError(
+            f"{recipe.base_model} has changed since {run} was begun; bring the old one back, or train anew."
+        )
     family, targets = _load(recipe, ready, chosen_device.value)
     if main:  # only now that the run can begin does an old one give way
         _open_folder(run, resume)
@@ -130,30 +144,57 @@ def _train(recipe: Recipe, reporter: Reporter, resume: bool, overwrite: bool, de
     trainer = _trainer(
         recipe, run, family, ready, Accelerator(cpu=chosen_device.value == "cpu"), str(chosen_device), say
     )
-    base_sha = base_sha256(ready.base)
-    if main:
+    if start is not None:
+        done = _resume(run, recipe, start, trainer, ready.stages, main, say)
+    else:
+        done = 0
+        if recipe.finetune.max_batch_audio_seconds == "auto":
+            trainer.plan = fitting_budget(trainer, say)
+    if main and start is None:
         family.save_base(run / "base")
         write_json(run / "base_model.json", {"source": recipe.base_model, "sha256": base_sha})
         write_text(run / "recipe.yaml", recipe.to_yaml())
-    done = _resume(run, recipe, start, trainer, ready.stages, main, say) if start is not None else 0
     trainer.accelerator.wait_for_everyone()
-    watcher = _watcher(recipe, run, trainer, ready, targets, _data_sha(data), reporter, done, uploader)
+    watcher = _watcher(recipe, run, trainer, ready, targets, _data_sha(recipe, data), reporter, done, uploader)
+    if main:
+        _let_go(run)
+    try:
+        finished = _go(recipe, run, data, ready, base_sha, trainer, watcher, done, say)
+        trainer.accelerator.wait_for_everyone()
+        trainer.accelerator.end_training()
+    finally:
+        if uploader:  # after the last barrier: the other processes need not wait for a slow line
+            uploader.close()
+    return finished
+
+
+def _go(
+    recipe: Recipe,
+    run: Path,
+    data: dict[str, Any],
+    ready: _Ready,
+    base_sha: str,
+    trainer: Trainer,
+    watcher: Watch,
+    done: int,
+    say: Callable[[str], None],
+) -> Finished:
+    """Train what is left, conclude, and write the record."""
     try:
         seconds = _steps(trainer, watcher, done)
         _conclude(recipe, run, trainer, watcher.validation, say)
+        best = best_checkpoint(run)
+        if watcher.uploader and best.name.startswith("average"):
+            watcher.uploader.upload(best)
         finished = _result(run, recipe, trainer.total_steps, seconds)
-        if main:
+        if watcher.main:
             write_json(run / "metrics.json", finished.metrics)
             record = _record(recipe, data, ready, base_sha, trainer, watcher, finished.metrics)
             write_json(run / "run_manifest.json", record)
         watcher.log("end", **finished.metrics)
+        return finished
     finally:
         watcher.close()
-    trainer.accelerator.wait_for_everyone()
-    trainer.accelerator.end_training()
-    if uploader:  # after the last barrier: the other processes need not wait for a slow line
-        uploader.close()
-    return finished
 
 
 def _trainer(
@@ -172,12 +213,16 @@ def _trainer(
     if recipe.examples.augment is not None:
         say(f"augmentation: {recipe.examples.augment}")
     plan = build_plan(
-        recipe, ready.sources, ready.stages, ready.chances, family.encoder, family.supports_timestamps, processes
+        recipe,
+        ready.sources,
+        ready.stages,
+        ready.chances,
+        family.encoder,
+        family.supports_timestamps,
+        processes,
+        ready.augmenter,
     )
-    trainer = Trainer(family, plan, recipe.finetune, ready.stages, accelerator, precision["value"])
-    if recipe.finetune.max_batch_audio_seconds == "auto":
-        trainer.plan = fitting_budget(trainer, say)
-    return trainer
+    return Trainer(family, plan, recipe.finetune, ready.stages, accelerator, precision["value"])
 
 
 def _watcher(
@@ -248,11 +293,13 @@ def _prepare(recipe: Recipe, state: PartialState, device: str, say: Callable[[st
     found = family_of(base, recipe.base_model)
     if found != recipe.family:
         raise GovorError(f"{recipe.base_model} is a {found} model and the recipe's family is {recipe.family}; set one.")
-    sources = survey(recipe, family_class(recipe.family).examples(base))
+    family = family_class(recipe.family)
+    sources = survey(recipe, family.examples(base), family.supports_timestamps)
     rows = [len(source.train) for source in sources]
     planned = stages(recipe, rows)
     check_plan(sum(rows), settings.clips_per_step, state.num_processes)
-    return _Ready(base, sources, planned, [odds(recipe, sources, stage) for stage in planned])
+    chances = [odds(recipe, sources, stage) for stage in planned]
+    return _Ready(base, sources, planned, chances, load_augmenter(recipe))
 
 
 def _tell(recipe: Recipe, ready: _Ready, reporter: Reporter) -> None:
@@ -267,11 +314,19 @@ def _tell(recipe: Recipe, ready: _Ready, reporter: Reporter) -> None:
     rule = recipe.data.epoch
     told = "as many draws as there are rows" if rule == "rows" else f"as many draws as see '{rule}' once"
     reporter.table(f"data (an epoch: {told})", rows)
+    missed = [phase.name for phase in recipe.finetune.phases[len(ready.stages) :]]
+    if missed:
+        reporter.note(f"warning: finetune.max_steps ends the run before phase {', '.join(missed)}")
     for source in ready.sources:
         for reason, count in source.left_out.items():
             reporter.note(f"{source.name}: {count} rows left out ({reason})")
     for stage, chances in zip(ready.stages, ready.chances, strict=True):
         for name, chance in chances.items():
+            if chance.reachable > chance.asked + 1e-9:
+                reporter.note(
+                    f"warning: {name} asked for {chance.asked:.0%} of the examples, and {chance.reachable:.1%} of the rows of "
+                    f"phase '{stage.name}' were cut at the end of a slice and make no sense without"
+                )
             if chance.reachable < chance.asked - 1e-9:
                 reporter.note(
                     f"warning: {name} asked for {chance.asked:.0%} of the examples and {chance.reachable:.1%} is what the "
@@ -328,9 +383,12 @@ def _resume(
     # The optimiser of the phase that the checkpoint was saved in; the loop enters the next one itself.
     before = next(stage for stage in planned if step <= stage.end)
     state = checkpoints.restore(start, trainer.family.module, trainer.enter(before))
-    trainer.loss_scale, trainer.good_steps = state.loss_scale, state.good_steps
+    trainer.loss_scale, trainer.good_steps, trainer.halvings = state.loss_scale, state.good_steps, state.halvings
+    if state.max_batch_audio_seconds is not None:
+        trainer.plan = replace(trainer.plan, max_batch_audio_seconds=state.max_batch_audio_seconds)
     if main:  # a run that was killed between saving and noting which is best
-        checkpoints.prune(run / "checkpoints", recipe.evaluation.metric, recipe.evaluation.keep_best)
+        wanted = recipe.evaluation
+        checkpoints.prune(run / "checkpoints", wanted.metric, wanted.keep_best, wanted.average)
     say(f"resuming after step {step} of {trainer.total_steps}")
     return step
 
@@ -340,14 +398,9 @@ def _conclude(recipe: Recipe, run: Path, trainer: Trainer, validation: Validatio
     count = recipe.evaluation.average
     if count:
         average_and_judge(run, recipe, count, validation, trainer.autocast(), trainer.accelerator, say)
-    if not trainer.accelerator.is_main_process:
-        return
-    verdict = diagnose(
-        read_metrics(run, "eval"), recipe.evaluation.metric, trainer.family.chance_loss, best_checkpoint(run).name
-    )
-    write_json(run / "diagnosis.json", asdict(verdict))
-    for line in verdict.lines():
-        say(line)
+    if trainer.accelerator.is_main_process:
+        for line in write_diagnosis(run, recipe.evaluation.metric, trainer.family.chance_loss).lines():
+            say(line)
 
 
 def _result(run: Path, recipe: Recipe, steps: int, seconds: float) -> Finished:
@@ -400,14 +453,35 @@ def _may_start(run: Path, recipe: Recipe, data: dict[str, Any], resume: bool, ov
 
 
 def _open_folder(run: Path, resume: bool) -> None:
-    """An empty folder that can be written, or the one to go on in."""
+    """An empty folder that can be written, or the one to go on in. An old run is set aside until the new one begins."""
     with disk_errors(run, "the run"):
         if run.is_dir() and not resume:
-            shutil.rmtree(run)
+            aside = _aside(run)
+            if aside.exists() and not (run / "recipe.yaml").exists():
+                shutil.rmtree(run)  # of a try that never began; what it had set aside is the old run
+            else:
+                shutil.rmtree(aside, ignore_errors=True)
+                run.rename(aside)
         run.mkdir(parents=True, exist_ok=True)
         probe = run / ".writable"
         probe.touch()
         probe.unlink()
+
+
+def _aside(run: Path) -> Path:
+    return run.with_name(f".{run.name}.old")
+
+
+def _let_go(run: Path) -> None:
+    """The new run has begun."""
+    shutil.rmtree(_aside(run), ignore_errors=True)
+
+
+def _bring_back(run: Path) -> None:
+    """The new run could not begin: the old one stands as before."""
+    if _aside(run).exists():
+        shutil.rmtree(run, ignore_errors=True)
+        _aside(run).rename(run)
 
 
 def _same_run(run: Path, recipe: Recipe, data: dict[str, Any]) -> None:
@@ -419,13 +493,17 @@ def _same_run(run: Path, recipe: Recipe, data: dict[str, Any]) -> None:
         )
     start = finished_steps(run)
     assert start is not None
-    if read_json(start / "state.json")["data_sha256"] != _data_sha(data):
+    if read_json(start / "state.json")["data_sha256"] != _data_sha(recipe, data):
         where = ", ".join(source.split for source in recipe.data.by_name().values())
-        raise GovorError(f"The manifests of {where} have changed since {run} was begun; train anew under another name.")
+        augment = f" or the settings in {recipe.examples.augment}" if recipe.examples.augment else ""
+        raise GovorError(
+            f"The manifests of {where}{augment} have changed since {run} was begun; train anew under another name."
+        )
 
 
-def _data_sha(data: dict[str, Any]) -> str:
-    return sha256_of_lines([data[part]["sha256"] for part in sorted(data)])
+def _data_sha(recipe: Recipe, data: dict[str, Any]) -> str:
+    augment = augment_sha256(recipe)
+    return sha256_of_lines([data[part]["sha256"] for part in sorted(data)] + ([augment] if augment else []))
 
 
 def _choose_precision(run: Path, recipe: Recipe, device: str, resume: bool) -> None:
@@ -476,6 +554,7 @@ def _record(
         "language_token": recipe.examples.language,
         "licenses": all_licenses(ready.sources),
         "data": data,
+        "augment_sha256": augment_sha256(recipe),
         "split": {name: read_json(proof) for name, proof in proofs.items() if proof.exists()},
         "sources": {source.name: _about(source) for source in ready.sources},
         "recipe": recipe.model_dump(mode="json"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,8 +28,8 @@ _BUDGET_SECONDS = 120.0  # of context at once; without gradients a device holds 
 class Validation:
     """The same clips of every source at each evaluation.
 
-    `loss`, `wer` and `cer` are over all of them; where a run has several sources or languages, `wer.knesset` or
-    `wer.he` and so on are over one. Sources are never mixed into one average before they are counted.
+    `loss`, `wer` and `cer` are over all of them; where a run has several sources, `wer.knesset` and so on are over one,
+    and `wer.lang-he` over one language where languages do not go with sources.
     """
 
     def __init__(self, recipe: Recipe, sources: Sequence[SourceData], accelerator: Accelerator) -> None:
@@ -59,12 +60,12 @@ class Validation:
         sums = [self._loss(family, [clip for labels, clip in mine if labels == group]) for group in groups]
         totals = self.accelerator.reduce(torch.stack(sums), "sum").tolist()
 
-        def mean(label: str | None) -> float | None:
-            held = [pair for group, pair in zip(groups, totals, strict=True) if label is None or label in group]
+        def mean(label: Label) -> float | None:
+            held = [pair for group, pair in zip(groups, totals, strict=True) if label.covers(group)]
             loss, weight = (sum(column) for column in zip(*held, strict=True))
             return round(loss / weight, 6) if weight else None
 
-        return {_name("loss", label): mean(label) for label in _labels(groups)}
+        return {label.of("loss"): mean(label) for label in _labels(groups)}
 
     def _loss(self, family: Family, clips: Sequence[Clip]) -> torch.Tensor:
         """Loss sum and weight."""
@@ -90,24 +91,41 @@ class Validation:
             counted = gather_object(counted)
         found: Metrics = {}
         for label in _labels([labels for labels, _ in self.decode_clips]):
-            held = [row for row in counted if label is None or label in row[0]]
+            held = [row for row in counted if label.covers(row[0])]
             for column, name in ((1, "wer"), (2, "cer")):
                 rate = total(Counts(**row[column]) for row in held).rate
-                found[_name(name, label)] = None if rate is None else round(rate, 6)
+                found[label.of(name)] = None if rate is None else round(rate, 6)
         return found
 
 
 Labels = tuple[str, str]  # source and language
 
 
-def _labels(groups: Sequence[Labels]) -> list[str | None]:
-    """Everything, then each source and each language where there are several."""
-    columns = [sorted(set(column)) for column in zip(*groups, strict=True)]
-    return [None, *(label for column in columns if len(column) > 1 for label in column)]
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What a figure is over: everything (column None), one source (0) or one language (1)."""
+
+    column: int | None
+    value: str = ""
+
+    def covers(self, labels: Labels) -> bool:
+        """Whether a clip of this source and language counts."""
+        return self.column is None or labels[self.column] == self.value
+
+    def of(self, metric: str) -> str:
+        """The figure's name."""
+        return {None: metric, 0: f"{metric}.{self.value}", 1: f"{metric}.lang-{self.value}"}[self.column]
 
 
-def _name(metric: str, label: str | None) -> str:
-    return metric if label is None else f"{metric}.{label}"
+def _labels(groups: Sequence[Labels]) -> list[Label]:
+    """Everything; each source where there are several; each language where there are several and not one a source."""
+    sources, languages = ({group[column] for group in groups} for column in (0, 1))
+    found = [Label(None)]
+    if len(sources) > 1:
+        found += [Label(0, name) for name in sorted(sources)]
+    if len(languages) > 1 and not len(set(groups)) == len(sources) == len(languages):
+        found += [Label(1, name) for name in sorted(languages)]
+    return found
 
 
 def _spread(data: SourceData, count: int) -> list[tuple[Labels, Clip]]:

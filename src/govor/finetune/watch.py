@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 
 import torch
 
+from govor.errors import GovorError
 from govor.files import read_json, write_json
 from govor.finetune import checkpoints
 from govor.finetune.checkpoints import Metrics, State
@@ -70,10 +72,10 @@ class Watch:
         self.accelerator = trainer.accelerator
         self.main = self.accelerator.is_main_process
         self.steps = even_steps(trainer.stages, recipe.evaluation.evaluations)
-        self.patience = Patience(recipe)
+        self.patience = Patience(recipe, trainer.stages[-1].first_step)
         for row in read_metrics(run, "eval"):
             if 0 < row["step"] <= done:
-                self.patience.heard(_or_infinity(row.get(recipe.evaluation.metric)))
+                self.patience.heard(row["step"], _or_infinity(row.get(recipe.evaluation.metric)))
         self.drawn: Counter[str] = Counter()
         self.stage: Stage | None = None
         self.phases: dict[str, Any] = read_json(run / "phases.json") if done and (run / "phases.json").exists() else {}
@@ -147,13 +149,30 @@ class Watch:
 
     def evaluate(self, step: int) -> bool:
         """Measure, save, and say whether to go on."""
-        metrics = self.validation.measure(self.trainer.family, self.trainer.autocast())
+        try:
+            metrics = self.validation.measure(self.trainer.family, self.trainer.autocast())
+        except torch.OutOfMemoryError:
+            raise GovorError(
+                f"The device ran out of memory while evaluating at step {step}; cut the clips shorter or lower "
+                "evaluation.decode_clips. The last checkpoint is whole."
+            ) from None
+        loss = metrics["loss"]
+        if loss is not None and not math.isfinite(loss):
+            raise GovorError(
+                f"The validation loss at step {step} is {loss}, which is no number; lower finetune.lr or use "
+                "finetune.precision=fp32. The last checkpoint is whole."
+            )
         self._write(step, metrics)
         metric = self.recipe.evaluation.metric
         if self.main:
-            self._save(State(step, metrics, self.data_sha256, self.trainer.loss_scale, self.trainer.good_steps), metric)
+            trainer = self.trainer
+            budget = trainer.plan.max_batch_audio_seconds
+            state = State(
+                step, metrics, self.data_sha256, trainer.loss_scale, trainer.good_steps, trainer.halvings, budget
+            )
+            self._save(state, metric)
         self.accelerator.wait_for_everyone()
-        if not self.patience.heard(_or_infinity(metrics.get(metric))):
+        if not self.patience.heard(step, _or_infinity(metrics.get(metric))):
             if self.main and step < self.trainer.total_steps:
                 waited = self.recipe.evaluation.patience
                 self.reporter.note(f"stopped at step {step}: no better validation {metric} in {waited} evaluations")
@@ -168,7 +187,8 @@ class Watch:
         saved = checkpoints.save(folder, self.trainer.family.module, optimizer, state, self.save_adapters)
         if self.uploader:
             self.uploader.upload(saved)
-        best = checkpoints.prune(folder, metric, self.recipe.evaluation.keep_best)
+        wanted = self.recipe.evaluation
+        best = checkpoints.prune(folder, metric, wanted.keep_best, wanted.average)
         self.log("checkpoint", step=state.step, checkpoint=saved.name, best=best.name)
         if self.trackers:
             self.trackers.note(state.step, f"checkpoint {saved.name}, best {best.name}")
@@ -210,16 +230,17 @@ class Watch:
 
 
 class Patience:
-    """Hears the metric of each evaluation and says when to give up."""
+    """Hears the metric of each evaluation and says when to give up: in the last phase, never before it."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, last_phase_step: int) -> None:
         self.most, self.min_gain = recipe.evaluation.patience, recipe.evaluation.min_gain
+        self.last_phase_step = last_phase_step
         self.best, self.waited = float("inf"), 0
 
-    def heard(self, value: float) -> bool:
+    def heard(self, step: int, value: float) -> bool:
         """Whether to go on. A value counts as better when it is lower by `min_gain` at least."""
         gained = value < self.best and value <= self.best - self.min_gain
-        self.waited = 0 if gained else self.waited + 1
+        self.waited = 0 if gained or step <= self.last_phase_step else self.waited + 1
         self.best = value if gained else self.best
         return not self.exhausted
 

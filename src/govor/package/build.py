@@ -64,9 +64,12 @@ def package(
         checks["ct2"] = _export_ct2(run, family, clips, quantization)
     if "thinker" in formats:
         with atomic_folder(run / "thinker", "the thinker layout", replace=True) as folder:
-            family.save_thinker(folder, read_json(run / "run_manifest.json")["languages"])
+            record = read_json(run / "run_manifest.json")
+            family.save_thinker(
+                folder, [record["language_token"]] if record.get("language_token") else record["languages"]
+            )
             checks["thinker"] = verify_reload(folder, family, clips)
-    write_text(run / "README.md", model_card(run))
+    write_text(run / "README.md", model_card(run, chosen))
     result = {
         "created": now(),
         "checkpoint": chosen.name,
@@ -113,10 +116,12 @@ def _proof_clips(run: Path) -> list[Any]:
     """A few fixed clips that every export must treat as the trained model does: held-out ones of the run."""
     from govor.corpus.manifests import Manifest
 
-    data = read_json(run / "run_manifest.json")["data"]
+    record = read_json(run / "run_manifest.json")
+    data, token = record["data"], record.get("language_token")
     held_out = [
         Manifest(entry["path"]) for part, entry in data.items() if part.endswith("/validation") and entry["rows"]
     ]
     manifest = held_out[0]
     rows = len(manifest)
-    return [manifest[index * rows // min(4, rows)] for index in range(min(4, rows))]
+    clips = [manifest[index * rows // min(4, rows)] for index in range(min(4, rows))]
+    return [clip.replace(language=token) for clip in clips] if token else clips

@@ -10,8 +10,8 @@ import yaml
 from govor.files import read_json
 
 
-def model_card(run: Path) -> str:
-    """Markdown with the metadata block that model hubs read."""
+def model_card(run: Path, checkpoint: Path) -> str:
+    """Markdown with the metadata block that model hubs read; `checkpoint` is the one that is packaged."""
     record = read_json(run / "run_manifest.json")
     scores = (
         read_json(Path("manifests") / f"eval_{run.name}.json")
@@ -52,12 +52,11 @@ def model_card(run: Path) -> str:
         "",
         "## Training",
         "",
-        f"- {result['best_step']} of {result['total_steps']} steps of {record['recipe']['finetune']['clips_per_step']} clips, "
-        f"learning rate {record['recipe']['finetune']['lr']:g}, {record['precision']}",
+        *_how(record, checkpoint),
         *(["- one language token for all clips: " + record["language_token"]] if record.get("language_token") else []),
         f"- audio context: {record['recipe']['examples']['context']}, "
         f"full-length share {record['recipe']['examples']['full_length_share']:g}",
-        f"- the checkpoint with the lowest validation {result['metric']} was taken",
+        f"- {_which(result, checkpoint)}",
         "",
         "## Use",
         "",
@@ -67,6 +66,37 @@ def model_card(run: Path) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _how(record: dict[str, Any], checkpoint: Path) -> list[str]:
+    """Steps, rates and method, as far as this checkpoint saw them."""
+    settings, result = record["recipe"]["finetune"], record["result"]
+    step = read_json(checkpoint / "state.json")["step"]
+    lines = [
+        f"- {step} of {result['total_steps']} steps of {settings['clips_per_step']} clips, {record['precision']}, seed "
+        f"{settings['seed']}"
+    ]
+    for name, phase in record["phases"].items():
+        if phase["steps"][0] < step:
+            rates = ", ".join(f"{row['group']} {row['lr']:g}" for row in phase["groups"] if row["lr"])
+            lines.append(
+                f"- phase {name}: to step {min(phase['steps'][1], step)}, peak learning rates {rates}, {phase['schedule']}"
+            )
+    if settings["method"] == "lora":
+        lora = settings["lora"]
+        lines.append(f"- adapters of rank {lora['rank']}, alpha {lora['alpha']:g}, merged")
+    return lines
+
+
+def _which(result: dict[str, Any], checkpoint: Path) -> str:
+    if checkpoint.name.startswith("average"):
+        members = ", ".join(
+            f"{m['checkpoint']} ({m['weight']:.3f})" for m in result.get("average", {}).get("members", [])
+        )
+        return f"the mean of several checkpoints was taken: {members}"
+    if checkpoint.name == result["best_checkpoint"]:
+        return f"the checkpoint with the lowest validation {result['metric']} was taken ({checkpoint.name})"
+    return f"the checkpoint {checkpoint.name} was taken by hand"
 
 
 def _usage(name: str, family: str, language: str) -> list[str]:

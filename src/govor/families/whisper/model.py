@@ -93,7 +93,9 @@ class WhisperExamples:
         except ValueError as error:
             raise GovorError(f"Clip '{spec.clip.id}': {error}; cut it into slices of at most 30 s first.") from None
         # A token is at least one byte of text, or a time.
-        most = len(spec.clip.transcript.encode("utf-8", "replace")) + 3 * len(spec.clip.segments)
+        segments = spec.clip.segments if spec.with_timestamps else ()
+        text = " ".join(segment.text for segment in segments) if segments else spec.clip.transcript
+        most = len(text.encode("utf-8", "replace")) + 4 * len(segments)
         if most >= self.max_tokens - 8:
             self.labels(spec)
         else:
