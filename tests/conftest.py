@@ -84,6 +84,7 @@ def with_context(split: Path) -> Path:
                     segments=segments,
                     prev_transcript=before.transcript if before else None,
                     prev_segments=before.segments if before else (),
+                    quality_score=0.9,
                 )
             )
         write_clips(split / f"{part}.jsonl", rows)
