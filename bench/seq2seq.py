@@ -16,7 +16,7 @@ from typing import Any
 
 MODEL = "openai/whisper-tiny"
 SPLIT = Path("manifests/splits/quickstart")
-STEPS = 60
+STEPS = 20
 CLIPS_PER_STEP = 16
 LR = 5e-5
 LONGEST_SECONDS = 30.0
