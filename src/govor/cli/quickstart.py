@@ -236,8 +236,8 @@ def _standing(recipe: Recipe) -> str:
     import yaml
 
     from govor.files import read_json
+    from govor.finetune.folder import finished_steps, run_folder
     from govor.finetune.survey import fingerprints
-    from govor.finetune.train import finished_steps, run_folder
 
     run = run_folder(recipe)
     record = run / "run_manifest.json"
@@ -254,7 +254,7 @@ def _standing(recipe: Recipe) -> str:
 def _train(recipe: Recipe, standing: str) -> Path:
     """Train, go on with what was interrupted, or reuse a finished run of the same recipe and data."""
     from govor.cli.finetune import run_training
-    from govor.finetune.train import run_folder
+    from govor.finetune.folder import run_folder
 
     run = run_folder(recipe)
     with _stage(f"fine-tune {recipe.base_model}"):

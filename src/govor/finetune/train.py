@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,20 +13,28 @@ from typing import Any
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 
-from govor.config import read_yaml
-from govor.device import pick_device, pick_precision
-from govor.errors import GovorError, disk_errors
+from govor.device import pick_device
+from govor.errors import GovorError
 from govor.examples.augment import Augmenter
 from govor.examples.batching import check_plan
 from govor.examples.mixing import Chance
 from govor.families import adapters
 from govor.families.opening import base_sha256, best_checkpoint, trainable_folder
 from govor.families.registry import family_class, family_of
-from govor.files import read_json, refuse_existing, sha256_of_lines, write_json, write_text
+from govor.files import read_json, write_json, write_text
 from govor.finetune import checkpoints, groups
 from govor.finetune.average import average_and_judge
-from govor.finetune.checkpoints import recipe_difference
 from govor.finetune.diagnose import write_diagnosis
+from govor.finetune.folder import (
+    bring_back,
+    choose_precision,
+    data_sha256,
+    finished_steps,
+    let_go,
+    may_start,
+    open_folder,
+    run_folder,
+)
 from govor.finetune.loop import Trainer
 from govor.finetune.memory import fitting_budget
 from govor.finetune.phases import Stage, forecast, stages
@@ -53,11 +60,6 @@ class Finished:
     best: Path
     metrics: dict[str, Any]
     total_steps: int
-
-
-def run_folder(recipe: Recipe) -> Path:
-    """Where a run lives in the workspace."""
-    return Path("models") / recipe.family / recipe.name
 
 
 def fast_dev_run(recipe: Recipe) -> Recipe:
@@ -100,7 +102,7 @@ def train(
         return _train(recipe, reporter, resume, overwrite, device)
     except BaseException:
         if PartialState().is_main_process:
-            _bring_back(run_folder(recipe))
+            bring_back(run_folder(recipe))
         raise
     finally:
         AcceleratorState._reset_state()  # the next run of this process begins anew
@@ -124,7 +126,7 @@ def _train(recipe: Recipe, reporter: Reporter, resume: bool, overwrite: bool, de
     main = state.is_main_process
     say: Callable[[str], None] = reporter.note if main else (lambda _: None)
     if main:
-        _may_start(run, recipe, data, resume, overwrite)
+        may_start(run, recipe, data, resume, overwrite)
     check_installed(recipe.tracking.to)
     uploader = _uploader(recipe, say) if main else None
     ready = _prepare(recipe, state, chosen_device.value, say)
@@ -137,8 +139,8 @@ def _train(recipe: Recipe, reporter: Reporter, resume: bool, overwrite: bool, de
         )
     family, targets = _load(recipe, ready, chosen_device.value)
     if main:  # only now that the run can begin does an old one give way
-        _open_folder(run, resume)
-        _choose_precision(run, recipe, chosen_device.value, resume)
+        open_folder(run, resume)
+        choose_precision(run, recipe, chosen_device.value, resume)
     state.wait_for_everyone()
     start = finished_steps(run) if resume else None
     trainer = _trainer(
@@ -155,9 +157,9 @@ def _train(recipe: Recipe, reporter: Reporter, resume: bool, overwrite: bool, de
         write_json(run / "base_model.json", {"source": recipe.base_model, "sha256": base_sha})
         write_text(run / "recipe.yaml", recipe.to_yaml())
     trainer.accelerator.wait_for_everyone()
-    watcher = _watcher(recipe, run, trainer, ready, targets, _data_sha(recipe, data), reporter, done, uploader)
+    watcher = _watcher(recipe, run, trainer, ready, targets, data_sha256(recipe, data), reporter, done, uploader)
     if main:
-        _let_go(run)
+        let_go(run)
     try:
         finished = _go(recipe, run, data, ready, base_sha, trainer, watcher, done, say)
         trainer.accelerator.wait_for_everyone()
@@ -424,94 +426,12 @@ def _result(run: Path, recipe: Recipe, steps: int, seconds: float) -> Finished:
     return Finished(run, best, summary, steps)
 
 
-def finished_steps(run: Path) -> Path | None:
-    """The last whole checkpoint."""
-    found = checkpoints.finished(run / "checkpoints")
-    return found[-1] if found else None
-
-
 def _uploader(recipe: Recipe, say: Callable[[str], None]) -> Uploader | None:
     if recipe.tracking.upload is None:
         return None
     uploader = Uploader(f"{recipe.tracking.upload.rstrip('/')}/{recipe.name}", say)
     uploader.check()
     return uploader
-
-
-def _may_start(run: Path, recipe: Recipe, data: dict[str, Any], resume: bool, overwrite: bool) -> None:
-    """Refuse before anything is changed. A folder in which no checkpoint was ever finished is no run."""
-    with disk_errors(run, "the run"):
-        begun = run.exists() and (finished_steps(run) is not None or (run / "run_manifest.json").exists())
-    if resume:
-        if finished_steps(run) is None:
-            raise GovorError(f"{run} holds no checkpoint to resume from; train without --resume.")
-        _same_run(run, recipe, data)
-        if (run / "run_manifest.json").exists():
-            raise GovorError(f"{run} is finished; evaluate it, or train on under another name.")
-    elif begun:
-        refuse_existing(run, overwrite, "--resume to go on, --overwrite to replace it, or another name (--set name=…)")
-
-
-def _open_folder(run: Path, resume: bool) -> None:
-    """An empty folder that can be written, or the one to go on in. An old run is set aside until the new one begins."""
-    with disk_errors(run, "the run"):
-        if run.is_dir() and not resume:
-            aside = _aside(run)
-            if aside.exists() and not (run / "recipe.yaml").exists():
-                shutil.rmtree(run)  # of a try that never began; what it had set aside is the old run
-            else:
-                shutil.rmtree(aside, ignore_errors=True)
-                run.rename(aside)
-        run.mkdir(parents=True, exist_ok=True)
-        probe = run / ".writable"
-        probe.touch()
-        probe.unlink()
-
-
-def _aside(run: Path) -> Path:
-    return run.with_name(f".{run.name}.old")
-
-
-def _let_go(run: Path) -> None:
-    """The new run has begun."""
-    shutil.rmtree(_aside(run), ignore_errors=True)
-
-
-def _bring_back(run: Path) -> None:
-    """The new run could not begin: the old one stands as before."""
-    if _aside(run).exists():
-        shutil.rmtree(run, ignore_errors=True)
-        _aside(run).rename(run)
-
-
-def _same_run(run: Path, recipe: Recipe, data: dict[str, Any]) -> None:
-    old = read_yaml(run / "recipe.yaml")
-    changed = recipe_difference(old, recipe.model_dump(mode="json"))
-    if changed:
-        raise GovorError(
-            f"{run} was begun with another recipe ({'; '.join(changed)}); resume with the same, or give a new name."
-        )
-    start = finished_steps(run)
-    assert start is not None
-    if read_json(start / "state.json")["data_sha256"] != _data_sha(recipe, data):
-        where = ", ".join(source.split for source in recipe.data.by_name().values())
-        augment = f" or the settings in {recipe.examples.augment}" if recipe.examples.augment else ""
-        raise GovorError(
-            f"The manifests of {where}{augment} have changed since {run} was begun; train anew under another name."
-        )
-
-
-def _data_sha(recipe: Recipe, data: dict[str, Any]) -> str:
-    augment = augment_sha256(recipe)
-    return sha256_of_lines([data[part]["sha256"] for part in sorted(data)] + ([augment] if augment else []))
-
-
-def _choose_precision(run: Path, recipe: Recipe, device: str, resume: bool) -> None:
-    """Chosen once per run and by one process: all compute alike, and a resumed run as it began."""
-    file = run / "precision.json"
-    if not (resume and file.exists()):
-        choice = pick_precision(recipe.finetune.precision, device)
-        write_json(file, {"value": choice.value, "reason": choice.reason})
 
 
 def _shares(recipe: Recipe, chances: dict[str, Chance]) -> dict[str, Any]:
