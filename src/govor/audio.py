@@ -125,6 +125,46 @@ def decode(
     return resampled
 
 
+def stream(audio: str | Path) -> Iterator[Samples]:
+    """`decode`, a minute or so at a time, so that memory does not grow with the recording.
+
+    Raises:
+        AudioError: as `decode`; what was read before stays read.
+    """
+    av_file = Path(audio).suffix.lower() in _AV_SUFFIXES
+    heard = False
+    try:
+        for samples in _resampled(_av_blocks(_existing(audio)) if av_file else _file_blocks(audio)):
+            if not math.isfinite(float(samples.sum())):
+                raise AudioError("not_a_number", f"{audio} holds samples that are not numbers; export it again.")
+            if samples.size:
+                heard = True
+                yield samples
+    except (soundfile.LibsndfileError, OSError, ValueError) as error:
+        raise _unreadable(_existing(audio), error) from error
+    if not heard:
+        raise AudioError("empty", f"{audio} holds no audio (zero samples).")
+
+
+def _file_blocks(audio: str | Path) -> Iterator[tuple[Samples, int]]:
+    with soundfile.SoundFile(_source(audio)) as file:
+        _check_channels(file.channels, audio)
+        for block in _blocks(file, None, None, audio):
+            yield block, file.samplerate
+
+
+def _resampled(blocks: Iterator[tuple[Samples, int]]) -> Iterator[Samples]:
+    resampler = None
+    for block, rate in blocks:
+        if rate == SAMPLE_RATE:
+            yield block
+            continue
+        resampler = resampler or soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+        yield resampler.resample_chunk(block)
+    if resampler is not None:
+        yield resampler.resample_chunk(_nothing(), last=True)
+
+
 def resample(samples: Samples, rate_hz: int) -> Samples:
     """To 16 kHz with soxr's HQ setting (an 11 kHz alias lies at -142 dB)."""
     if rate_hz == SAMPLE_RATE:
@@ -213,15 +253,17 @@ def _codec(file: Any) -> str:
 
 def _read(audio: str | Path, offset: float, duration: float | None, max_seconds: float | None) -> tuple[Samples, int]:
     with soundfile.SoundFile(_source(audio)) as file:
-        if file.channels > _MAX_CHANNELS:
-            raise AudioError(
-                "unreadable", f"{audio} claims {file.channels} channels; at most {_MAX_CHANNELS} are read."
-            )
+        _check_channels(file.channels, audio)
         if offset:
             file.seek(min(round(offset * file.samplerate), file.frames))
         wanted = None if duration is None else round(duration * file.samplerate)
         blocks = list(_blocks(file, wanted, max_seconds, audio))
         return (np.concatenate(blocks) if len(blocks) != 1 else blocks[0]) if blocks else _nothing(), file.samplerate
+
+
+def _check_channels(channels: int, audio: str | Path) -> None:
+    if channels > _MAX_CHANNELS:
+        raise AudioError("unreadable", f"{audio} claims {channels} channels; at most {_MAX_CHANNELS} are read.")
 
 
 def _blocks(file: Any, wanted: int | None, max_seconds: float | None, audio: str | Path) -> Iterator[Samples]:
@@ -285,25 +327,30 @@ def _probe_av(path: Path) -> AudioInfo:
 
 
 def _read_av(path: Path, offset: float, duration: float | None, max_seconds: float | None) -> tuple[Samples, int]:
+    blocks, read, rate = [], 0, SAMPLE_RATE
+    for block, rate in _av_blocks(path):
+        blocks.append(block)
+        read += block.size
+        _check_length(read / rate, max_seconds, path)
+        if duration is not None and read >= round((offset + duration) * rate):
+            break
+    samples = np.concatenate(blocks).astype(np.float32, copy=False) if blocks else _nothing()
+    return samples[round(offset * rate) : None if duration is None else round((offset + duration) * rate)], rate
+
+
+def _av_blocks(path: Path) -> Iterator[tuple[Samples, int]]:
+    """Mono samples of each packet, at the rate of the file."""
     av = _av()
     try:
         with av.open(str(path)) as container:
             stream = _audio_stream(container, path)
             rate = stream.codec_context.sample_rate
             resampler = av.AudioResampler(format="fltp", layout="mono", rate=rate)
-            blocks, read = [], 0
-            wanted = None if duration is None else round((offset + duration) * rate)
             for frame in container.decode(stream):
                 for part in resampler.resample(frame):
-                    blocks.append(part.to_ndarray()[0])
-                    read += blocks[-1].size
-                _check_length(read / rate, max_seconds, path)
-                if wanted is not None and read >= wanted:
-                    break
+                    yield part.to_ndarray()[0], rate
     except (av.FFmpegError, OSError) as error:
         raise _unreadable(path, error) from error
-    samples = np.concatenate(blocks).astype(np.float32, copy=False) if blocks else _nothing()
-    return samples[round(offset * rate) : wanted], rate
 
 
 def _audio_stream(container: Any, path: Path) -> Any:

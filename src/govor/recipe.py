@@ -214,6 +214,32 @@ class Evaluation(Settings):
         return self
 
 
+class Acceptance(Settings):
+    """What a run must reach before it is used; `govor accept` judges it. Unset gates are not asked."""
+
+    on: str | None = Field(None, description="SUITE/SET that the rates are of; the run's own test set if unset")
+    context: Literal["padded", "speech"] | None = Field(
+        None, description="the audio context that is judged; the one that the run was trained for if unset"
+    )
+    wer: float | None = Field(None, gt=0, description="highest WER; of a suite's set with the suite's normaliser")
+    wer_upper: float | None = Field(None, gt=0, description="highest upper bound of the strict WER's 95 % interval")
+    cer: float | None = Field(None, gt=0, description="highest CER")
+    timestamp_offset_seconds: float | None = Field(None, gt=0, description="highest mean offset of word times")
+    timestamp_coverage: Share | None = Field(None, description="lowest share of words placed in their own line")
+    hallucination_rate: Share | None = Field(None, description="highest share of speechless sounds that yield text")
+
+    @model_validator(mode="after")
+    def _names_a_set(self) -> Acceptance:
+        if self.on is not None and self.on.count("/") != 1:
+            raise ValueError(f"acceptance.on is '{self.on}', and SUITE/SET was wanted, such as hebrew/eval-d1")
+        return self
+
+    def gates(self) -> dict[str, float]:
+        """The gates that are asked, with their limits."""
+        limits = self.model_dump(exclude={"on", "context"})
+        return {name: limit for name, limit in limits.items() if limit is not None}
+
+
 class Tracking(Settings):
     """Who else is told how the run goes, beside metrics.jsonl and the log."""
 
@@ -240,6 +266,7 @@ class Recipe(Settings):
     finetune: Finetune = Finetune()
     evaluation: Evaluation = Evaluation()
     tracking: Tracking = Tracking()
+    acceptance: Acceptance = Acceptance()
 
     @field_validator("name")
     @classmethod

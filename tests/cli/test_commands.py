@@ -48,7 +48,8 @@ def test_the_whole_chain_through_files(govor: Govor, workspace: Path, tiny_folde
     govor("report", "toy")
     page = (workspace / "reports/toy/index.html").read_text()
     assert "<h2>Diagnosis: " in page and "Use <strong>step-" in page
-    assert page.count("<article") == len(Path(workspace / test).read_text().splitlines())
+    drawn = (workspace / "reports/toy/clips.js").read_text().splitlines()
+    assert len(drawn) == 2 + len(Path(workspace / test).read_text().splitlines())
     assert len(list((workspace / "reports/toy/audio").iterdir())) == page.count("<article")
     assert "Learning curves" in page and "://" not in page, "it opens from disk"
     govor("package", "toy", "--format", "hf,ct2")

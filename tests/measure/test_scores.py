@@ -11,7 +11,7 @@ from govor.measure.compare import compare
 from govor.measure.evaluate import with_counts
 from govor.measure.intervals import choose_clusters, interval, paired_difference
 from govor.measure.text import scoring_text
-from govor.measure.wer import Counts, score, total, word_diff
+from govor.measure.wer import COUNTED, Counts, score, total, word_diff
 
 WRONG = {
     "Hebrew": ("שלום עולם", "תודה רבה"),
@@ -105,8 +105,9 @@ def test_a_diff_is_a_picture_of_the_alignment() -> None:
 def rows(errors: list[int], length: int = 10, speakers: int = 20) -> list[dict[str, object]]:
     counts = {"deletions": 0, "insertions": 0, "length": length}
     return [
-        {"id": f"c{i}", "speaker": f"s{i % speakers}", "source": None, "reference": "x", "hypothesis": "y",
-         "words": {"substitutions": e, **counts}, "characters": {"substitutions": e, **counts}}
+        {"id": f"c{i}", "speaker": f"s{i % speakers}", "source": None, "language": "cs", "duration": 2.0 + i,
+         "reference": "x", "hypothesis": "y",
+         **{key: {"substitutions": e, **counts} for key in COUNTED}}
         for i, e in enumerate(errors)
     ]  # fmt: skip
 

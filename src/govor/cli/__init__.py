@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from govor import __version__
-from govor.cli import corpus, finetune, measure, package, quickstart, shape, sources
+from govor.cli import corpus, evaluate, finetune, measure, package, quickstart, shape, sources, timing
 from govor.errors import GovorError
 
 app = typer.Typer(
@@ -47,7 +47,7 @@ def root(
         raise GovorError(f"The workspace {workspace} cannot be entered: {error.strerror}; create it first.") from None
 
 
-for stage in (quickstart, corpus, sources, shape, finetune, measure, package):
+for stage in (quickstart, corpus, sources, shape, finetune, evaluate, measure, timing, package):
     stage.register(app)
 
 

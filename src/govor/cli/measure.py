@@ -1,4 +1,4 @@
-"""evaluate, compare, report, transcribe."""
+"""compare, report: what scores say."""
 
 from __future__ import annotations
 
@@ -8,21 +8,14 @@ from typing import Annotated, Any, Literal
 import typer
 
 from govor.cli import console
-from govor.cli.options import Device, Json, Language, Out, Overwrite, examples
+from govor.cli.options import Device, Json, Out, Overwrite, examples
+from govor.cli.summary import exit_if
 
 EVALS = Path("manifests") / "evals"
-Context = Literal["padded", "speech", "both"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 def register(app: typer.Typer) -> None:
     """Add this stage's commands."""
-    app.command(
-        epilog=examples(
-            "govor evaluate openai/whisper-base --manifest manifests/splits/mine/test.jsonl",
-            "govor evaluate models/whisper/mine-1 --manifest manifests/splits/mine/test.jsonl --context speech --beam-size 5",
-        )
-    )(evaluate)
     app.command(
         epilog=examples(
             "govor compare manifests/evals/whisper-base__mine-test__padded.json manifests/evals/mine-1__mine-test__padded.json"
@@ -30,99 +23,14 @@ def register(app: typer.Typer) -> None:
     )(compare)
     app.command(epilog=examples("govor report mine-1"))(report)
     app.command(
+        epilog=examples("govor accept mine-1", "govor accept mine-1 --set wer=0.12 --set hallucination_rate=0.05")
+    )(accept)
+    app.command(
         epilog=examples(
-            "govor transcribe models/whisper/mine-1 clip.wav",
-            "govor transcribe models/whisper/mine-1 *.mp3 --format json",
-            "govor transcribe openai/whisper-base long.m4a --language he",
+            "govor audit manifests/kept.jsonl --model openai/whisper-base",
+            "govor audit manifests/kept.jsonl --model models/whisper/mine-1 --max-share 0.02",
         )
-    )(transcribe)
-
-
-def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A run, package, checkpoint, ggml file or Hub id.")],
-    manifest: Annotated[Path, typer.Option("--manifest", help="Clips with transcripts.")],
-    context: Annotated[
-        Context,
-        typer.Option(help="What the encoder sees: 30 s with padding, the speech alone, or score both."),
-    ] = "both",
-    beam_size: Annotated[int, typer.Option(min=1, help="1 is greedy.")] = 1,
-    engine: Annotated[Literal["torch", "ct2"], typer.Option(help="ct2: the CTranslate2 files of a package.")] = "torch",
-    precision: Annotated[Precision, typer.Option(help="auto: bf16 where it measures faster here.")] = "auto",
-    device: Device = "auto",
-    overwrite: Overwrite = False,
-    as_json: Json = False,
-) -> None:
-    """Score a model: WER and CER with 95 % intervals, one row per clip kept."""
-    contexts: tuple[Literal["padded", "speech"], ...] = ("padded", "speech") if context == "both" else (context,)
-    summaries = run_evaluation(model, manifest, contexts, beam_size, engine, precision, device, overwrite)
-    console.result("\n".join(score_line(s) for s in summaries), summaries, as_json)
-    last = summaries[-1]["file"]
-    console.made(", ".join(s["file"] for s in summaries), f"govor compare OTHER_EVAL.json {last}")
-
-
-def run_evaluation(
-    model: str,
-    manifest: Path,
-    contexts: tuple[Literal["padded", "speech"], ...],
-    beam_size: int = 1,
-    engine: Literal["torch", "ct2"] = "torch",
-    precision: Precision = "auto",
-    device: str = "auto",
-    overwrite: bool = False,
-) -> list[dict[str, Any]]:
-    """Score in each context and write the results; returns the summaries with their `file`."""
-    from govor.audio import split_blob
-    from govor.corpus.manifests import read_clips
-    from govor.device import pick_device, pick_precision, torch_dtype
-    from govor.errors import GovorError
-    from govor.families.opening import open_recogniser
-    from govor.files import refuse_existing
-    from govor.measure.evaluate import dataset_name, eval_name, transcribe_clips, write_eval
-
-    clips = list(read_clips(manifest))
-    if not clips:
-        raise GovorError(f"{manifest} holds no clips to score.")
-    gone = [clip for clip in clips if not split_blob(clip.audio)[0].is_file()]
-    if gone:
-        raise GovorError(
-            f"{manifest}: the audio of {len(gone)} clips was not found (first: '{gone[0].id}' at {gone[0].audio})."
-        )
-    chosen = pick_device(device).value
-    number_format = pick_precision(precision, chosen)
-    opened = open_recogniser(model, torch_dtype(number_format.value), chosen, engine, console.note)
-    longest = opened.recogniser.longest_seconds
-    too_long = [clip.id for clip in clips if clip.duration > longest]
-    if too_long:
-        raise GovorError(
-            f"{len(too_long)} clips of {manifest} are longer than {longest:g} s (first: {too_long[0]}); validate the "
-            "manifest first."
-        )
-    suffix = (f"-beam{beam_size}" if beam_size > 1 else "") + ("-ct2" if engine == "ct2" else "")
-    name = opened.name + suffix
-    targets = {c: EVALS / eval_name(name, dataset_name(manifest), c) for c in contexts}
-    for target in targets.values():
-        refuse_existing(target.with_name(target.name + ".json"), overwrite, "--overwrite to score it again")
-    summaries = []
-    for context, target in targets.items():
-        with console.bar(f"score {name} {context}", len(clips)) as bar:
-            rows, seconds = transcribe_clips(
-                opened.recogniser, clips, context, beam_size, bar.advance, opened.language_token
-            )
-        audio = sum(row["duration"] for row in rows)
-        about = {
-            "model": name,
-            "source": model,
-            "set": dataset_name(manifest),
-            "context": context,
-            "beam_size": beam_size,
-            "engine": engine,
-            "precision": "as stored" if engine == "ct2" else number_format.value,
-            "seconds": round(seconds, 2),
-            "real_time_factor": round(seconds / audio, 4),
-        }
-        summary = write_eval(target, rows, about, manifest)
-        summaries.append({**summary, "file": f"{target}.json"})
-    return summaries
+    )(audit)
 
 
 def compare(
@@ -197,59 +105,67 @@ def run_report(run: Path, out: Path | None, overwrite: bool) -> Path:
     return Path(workspace_path(build_report(run, target, overwrite)))
 
 
-def transcribe(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A package, run, ggml file or Hub id.")],
-    audio: Annotated[list[Path], typer.Argument(metavar="AUDIO…", help="Recordings of any length.")],
-    format_: Annotated[Literal["txt", "json"], typer.Option("--format", help="What to print.")] = "txt",
-    language: Language = None,
+def accept(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's name or folder.")],
+    gates: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A gate in place of the recipe's, such as wer=0.12.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Judge a run by the gates of its recipe; exit 1 when one is red. Nothing unmeasured passes."""
+    from govor.config import apply_overrides, parse
+    from govor.measure.accept import judge, keep
+    from govor.recipe import Acceptance
+
+    folder = find_run(run)
+    own = parse(Acceptance, apply_overrides({}, gates), "--set") if gates else None
+    verdict = judge(folder, own)
+    file = keep(folder.name, verdict)
+    lines = [f"{'green' if e['passed'] else 'red  '}  {e['gate']}: {e['reason']}" for e in verdict["gates"]]
+    lines.append(f"accepted: {'true' if verdict['accepted'] else 'false'}")
+    console.result("\n".join(lines), verdict, as_json)
+    console.made(file, f"govor package {folder}" if verdict["accepted"] else None)
+    exit_if(not verdict["accepted"])
+
+
+def audit(
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="Clips with transcripts.")],
+    model: Annotated[str, typer.Option("--model", "-m", help="A package, run, ggml file or Hub id.")],
+    planted_share: Annotated[
+        float, typer.Option(min=0.01, max=0.5, help="Share of clips that get another's transcript, to calibrate.")
+    ] = 0.05,
+    max_share: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Exit 1 when more than this share of the clips is suspicious.")
+    ] = 0.05,
     context: Annotated[
         Literal["padded", "speech"] | None,
-        typer.Option(
-            help="speech for models adapted to it, padded for stock ones; chosen by the model's record.",
-            show_default=False,
-        ),
+        typer.Option(help="What the encoder sees; chosen by the model's record.", show_default=False),
     ] = None,
-    beam_size: Annotated[int, typer.Option(min=1, help="1 is greedy.")] = 1,
-    engine: Annotated[Literal["torch", "ct2"], typer.Option(help="ct2: the CTranslate2 files of a package.")] = "torch",
-    precision: Annotated[Precision, typer.Option(help="auto: bf16 where it measures faster here.")] = "auto",
+    out: Out = None,
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="auto: bf16 where it measures faster here.")
+    ] = "auto",
     device: Device = "auto",
+    overwrite: Overwrite = False,
+    as_json: Json = False,
 ) -> None:
-    """Write down what is said in recordings. Without --language the model's own or a detected one is taken."""
-    from govor.device import pick_device, pick_precision, torch_dtype
-    from govor.errors import AudioError, GovorError
-    from govor.families.opening import open_recogniser
-    from govor.files import to_json
-    from govor.measure.longform import transcribe_recording
+    """Does each transcript match its audio? Calibrated by planting wrong ones; the worst clips are listed to listen to."""
+    from govor.cli.timing import open_model
+    from govor.files import refuse_existing
+    from govor.measure.audit import run_audit, sentence
+    from govor.measure.scoring import check_lengths, clips_to_score
 
-    if len(audio) == 1:
-        from govor.audio import probe
-
-        probe(audio[0])  # a file that is no audio is said before a model is loaded
-    chosen = pick_device(device).value
-    opened = open_recogniser(model, torch_dtype(pick_precision(precision, chosen).value), chosen, engine, console.note)
-    failed = []
-    for path in audio:
-        try:
-            pieces = transcribe_recording(
-                opened.recogniser, path, language or opened.language, context or opened.context, beam_size
-            )
-        except AudioError as error:
-            failed.append(error)
-            console.note(f"failed  {error}")
-            continue
-        text = " ".join(piece["text"] for piece in pieces if piece["text"])
-        if format_ == "json":
-            console.say(to_json({"audio": str(path), "model": opened.name, "text": text, "pieces": pieces}))
-        else:
-            console.say(f"{path}\t{text}" if len(audio) > 1 else text)
-    if failed and len(failed) == len(audio):
-        raise GovorError(
-            str(failed[0])
-            if len(failed) == 1
-            else f"None of the {len(audio)} files could be read; the reasons stand above."
-        )
-    if failed:
-        raise typer.Exit(1)
+    clips = clips_to_score(manifest)
+    target = out or Path("reports") / f"audit-{manifest.stem}"
+    refuse_existing(target, overwrite)
+    opened = open_model(model, "torch", precision, device)
+    check_lengths(clips, opened.recogniser.longest_seconds, manifest)
+    with console.bar("audit", None) as bar:
+        result = run_audit(opened, clips, context or opened.context, planted_share, target, overwrite, bar.to)
+    console.result(sentence(result), {key: value for key, value in result.items() if key != "rows"}, as_json)
+    console.made(f"{target}/index.html and {target}/suspicious.jsonl")
+    exit_if(result["suspicious"] > max_share * result["clips"])
 
 
 def find_run(name: str) -> Path:
@@ -268,21 +184,6 @@ def find_run(name: str) -> Path:
         return found[0]
     runs = [path.name for path in folders]
     raise GovorError(f"There is no run '{name}'; {nearest(name, runs)}")
-
-
-def score_line(summary: dict[str, Any]) -> str:
-    """One scoring on one line."""
-
-    def shown(name: str) -> str:
-        value, spread = summary[name], summary[f"{name}_interval"]
-        if value is None:
-            return f"{name.upper()} n/a"
-        return f"{name.upper()} {value:.4f}" + (f" [{spread[0]:.4f}, {spread[1]:.4f}]" if spread else "")
-
-    return (
-        f"{summary['model']} on {summary['set']}, {summary['context']}: {shown('wer')}  {shown('cer')}  "
-        f"({summary['clips']} clips, {summary['real_time_factor']:.2f} x real time; {summary['interval']['note']})"
-    )
 
 
 def compare_lines(result: dict[str, Any]) -> str:

@@ -209,7 +209,7 @@ def _recipe(name: str, split: Path, base_model: str | None, overrides: list[str]
 
 def _scores(model: str, test: Path) -> dict[str, Path]:
     """Score padded and on the speech, or reuse scorings of the same model on the same clips."""
-    from govor.cli.measure import EVALS, run_evaluation, score_line
+    from govor.cli.evaluate import EVALS, run_evaluation, score_line
     from govor.corpus.manifests import fingerprint
     from govor.families.opening import scored_name
     from govor.files import read_json
@@ -276,8 +276,8 @@ def _package(run: Path, test: Path, headline: dict[str, Any]) -> dict[str, str]:
     """Package the run and transcribe one held-out clip with the package."""
     from govor.corpus.manifests import Manifest
     from govor.families.opening import open_recogniser
-    from govor.measure.longform import transcribe_recording
     from govor.package.build import package
+    from govor.timing.longform import Ear, transcribe_recording
 
     with _stage("package"):
         if not (run / "package.json").exists():
@@ -287,8 +287,9 @@ def _package(run: Path, test: Path, headline: dict[str, Any]) -> dict[str, str]:
             )
         clip = Manifest(test)[0]
         opened = open_recogniser(str(run))
-        pieces = transcribe_recording(opened.recogniser, Path(clip.audio), clip.language, opened.context)
-    return {"id": clip.id, "text": " ".join(piece["text"] for piece in pieces)}
+        heard = transcribe_recording(opened.recogniser, Path(clip.audio), Ear(clip.language, opened.context))
+        text = " ".join(piece["text"] for piece in heard)
+    return {"id": clip.id, "text": text}
 
 
 def _table(headline: dict[str, Any]) -> None:

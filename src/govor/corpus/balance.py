@@ -56,9 +56,8 @@ class Balance:
         self.languages[clip.language] += clip.duration
         self.scripts[clip.script or _UNKNOWN] += clip.duration
         self.datasets[str(clip.extra.get("dataset") or _UNKNOWN)] += clip.duration
-        self.lengths[_band(clip.duration, LENGTH_EDGES_SECONDS, "s")] += clip.duration
-        band = _UNKNOWN if clip.snr_db is None else _band(clip.snr_db, SNR_EDGES_DB, "dB")
-        self.noise[band] += clip.duration
+        self.lengths[band(clip.duration, LENGTH_EDGES_SECONDS, "s")] += clip.duration
+        self.noise[_UNKNOWN if clip.snr_db is None else band(clip.snr_db, SNR_EDGES_DB, "dB")] += clip.duration
         text = clip.transcript.casefold()
         self.words.update(_WORD.findall(text))
         self.letters.update(letter for letter in text if letter.isalpha())
@@ -136,12 +135,12 @@ class Balance:
 
     def _about_sound(self) -> list[str]:
         advice = []
-        short = self.lengths[_band(0.5, LENGTH_EDGES_SECONDS, "s")] / self.seconds
+        short = self.lengths[band(0.5, LENGTH_EDGES_SECONDS, "s")] / self.seconds
         if short > 0.2:
             advice.append(
                 f"{short:.0%} of the hours are clips under 1 s: join neighbours, they teach little on their own."
             )
-        long = self.lengths[_band(1e9, LENGTH_EDGES_SECONDS, "s")] / self.seconds
+        long = self.lengths[band(1e9, LENGTH_EDGES_SECONDS, "s")] / self.seconds
         if long > 0:
             advice.append(f"{long:.0%} of the hours are recordings over 30 s: run govor preprocess, which slices them.")
         known = self.seconds - self.noise[_UNKNOWN]
@@ -186,19 +185,20 @@ def page(title: str, values: dict[str, Any]) -> str:
     return environment.from_string(text).render(title=title, values=values, charts=shown)
 
 
-def _band(value: float, edges: tuple[int, ...], unit: str) -> str:
+def band(value: float, edges: tuple[int, ...], unit: str) -> str:
+    """The name of the band a value falls in: `≤ 5 s`, or `> 30 s` past the last edge."""
     for edge in edges:
         if value <= edge:
             return f"≤ {edge} {unit}"
     return f"> {edges[-1]} {unit}"
 
 
-def _below(band: str, edges: tuple[int, ...], limit: int, unit: str) -> bool:
-    return band in {f"≤ {edge} {unit}" for edge in edges if edge <= limit}
+def _below(name: str, edges: tuple[int, ...], limit: int, unit: str) -> bool:
+    return name in {f"≤ {edge} {unit}" for edge in edges if edge <= limit}
 
 
-def _above(band: str, edges: tuple[int, ...], limit: int, unit: str) -> bool:
-    return band in {f"≤ {edge} {unit}" for edge in edges if edge > limit} | {f"> {edges[-1]} {unit}"}
+def _above(name: str, edges: tuple[int, ...], limit: int, unit: str) -> bool:
+    return name in {f"≤ {edge} {unit}" for edge in edges if edge > limit} | {f"> {edges[-1]} {unit}"}
 
 
 def _hours(seconds: Seconds, most: int = 100) -> dict[str, float]:

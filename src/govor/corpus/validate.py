@@ -200,10 +200,9 @@ def _check(row: dict[str, Any], limits: Limits, language: str | None) -> Verdict
     refusal = _sound_refusal(clip, samples, limits)
     if refusal:
         return no(*refusal)
-    pcm = np.clip(np.round(samples * 32767), -32768, 32767).astype("<i2").tobytes()
     return Verdict(
         row,
-        pcm_sha256=hashlib.sha256(pcm).hexdigest(),
+        pcm_sha256=pcm_sha256(samples),
         seconds=round(len(samples) / SAMPLE_RATE, 7),
         snr_db=snr_db(samples),
         print=None if limits.near_duplicates == "off" else fingerprint(samples),
@@ -253,6 +252,12 @@ def _sound_refusal(clip: Clip, samples: Samples, limits: Limits) -> tuple[str, A
         message = "more text than the audio can hold"
         return "text_too_long", round(rate, 1), limits.max_characters_per_second, message
     return None
+
+
+def pcm_sha256(samples: Samples) -> str:
+    """A hash of what is heard: samples [n] at 16 kHz, as 16-bit integers."""
+    pcm = np.clip(np.round(samples * 32767), -32768, 32767).astype("<i2").tobytes()
+    return hashlib.sha256(pcm).hexdigest()
 
 
 def snr_db(samples: Samples) -> float:

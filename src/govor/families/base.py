@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from tokenizers import Tokenizer
 from torch import nn
@@ -28,13 +30,15 @@ class Hypothesis:
     """One transcription of one clip.
 
     `mean_logprob` is the natural-log probability per generated token; `complete` is False where the model was stopped
-    by its limit before it said that it had finished.
+    by its limit before it said that it had finished; `no_speech` is the probability that it gave to there being none, of
+    models that say so.
     """
 
     text: str
     tokens: list[int]
     mean_logprob: float
     complete: bool = True
+    no_speech: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,25 @@ class Labels:
 
     tokens: list[int]
     given: int
+
+
+Head = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """Where a model listened while it was made to write a given text.
+
+    `weights` [heads, tokens, positions] sum to about 1 over the positions; a position lasts `position_seconds`; `owner`
+    says to which piece of the text each token belongs; `logprobs` [tokens] are natural logarithms; `heads` are the
+    (layer, head) of the first axis.
+    """
+
+    weights: npt.NDArray[np.float32]
+    position_seconds: float
+    owner: tuple[int, ...]
+    logprobs: npt.NDArray[np.float32]
+    heads: tuple[Head, ...]
 
 
 class ExampleEncoder(Protocol):
@@ -157,10 +180,47 @@ class Recogniser(Protocol):
         context: ContextMode = "speech",
         beam_size: int = 1,
         on_done: Callable[[int], None] | None = None,
+        previous: Sequence[str | None] | None = None,
+        temperature: float = 0.0,
     ) -> list[Hypothesis]:
-        """Transcriptions in the order of `clips` (none over `longest_seconds`). `on_done` hears of every finished batch."""
+        """Transcriptions in the order of `clips` (none over `longest_seconds`).
+
+        Args:
+            on_done: hears of every finished batch.
+            previous: the text before each clip, for models that were taught to use it.
+            temperature: above 0 tokens are drawn rather than searched for, the same ones at every call.
+        """
         ...
 
     def nbest(self, clip: Samples, language: str | None, n: int, context: ContextMode = "speech") -> list[Hypothesis]:
         """The `n` best transcriptions of one clip, best first."""
+        ...
+
+
+@runtime_checkable
+class Aligner(Protocol):
+    """Says where it listens while it writes a given text, so that words can be put on the clock."""
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        """Every (layer, head) it could be asked for."""
+        ...
+
+    def attend(
+        self,
+        clips: Sequence[Samples],
+        pieces: Sequence[Sequence[str]],
+        languages: Sequence[str],
+        context: ContextMode = "speech",
+        heads: Sequence[Head] | None = None,
+        on_done: Callable[[int], None] | None = None,
+    ) -> list[Attention | None]:
+        """Attention over each clip while its pieces (the text, cut; each with the space before it) are written.
+
+        Args:
+            heads: those wanted; the ones that the model's configuration names if None.
+            on_done: hears of every finished batch.
+
+        None stands where there is no text, or more than the decoder holds.
+        """
         ...

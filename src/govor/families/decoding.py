@@ -43,13 +43,28 @@ class Found:
         return self.logprob / (len(self.tokens) + 1)
 
 
-def greedy(decoder: StepDecoder, end: int, max_tokens: Sequence[int]) -> list[Found]:
-    """The most probable token at each step, for every row until its end token or its limit."""
+def greedy(
+    decoder: StepDecoder,
+    end: int,
+    max_tokens: Sequence[int],
+    temperature: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> list[Found]:
+    """The most probable token at each step, for every row until its end token or its limit.
+
+    With a temperature a token is drawn instead, from probabilities raised to its inverse; the log-probabilities that are
+    summed up stay those of the model.
+    """
     results = [Found([], 0.0) for _ in max_tokens]
     rows = list(range(len(max_tokens)))
     logprobs = decoder.start()
     while True:
-        best, tokens = logprobs.max(dim=-1)
+        if temperature > 0:
+            weights = torch.softmax(logprobs / temperature, dim=-1)
+            tokens = torch.multinomial(weights.cpu(), 1, generator=generator)[:, 0].to(logprobs.device)
+            best = logprobs.gather(1, tokens[:, None])[:, 0]
+        else:
+            best, tokens = logprobs.max(dim=-1)
         alive = []
         for place, (row, token, logprob) in enumerate(zip(rows, tokens.tolist(), best.tolist(), strict=True)):
             found = results[row]

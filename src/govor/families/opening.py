@@ -23,14 +23,17 @@ class Opened:
     """A model ready for use, under the name its scores are filed by.
 
     `language` and `context` are what it was trained for, as far as its record says: a stock model knows no language of
-    its own and wants padded audio. `language_token` is the one it was taught for clips of every language, if it was.
+    its own and wants padded audio. `language_token` is the one it was taught for clips of every language, if it was;
+    `previous` says whether it was taught to use the text before. What is measured of the model is kept in `folder`.
     """
 
     name: str
     recogniser: Recogniser
+    folder: Path
     language: str | None
     context: ContextMode
     language_token: str | None = None
+    previous: bool = False
 
 
 def open_recogniser(
@@ -51,18 +54,18 @@ def open_recogniser(
         from govor.families.whisper.ct2 import CTranslate2Whisper
 
         folder = path / "ct2" if (path / "ct2").is_dir() else path
-        return Opened(_name(path), CTranslate2Whisper.load(folder), *_trained_for(folder))
+        return Opened(_name(path), CTranslate2Whisper.load(folder), folder, *_trained_for(folder))
     run = _run_of(path) if path.is_dir() else None
     if run is not None:
         checkpoint = best_checkpoint(run) if path == run else path
         trained = load_checkpoint(run, checkpoint)
         trained.module.to(device=device, dtype=dtype)
-        return Opened(run.name if path == run else f"{run.name}-{path.name}", trained, *_trained_for(run))
+        return Opened(run.name if path == run else f"{run.name}-{path.name}", trained, path, *_trained_for(run))
     found = find_model(source, notify)
     folder = trainable_folder(found, notify)
     family = family_class(family_of(folder, source)).load(folder, dtype)
     family.module.to(device)
-    return Opened(scored_name(source), family, *_trained_for(folder))
+    return Opened(scored_name(source), family, folder, *_trained_for(folder))
 
 
 def trainable_folder(found: Found, notify: Notify = lambda _: None) -> Path:
@@ -150,19 +153,22 @@ def _name(path: Path) -> str:
     return resolved.stem if resolved.is_file() else resolved.name
 
 
-def _trained_for(folder: Path) -> tuple[str | None, ContextMode, str | None]:
-    """Language, audio context and language token of a govor run, from the record in its folder or the one above."""
+def _trained_for(folder: Path) -> tuple[str | None, ContextMode, str | None, bool]:
+    """Language, audio context, language token and use of the text before of a govor run, from the record in its folder or
+    the one above."""
     for place in (folder, folder.parent):
         file = place / "run_manifest.json"
         if file.exists():
             record = read_json(file)
             token, languages = record.get("language_token"), record.get("languages", [])
-            context: ContextMode = record["recipe"]["examples"]["context"]
-            return token or (languages[0] if len(languages) == 1 else None), context, token
+            examples = record["recipe"]["examples"]
+            context: ContextMode = examples["context"]
+            alone = languages[0] if len(languages) == 1 else None
+            return token or alone, context, token, bool(examples.get("previous_share"))
         if (place / "recipe.yaml").exists():  # a run that is not finished
             examples = read_yaml(place / "recipe.yaml")["examples"]
-            return examples["language"], examples["context"], examples["language"]
-    return None, "padded", None
+            return examples["language"], examples["context"], examples["language"], bool(examples.get("previous_share"))
+    return None, "padded", None, False
 
 
 def _stamp(path: Path) -> str:

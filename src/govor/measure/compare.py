@@ -8,7 +8,13 @@ from typing import Any
 from govor.errors import GovorError
 from govor.measure.evaluate import ClipRow, by_id
 from govor.measure.intervals import choose_clusters, paired_difference
+from govor.measure.slices import SLICES, groups
 from govor.measure.wer import Counts, total
+
+# A slice with fewer clips says nothing.
+_FEWEST_CLIPS = 5
+_MOST_VALUES = 15
+_NAMED = 10
 
 
 def compare(rows_a: Sequence[ClipRow], rows_b: Sequence[ClipRow], name_a: str, name_b: str) -> dict[str, Any]:
@@ -49,6 +55,8 @@ def compare(rows_a: Sequence[ClipRow], rows_b: Sequence[ClipRow], name_a: str, n
             "relative_change": round((rate_b - rate_a) / rate_a, 6) if rate_a and rate_b is not None else None,
             "p_value": found.p_value,
         }
+    result["normalisation"] = normalisation_share([a[name] for name in order], [b[name] for name in order])
+    result["slices"] = _by_slice([a[name] for name in order], [b[name] for name in order])
     changes = {name: _errors(b[name]) - _errors(a[name]) for name in order}
     ranked = sorted(order, key=lambda name: changes[name])
     result["better"] = sum(change < 0 for change in changes.values())
@@ -57,6 +65,61 @@ def compare(rows_a: Sequence[ClipRow], rows_b: Sequence[ClipRow], name_a: str, n
     result["biggest_gains"] = [name for name in ranked[:5] if changes[name] < 0]
     result["biggest_losses"] = [name for name in ranked[::-1][:5] if changes[name] > 0]
     result["verdict"] = verdict(result["wer"])
+    return result
+
+
+def normalisation_share(rows_a: Sequence[ClipRow], rows_b: Sequence[ClipRow]) -> dict[str, Any]:
+    """How much of a strict gain in WER is spelling that the lenient normaliser forgives: 1 is all of it, 0 none.
+
+    The share is (strict gain − lenient gain) / strict gain; None where there is no strict gain. Below 0, words got better
+    by more than their spelling shows.
+    """
+    rates = {
+        unit: [total(Counts(**row[unit]) for row in rows).rate for rows in (rows_a, rows_b)]
+        for unit in ("words", "lenient_words")
+    }
+    gains = {unit: None if a is None or b is None else round(a - b, 6) for unit, (a, b) in rates.items()}
+    strict, lenient = gains["words"], gains["lenient_words"]
+    known = strict is not None and lenient is not None and strict > 0
+    share = round((strict - lenient) / strict, 4) if known and strict is not None and lenient is not None else None
+    return {
+        "lenient_wer": {"a": _rounded(rates["lenient_words"][0]), "b": _rounded(rates["lenient_words"][1])},
+        "strict_gain": strict,
+        "lenient_gain": lenient,
+        "share_of_gain": share,
+    }
+
+
+def _by_slice(rows_a: Sequence[ClipRow], rows_b: Sequence[ClipRow]) -> dict[str, list[dict[str, Any]]]:
+    """The paired difference within each value of each slice that has more than one, for values of at least 5 clips."""
+    other = {row["id"]: row for row in rows_b}
+    result: dict[str, list[dict[str, Any]]] = {}
+    for kind in SLICES:
+        found = groups(rows_a, kind)
+        if len(found) < 2:
+            continue
+        entries: list[dict[str, Any]] = []
+        for value, some in found.items():
+            if len(some) < _FEWEST_CLIPS or len(entries) == _MOST_VALUES:
+                continue
+            a, b = ([Counts(**row["words"]) for row in side] for side in (some, [other[row["id"]] for row in some]))
+            paired = paired_difference(
+                [c.errors for c in a], [c.errors for c in b], [c.length for c in a], choose_clusters(some)
+            )
+            spread = paired.interval
+            entries.append(
+                {
+                    "value": value,
+                    "clips": len(some),
+                    "a": _rounded(total(a).rate),
+                    "b": _rounded(total(b).rate),
+                    "difference": round(paired.difference, 6),
+                    "difference_interval": [round(spread.low, 6), round(spread.high, 6)] if spread else None,
+                    "p_value": paired.p_value,
+                }
+            )
+        if entries:
+            result[kind] = entries
     return result
 
 
@@ -85,7 +148,7 @@ def _same_clips(a: dict[str, ClipRow], b: dict[str, ClipRow], name_a: str, name_
         (b.keys() - a.keys(), name_b, name_a),
     ):
         if missing:
-            shown = ", ".join(sorted(missing)[:3]) + (", …" if len(missing) > 3 else "")
+            shown = ", ".join(sorted(missing)[:_NAMED]) + (", …" if len(missing) > _NAMED else "")
             raise GovorError(
                 f"{lacking} lacks {len(missing)} of the clips of {holder} ({shown}); only scores of the same clips compare."
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,18 @@ from govor.audio import SAMPLE_RATE
 from govor.corpus.manifests import fingerprint, read_rows, write_rows
 from govor.corpus.records import Clip
 from govor.corpus.samples import clip_samples
+from govor.corpus.validate import snr_db
 from govor.errors import GovorError
 from govor.families.base import ContextMode, Recogniser
 from govor.files import read_json, write_json
 from govor.measure.intervals import choose_clusters, interval
-from govor.measure.text import NAME
-from govor.measure.wer import Counts, score, total
+from govor.measure.slices import by_slice
+from govor.measure.text import LENIENT, NAME
+from govor.measure.wer import COUNTED, Counts, score, total
 
 ClipRow = dict[str, Any]
 # Clips are decoded and transcribed in blocks of this many, so that memory does not grow with the set.
-_BLOCK = 512
+_BLOCK = 256
 
 
 def transcribe_clips(
@@ -36,44 +38,68 @@ def transcribe_clips(
 
     `language` is the one that the model is told for every clip, in place of the clip's own.
     """
-    rows: list[ClipRow] = []
     start = time.perf_counter()
-    for at in range(0, len(clips), _BLOCK):
-        block = clips[at : at + _BLOCK]
-        samples = [clip_samples(clip) for clip in block]
-        found = recogniser.transcribe(
-            samples, [language or clip.language for clip in block], context, beam_size, on_done
-        )
-        for clip, audio, hypothesis in zip(block, samples, found, strict=True):
-            rows.append(
-                {
-                    "id": clip.id,
-                    "audio": clip.audio,
-                    "offset": clip.offset,
-                    "duration": round(len(audio) / SAMPLE_RATE, 4),
-                    "language": clip.language,
-                    "speaker": clip.speaker,
-                    "source": clip.source,
-                    "reference": clip.transcript,
-                    "hypothesis": hypothesis.text,
-                    "mean_logprob": round(hypothesis.mean_logprob, 4),
-                    "complete": hypothesis.complete,
-                }
-            )
+    blocks = transcribe_blocks(recogniser, clips, context, beam_size, on_done, language)
+    rows = [row for block in blocks for row in block]
     return rows, time.perf_counter() - start
 
 
+def transcribe_blocks(
+    recogniser: Recogniser,
+    clips: Sequence[Clip],
+    context: ContextMode,
+    beam_size: int = 1,
+    on_done: Callable[[int], None] | None = None,
+    language: str | None = None,
+) -> Iterator[list[ClipRow]]:
+    """`transcribe_clips`, block by block; each row says what share of its block's seconds it took."""
+    for at in range(0, len(clips), _BLOCK):
+        block = clips[at : at + _BLOCK]
+        start = time.perf_counter()
+        samples = [clip_samples(clip) for clip in block]
+        codes = [language or clip.language for clip in block]
+        found = recogniser.transcribe(samples, codes, context, beam_size, on_done)
+        took = (time.perf_counter() - start) / max(sum(len(audio) for audio in samples), 1)
+        yield [
+            {
+                **clip_row(clip, len(audio), snr_db(audio) if clip.snr_db is None else clip.snr_db),
+                "hypothesis": hypothesis.text,
+                "mean_logprob": round(hypothesis.mean_logprob, 4),
+                "complete": hypothesis.complete,
+                "took_seconds": round(took * len(audio), 5),
+            }
+            for clip, audio, hypothesis in zip(block, samples, found, strict=True)
+        ]
+
+
+def clip_row(clip: Clip, samples: int, noise: float | None) -> ClipRow:
+    """What a scoring keeps of a clip itself."""
+    return {
+        "id": clip.id,
+        "audio": clip.audio,
+        "offset": clip.offset,
+        "duration": round(samples / SAMPLE_RATE, 4),
+        "language": clip.language,
+        "speaker": clip.speaker,
+        "source": clip.source,
+        "snr_db": noise,
+        "reference": clip.transcript,
+    }
+
+
 def with_counts(rows: Sequence[ClipRow]) -> list[ClipRow]:
-    """The rows with word and character counts."""
-    scores = score([row["reference"] for row in rows], [row["hypothesis"] for row in rows])
+    """The rows with word and character counts, strict and lenient."""
+    references, hypotheses = [row["reference"] for row in rows], [row["hypothesis"] for row in rows]
+    languages = [row.get("language") for row in rows]
+    scores = {by: score(references, hypotheses, languages, by) for by in (NAME, LENIENT)}
     return [
-        {**row, "words": asdict(s.words), "characters": asdict(s.characters)}
-        for row, s in zip(rows, scores, strict=True)
+        {**row, **{key: asdict(getattr(scores[by][place], unit)) for key, (by, unit) in COUNTED.items()}}
+        for place, row in enumerate(rows)
     ]
 
 
 def summarise(rows: Sequence[ClipRow]) -> dict[str, Any]:
-    """Corpus WER and CER with intervals, from rows with counts."""
+    """Corpus WER and CER with intervals, strict and lenient, and by slice, from rows with counts."""
     clusters = choose_clusters(rows)
     summary: dict[str, Any] = {
         "clips": len(rows),
@@ -88,6 +114,13 @@ def summarise(rows: Sequence[ClipRow]) -> dict[str, Any]:
         summary[name] = None if corpus.rate is None else round(corpus.rate, 6)
         summary[f"{name}_interval"] = [round(spread.low, 6), round(spread.high, 6)] if spread else None
         summary[f"{name}_counts"] = asdict(corpus)
+    lenient = {unit: total(Counts(**row[f"lenient_{unit}"]) for row in rows).rate for unit in ("words", "characters")}
+    summary["lenient"] = {
+        "normaliser": LENIENT,
+        "wer": None if lenient["words"] is None else round(lenient["words"], 6),
+        "cer": None if lenient["characters"] is None else round(lenient["characters"], 6),
+    }
+    summary["slices"] = by_slice(rows)
     return summary
 
 
@@ -125,7 +158,20 @@ def read_eval(path: Path) -> tuple[dict[str, Any], list[ClipRow]]:
         ]
         if missing:
             raise GovorError(f"{clips_file}:{number}: '{missing[0]}' is missing; score the model again.")
+    if any(key not in row for row in rows for key in COUNTED):
+        rows = with_counts(rows)  # an older scoring, without what is counted today
     return summary, rows
+
+
+def rescore(path: Path) -> dict[str, Any]:
+    """Count and sum up a scoring's texts again, with today's normalisers; no model is needed. Returns the summary."""
+    summary, rows = read_eval(path)
+    counted = with_counts(rows)
+    name = path.name.removesuffix(".json").removesuffix(".clips.jsonl")
+    again = {**summary, **summarise(counted)}
+    write_rows(path.with_name(name + ".clips.jsonl"), counted)
+    write_json(path.with_name(name + ".json"), again)
+    return again
 
 
 def by_id(rows: Iterable[ClipRow], name: str) -> dict[str, ClipRow]:

@@ -16,6 +16,11 @@ import numpy.typing as npt
 ROUNDS = 10_000
 MIN_CLUSTERS = 10
 _SEED = 20_040_517
+# Draws are made in blocks of this many numbers, so that memory does not grow with the clips.
+_BLOCK_NUMBERS = 4_000_000
+# With so many clusters the quantiles of fewer rounds are as steady, and the rounds are what takes the time.
+_MANY_CLUSTERS = 2_000
+_ROUNDS_OF_MANY = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +60,10 @@ def choose_clusters(clips: Sequence[dict[str, Any]]) -> Clusters:
 
 
 def bootstrap_rates(
-    errors: Sequence[float], lengths: Sequence[float], clusters: Clusters, rounds: int = ROUNDS
+    errors: Sequence[float], lengths: Sequence[float], clusters: Clusters, rounds: int | None = None
 ) -> npt.NDArray[np.float64]:
     """Error rates [rounds] of resampled corpora. Draws where the reference is empty are left out."""
-    sums = _cluster_sums(np.column_stack([errors, lengths]).astype(np.float64), clusters)
-    drawn = _draws(len(sums), rounds) @ sums
-    drawn = drawn[drawn[:, 1] > 0]
-    return drawn[:, 0] / drawn[:, 1]
+    return _resampled(np.column_stack([errors, lengths]).astype(np.float64), clusters, rounds)
 
 
 def interval(errors: Sequence[float], lengths: Sequence[float], clusters: Clusters) -> Interval | None:
@@ -94,9 +96,7 @@ def paired_difference(
     if clusters.count < 2 or not total:
         return Difference(observed, None, None)
     table = np.column_stack([np.subtract(errors_b, errors_a), lengths]).astype(np.float64)
-    drawn = _draws(clusters.count, ROUNDS) @ _cluster_sums(table, clusters)
-    drawn = drawn[drawn[:, 1] > 0]
-    values = drawn[:, 0] / drawn[:, 1]
+    values = _resampled(table, clusters, None)
     low, high = np.quantile(values, [0.025, 0.975])
     against = min(int((values <= 0).sum()), int((values >= 0).sum()))
     return Difference(observed, Interval(float(low), float(high)), min(1.0, 2 * (against + 1) / (len(values) + 1)))
@@ -109,7 +109,19 @@ def _cluster_sums(table: npt.NDArray[np.float64], clusters: Clusters) -> npt.NDA
     return sums
 
 
-def _draws(clusters: int, rounds: int) -> npt.NDArray[np.float64]:
-    """How often each cluster is drawn [rounds, clusters]; the seed is fixed so that a score prints the same twice."""
+def _resampled(table: npt.NDArray[np.float64], clusters: Clusters, rounds: int | None) -> npt.NDArray[np.float64]:
+    """First column over second [rounds] of corpora drawn by cluster; the seed is fixed so that a score prints the same
+    twice."""
+    sums = _cluster_sums(table, clusters)
+    count = len(sums)
+    if rounds is None:
+        rounds = ROUNDS if count < _MANY_CLUSTERS else _ROUNDS_OF_MANY
     generator = np.random.default_rng(_SEED)
-    return generator.multinomial(clusters, np.full(clusters, 1 / clusters), size=rounds).astype(np.float64)
+    even = np.full(count, 1 / count)
+    blocks = []
+    most = max(1, _BLOCK_NUMBERS // count)
+    for done in range(0, rounds, most):
+        drawn = generator.multinomial(count, even, size=min(most, rounds - done)) @ sums
+        drawn = drawn[drawn[:, 1] > 0]
+        blocks.append(drawn[:, 0] / drawn[:, 1])
+    return np.concatenate(blocks)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jiwer
 
 from govor.errors import GovorError
-from govor.measure.text import scoring_text
+from govor.measure.text import LENIENT, NAME, normaliser, scoring_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,40 +53,64 @@ class ClipScore:
     characters: Counts
 
 
-def score(references: Sequence[str], hypotheses: Sequence[str]) -> list[ClipScore]:
-    """Errors per clip after the scoring normaliser.
+def score(
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    languages: Sequence[str | None] | None = None,
+    by: str = NAME,
+) -> list[ClipScore]:
+    """Errors per clip after the normaliser named `by`.
 
     Raises:
         GovorError: the lists differ in length.
     """
-    if len(references) != len(hypotheses):
+    if len(references) != len(hypotheses) or (languages is not None and len(languages) != len(references)):
         raise GovorError(
             f"{len(references)} references and {len(hypotheses)} hypotheses were given; each clip needs one of both."
         )
-    pairs = [(scoring_text(r), scoring_text(h)) for r, h in zip(references, hypotheses, strict=True)]
-    return [ClipScore(_words(*pair), _characters(*pair)) for pair in pairs]
+    normalise = normaliser(by)
+    codes = languages if languages is not None else [None] * len(references)
+    said = [normalise(text, code) for text, code in zip(references, codes, strict=True)]
+    heard = [normalise(text, code) for text, code in zip(hypotheses, codes, strict=True)]
+    words = _counts(said, heard, jiwer.process_words, str.split)
+    characters = _counts(said, heard, jiwer.process_characters, list)
+    return [ClipScore(*pair) for pair in zip(words, characters, strict=True)]
 
 
 def total(counts: Iterable[Counts]) -> Counts:
     """The corpus: errors and lengths summed over clips, not rates averaged."""
-    result = Counts()
+    substitutions = deletions = insertions = length = 0
     for item in counts:
-        result = result + item
-    return result
+        substitutions += item.substitutions
+        deletions += item.deletions
+        insertions += item.insertions
+        length += item.length
+    return Counts(substitutions, deletions, insertions, length)
 
 
-def _words(reference: str, hypothesis: str) -> Counts:
-    if not reference:
-        return Counts(insertions=len(hypothesis.split()))
-    output = jiwer.process_words(reference, hypothesis)
-    return Counts(output.substitutions, output.deletions, output.insertions, len(output.references[0]))
+def _counts(references: list[str], hypotheses: list[str], process: Any, units: Any) -> list[Counts]:
+    """Counts per clip in one call of jiwer, which refuses empty references: those are counted here."""
+    spoken = [i for i, reference in enumerate(references) if reference]
+    results = [Counts(insertions=len(units(hypothesis))) for hypothesis in hypotheses]
+    if not spoken:
+        return results
+    output = process([references[i] for i in spoken], [hypotheses[i] for i in spoken])
+    for i, chunks, reference in zip(spoken, output.alignments, output.references, strict=True):
+        substitutions = deletions = insertions = 0
+        for chunk in chunks:
+            if chunk.type == "substitute":
+                substitutions += chunk.ref_end_idx - chunk.ref_start_idx
+            elif chunk.type == "delete":
+                deletions += chunk.ref_end_idx - chunk.ref_start_idx
+            elif chunk.type == "insert":
+                insertions += chunk.hyp_end_idx - chunk.hyp_start_idx
+        results[i] = Counts(substitutions, deletions, insertions, len(reference))
+    return results
 
 
-def _characters(reference: str, hypothesis: str) -> Counts:
-    if not reference:
-        return Counts(insertions=len(hypothesis))
-    output = jiwer.process_characters(reference, hypothesis)
-    return Counts(output.substitutions, output.deletions, output.insertions, len(output.references[0]))
+# What stands in a clip's row, and the normaliser that it was counted with.
+COUNTED = {"words": (NAME, "words"), "characters": (NAME, "characters")}
+COUNTED |= {f"lenient_{unit}": (LENIENT, unit) for unit in ("words", "characters")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,19 +127,35 @@ def word_diff(reference: str, hypothesis: str) -> list[Diff]:
 
     A word that is nothing but punctuation belongs to neither side of an error and is left out.
     """
-    left, right = _pieces(reference), _pieces(hypothesis)
-    if not left or not right:
-        return [Diff("delete", shown, "") for shown, _ in left] + [Diff("insert", "", shown) for shown, _ in right]
-    output = jiwer.process_words(*(" ".join(scored for _, scored in side) for side in (left, right)))
-    steps: list[Diff] = []
-    for chunk in output.alignments[0]:
-        said = [shown for shown, _ in left[chunk.ref_start_idx : chunk.ref_end_idx]]
-        heard = [shown for shown, _ in right[chunk.hyp_start_idx : chunk.hyp_end_idx]]
-        if chunk.type == "substitute":
-            steps += [Diff(chunk.type, *pair) for pair in zip(said, heard, strict=True)]
-        else:
-            steps.append(Diff(chunk.type, " ".join(said), " ".join(heard)))
-    return steps
+    return word_diffs([(reference, hypothesis)])[0]
+
+
+def word_diffs(pairs: Sequence[tuple[str, str]]) -> list[list[Diff]]:
+    """`word_diff` of many pairs, in one call of jiwer."""
+    sides = [(_pieces(reference), _pieces(hypothesis)) for reference, hypothesis in pairs]
+    results = [
+        [Diff("delete", shown, "") for shown, _ in left] + [Diff("insert", "", shown) for shown, _ in right]
+        for left, right in sides
+    ]
+    both = [i for i, (left, right) in enumerate(sides) if left and right]
+    if not both:
+        return results
+    output = jiwer.process_words(
+        [" ".join(scored for _, scored in sides[i][0]) for i in both],
+        [" ".join(scored for _, scored in sides[i][1]) for i in both],
+    )
+    for i, chunks in zip(both, output.alignments, strict=True):
+        left, right = sides[i]
+        steps: list[Diff] = []
+        for chunk in chunks:
+            said = [shown for shown, _ in left[chunk.ref_start_idx : chunk.ref_end_idx]]
+            heard = [shown for shown, _ in right[chunk.hyp_start_idx : chunk.hyp_end_idx]]
+            if chunk.type == "substitute":
+                steps += [Diff(chunk.type, *pair) for pair in zip(said, heard, strict=True)]
+            else:
+                steps.append(Diff(chunk.type, " ".join(said), " ".join(heard)))
+        results[i] = steps
+    return results
 
 
 def _pieces(text: str) -> list[tuple[str, str]]:

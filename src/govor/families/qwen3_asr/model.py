@@ -275,15 +275,24 @@ class Qwen3Asr:
         context: ContextMode = "speech",
         beam_size: int = 1,
         on_done: Callable[[int], None] | None = None,
+        previous: Sequence[str | None] | None = None,
+        temperature: float = 0.0,
     ) -> list[Hypothesis]:
-        """See `Recogniser.transcribe`; clips may last 1,200 s.
+        """See `Recogniser.transcribe`; clips may last 1,200 s. The text before goes into the system turn.
 
         A language is a code or an English name; where it is None the model writes it first. `context` makes no
         difference: this model never pads a clip.
         """
         results: dict[int, Hypothesis] = {}
+        before = list(previous) if previous is not None else [None] * len(clips)
         for rows in batches_by_length([len(clip) / SAMPLE_RATE for clip in clips]):
-            found = self._search([clips[i] for i in rows], [languages[i] for i in rows], beam_size)
+            found = self._search(
+                [clips[i] for i in rows],
+                [languages[i] for i in rows],
+                beam_size,
+                [before[i] for i in rows],
+                temperature,
+            )
             for row, best in zip(rows, found, strict=True):
                 results[row] = self._hypothesis(best[0], languages[row])
             if on_done:
@@ -300,12 +309,19 @@ class Qwen3Asr:
         text = self.tokens.parse(found.tokens)[1] if language is None else self.tokens.text(found.tokens)
         return Hypothesis(text, found.tokens, found.mean_logprob, found.ended)
 
-    def _search(self, clips: list[Samples], languages: list[str | None], beam_size: int) -> list[list[Found]]:
+    def _search(
+        self,
+        clips: list[Samples],
+        languages: list[str | None],
+        beam_size: int,
+        previous: list[str | None] | None = None,
+        temperature: float = 0.0,
+    ) -> list[list[Found]]:
         model: Any = self.module
         mels = [log_mel(clip, self.encoder.n_mels) for clip in clips]
         prompts = [
-            prompt_ids(self.tokens, audio_tokens(mel.shape[-1], self.encoder.n_window), language=language)
-            for mel, language in zip(mels, languages, strict=True)
+            prompt_ids(self.tokens, audio_tokens(mel.shape[-1], self.encoder.n_window), (text or "").strip(), language)
+            for mel, language, text in zip(mels, languages, previous or [None] * len(clips), strict=True)
         ]
         rooms = [self.encoder.max_tokens - len(prompt) for prompt in prompts]
         if min(rooms) < 1:
@@ -319,9 +335,10 @@ class Qwen3Asr:
         ]
         given = torch.tensor([language is not None for language in languages], device=model.device)
         decoder = _Decoder(self, [mel.to(model.device, model.dtype) for mel in mels], prompts, given)
-        if beam_size == 1:
-            return [[found] for found in greedy(decoder, self.tokens.end, limits)]
-        return beam(decoder, self.tokens.end, limits, beam_size)
+        if beam_size > 1 and not temperature:
+            return beam(decoder, self.tokens.end, limits, beam_size)
+        drawn = torch.Generator().manual_seed(0)
+        return [[found] for found in greedy(decoder, self.tokens.end, limits, temperature, drawn)]
 
 
 class _Decoder:

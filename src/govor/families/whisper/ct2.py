@@ -16,7 +16,7 @@ from govor.errors import GovorError
 from govor.families.base import ContextMode, Hypothesis
 from govor.families.whisper.features import FULL_FRAMES, bucket_frames, log_mel
 from govor.families.whisper.labels import MAX_TOKENS
-from govor.families.whisper.model import max_new_tokens, transcribe_in_batches
+from govor.families.whisper.model import PROMPT_TOKENS, max_new_tokens, transcribe_in_batches
 from govor.families.whisper.tokens import WhisperTokens
 from govor.files import read_json
 
@@ -58,20 +58,29 @@ class CTranslate2Whisper:
         context: ContextMode = "speech",
         beam_size: int = 1,
         on_done: Callable[[int], None] | None = None,
+        previous: Sequence[str | None] | None = None,
+        temperature: float = 0.0,
     ) -> list[Hypothesis]:
         """See `Recogniser.transcribe`."""
 
-        def search(some: list[Samples], codes: list[str | None]) -> list[Hypothesis]:
-            return [best[0] for best in self._search(some, codes, context, beam_size, 1)]
+        def search(some: list[Samples], codes: list[str | None], before: list[str | None]) -> list[Hypothesis]:
+            return [best[0] for best in self._search(some, codes, context, beam_size, 1, before, temperature)]
 
-        return transcribe_in_batches(search, clips, languages, context, on_done)
+        return transcribe_in_batches(search, clips, languages, context, on_done, previous)
 
     def nbest(self, clip: Samples, language: str | None, n: int, context: ContextMode = "speech") -> list[Hypothesis]:
         """See `Recogniser.nbest`."""
         return self._search([clip], [language], context, n, n)[0]
 
     def _search(
-        self, clips: list[Samples], languages: list[str | None], context: ContextMode, beam_size: int, n: int
+        self,
+        clips: list[Samples],
+        languages: list[str | None],
+        context: ContextMode,
+        beam_size: int,
+        n: int,
+        previous: list[str | None] | None = None,
+        temperature: float = 0.0,
     ) -> list[list[Hypothesis]]:
         import ctranslate2
 
@@ -82,21 +91,27 @@ class CTranslate2Whisper:
         if not all(languages):
             detected = [found[0][0].strip("<|>") for found in self._model.detect_language(states)]
             languages = [language or guess for language, guess in zip(languages, detected, strict=True)]
-        prompts = [self.tokens.prompt(str(language)) for language in languages]
-        limit = max_new_tokens(seconds, MAX_TOKENS)
+        before = previous or [None] * len(clips)
+        prompts = [self.tokens.prompt(str(language), text) for language, text in zip(languages, before, strict=True)]
+        limit = max_new_tokens(seconds, MAX_TOKENS + PROMPT_TOKENS - len(prompts[0]))
+        if temperature:
+            ctranslate2.set_random_seed(0)
         found = self._model.generate(
             states,
             prompts,
-            beam_size=beam_size,
+            beam_size=1 if temperature else beam_size,
             num_hypotheses=n,
-            # The engine generates at most half of max_length.
-            max_length=2 * limit,
+            sampling_topk=0 if temperature else 1,
+            sampling_temperature=temperature or 1.0,
+            # The engine counts the prompt, and generates at most half of max_length where that is short.
+            max_length=min(2 * limit, MAX_TOKENS) if len(prompts[0]) > PROMPT_TOKENS else 2 * limit,
+            return_no_speech_prob=True,
             suppress_tokens=self._suppressed,
             return_scores=True,
         )
         return [
             [
-                Hypothesis(self.tokens.text(ids), ids, float(score), len(ids) < limit)
+                Hypothesis(self.tokens.text(ids), ids, float(score), len(ids) < limit, float(item.no_speech_prob))
                 for ids, score in zip(item.sequences_ids, item.scores, strict=True)
             ]
             for item in found

@@ -19,10 +19,11 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from govor.audio import SAMPLE_RATE, Samples
 from govor.errors import GovorError
 from govor.examples.spec import ExampleSpec
-from govor.families.base import Batch, ContextMode, Hypothesis, Labels
+from govor.families.base import Attention, Batch, ContextMode, Head, Hypothesis, Labels
 from govor.families.decoding import Found, beam, greedy
+from govor.families.whisper.attention import all_heads, attend
 from govor.families.whisper.features import FULL_FRAMES, bucket_frames, log_mel
-from govor.families.whisper.forward import decode, encode, parts_of
+from govor.families.whisper.forward import States, decode, encode, parts_of
 from govor.families.whisper.labels import build_labels
 from govor.families.whisper.tokens import WhisperTokens
 
@@ -159,9 +160,14 @@ class Whisper:
         return loss, taught.sum()
 
     def logits(self, batch: Batch) -> torch.Tensor:
-        """Logits [B, T, vocabulary] of a batch, for proofs that an export does what was trained."""
+        """Logits [B, T, vocabulary] of a batch; what several rows hear, the very same tensor, is encoded once."""
         model: Any = self.module
-        return model.proj_out(decode(model, batch["inputs"], encode(model, batch["mels"])))  # type: ignore[no-any-return]
+        places: dict[int, int] = {}
+        rows = [places.setdefault(id(mel), len(places)) for mel in batch["mels"]]
+        states = encode(model, [batch["mels"][rows.index(place)] for place in range(len(places))])
+        if len(places) < len(rows):
+            states = States(states.padded[rows], [states.lengths[row] for row in rows])
+        return model.proj_out(decode(model, batch["inputs"], states))  # type: ignore[no-any-return]
 
     def parameter_groups(self) -> dict[str, list[str]]:
         """See `Family.parameter_groups`."""
@@ -211,39 +217,75 @@ class Whisper:
         context: ContextMode = "speech",
         beam_size: int = 1,
         on_done: Callable[[int], None] | None = None,
+        previous: Sequence[str | None] | None = None,
+        temperature: float = 0.0,
     ) -> list[Hypothesis]:
         """See `Recogniser.transcribe`. A language of None is detected."""
 
-        def search(some: list[Samples], codes: list[str | None]) -> list[Hypothesis]:
-            return [self._hypothesis(found[0]) for found in self._search(some, codes, context, beam_size)]
+        def search(some: list[Samples], codes: list[str | None], before: list[str | None]) -> list[Hypothesis]:
+            found, no_speech = self._search(some, codes, context, beam_size, before, temperature)
+            return [self._hypothesis(one[0], silence) for one, silence in zip(found, no_speech.tolist(), strict=True)]
 
-        return transcribe_in_batches(search, clips, languages, context, on_done)
+        return transcribe_in_batches(search, clips, languages, context, on_done, previous)
 
     @torch.inference_mode()
     def nbest(self, clip: Samples, language: str | None, n: int, context: ContextMode = "speech") -> list[Hypothesis]:
         """See `Recogniser.nbest`."""
-        return [self._hypothesis(found) for found in self._search([clip], [language], context, n)[0][:n]]
+        found, no_speech = self._search([clip], [language], context, n)
+        return [self._hypothesis(one, float(no_speech[0])) for one in found[0][:n]]
 
-    def _hypothesis(self, found: Found) -> Hypothesis:
-        return Hypothesis(self.tokens.text(found.tokens), found.tokens, found.mean_logprob, found.ended)
+    def _hypothesis(self, found: Found, no_speech: float) -> Hypothesis:
+        return Hypothesis(self.tokens.text(found.tokens), found.tokens, found.mean_logprob, found.ended, no_speech)
+
+    @torch.inference_mode()
+    def attend(
+        self,
+        clips: Sequence[Samples],
+        pieces: Sequence[Sequence[str]],
+        languages: Sequence[str],
+        context: ContextMode = "speech",
+        heads: Sequence[Head] | None = None,
+        on_done: Callable[[int], None] | None = None,
+    ) -> list[Attention | None]:
+        """See `Aligner.attend`."""
+        model: Any = self.module
+        return attend(model, self.tokens, self.encoder.n_mels, clips, pieces, languages, heads, context, on_done)
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        """See `Aligner.heads`."""
+        return all_heads(self.module)
 
     def _search(
-        self, clips: list[Samples], languages: list[str | None], context: ContextMode, beam_size: int
-    ) -> list[list[Found]]:
+        self,
+        clips: list[Samples],
+        languages: list[str | None],
+        context: ContextMode,
+        beam_size: int,
+        previous: list[str | None] | None = None,
+        temperature: float = 0.0,
+    ) -> tuple[list[list[Found]], torch.Tensor]:
+        """Hypotheses of each clip, best first, and the probability of no speech [clips]."""
         model: Any = self.module
         seconds = max(len(clip) for clip in clips) / SAMPLE_RATE
         frames = FULL_FRAMES if context == "padded" else bucket_frames(seconds)
         mels = [log_mel(clip, self.encoder.n_mels, frames).to(model.device, model.dtype) for clip in clips]
         states = encode(model, mels).padded
         prompts = [
-            self.tokens.prompt(language or detected)
-            for language, detected in zip(languages, self._detect(states, languages), strict=True)
+            self.tokens.prompt(language or detected, before)
+            for language, detected, before in zip(
+                languages, self._detect(states, languages), previous or [None] * len(clips), strict=True
+            )
         ]
         decoder = _Decoder(self, states, torch.tensor(prompts, device=model.device))
-        limits = [max_new_tokens(len(clip) / SAMPLE_RATE, model.config.max_target_positions) for clip in clips]
-        if beam_size == 1:
-            return [[found] for found in greedy(decoder, self.tokens.end, limits)]
-        return beam(decoder, self.tokens.end, limits, beam_size)
+        room = model.config.max_target_positions + PROMPT_TOKENS - len(prompts[0])
+        limits = [max_new_tokens(len(clip) / SAMPLE_RATE, room) for clip in clips]
+        if beam_size > 1 and not temperature:
+            found = beam(decoder, self.tokens.end, limits, beam_size)
+        else:
+            drawn = torch.Generator().manual_seed(0)
+            found = [[one] for one in greedy(decoder, self.tokens.end, limits, temperature, drawn)]
+        return found, decoder.no_speech
 
     def _detect(self, states: torch.Tensor, languages: list[str | None]) -> list[str]:
         if all(languages):
@@ -270,23 +312,32 @@ class _Decoder:
         banned |= set(range(whisper.tokens.first_timestamp, vocabulary))
         self._banned = torch.zeros(vocabulary, device=states.device)
         self._banned[[i for i in banned if i < vocabulary]] = -torch.inf
+        # Where the start token stands, the model says whether anybody speaks.
+        self._start_at = prompts.shape[1] - PROMPT_TOKENS
+        self._no_speech_id = whisper.tokens.no_speech
+        self.no_speech = torch.zeros(len(prompts))
         self._banned_first = self._banned.clone()
         self._banned_first[list(config.begin_suppress_tokens or ())] = -torch.inf
 
     def start(self) -> torch.Tensor:
-        return self._logprobs(self._prompts, self._banned_first)
+        hidden = self._hidden(self._prompts)
+        said = torch.softmax(self._model.proj_out(hidden[:, self._start_at]).float(), dim=-1)
+        self.no_speech = said[:, self._no_speech_id].cpu()
+        return self._logprobs(hidden, self._banned_first)
 
     def advance(self, tokens: torch.Tensor) -> torch.Tensor:
-        return self._logprobs(tokens[:, None], self._banned)
+        return self._logprobs(self._hidden(tokens[:, None]), self._banned)
 
     def select(self, rows: torch.Tensor) -> None:
         self._cache.batch_select_indices(rows)
         self._states = self._states[rows]
 
-    def _logprobs(self, ids: torch.Tensor, banned: torch.Tensor) -> torch.Tensor:
-        hidden = self._model.model.decoder(
+    def _hidden(self, ids: torch.Tensor) -> torch.Tensor:
+        return self._model.model.decoder(  # type: ignore[no-any-return]
             input_ids=ids, encoder_hidden_states=self._states, past_key_values=self._cache, use_cache=True
         ).last_hidden_state
+
+    def _logprobs(self, hidden: torch.Tensor, banned: torch.Tensor) -> torch.Tensor:
         return F.log_softmax(self._model.proj_out(hidden[:, -1]).float() + banned, dim=-1)
 
 
@@ -296,17 +347,26 @@ def max_new_tokens(seconds: float, positions: int) -> int:
     return int(min(positions - PROMPT_TOKENS, 20 + MAX_TOKENS_PER_SECOND * speech))
 
 
+Search = Callable[[list[Samples], list[str | None], list[str | None]], list[Hypothesis]]
+
+
 def transcribe_in_batches(
-    search: Callable[[list[Samples], list[str | None]], list[Hypothesis]],
+    search: Search,
     clips: Sequence[Samples],
     languages: Sequence[str | None],
     context: ContextMode,
     on_done: Callable[[int], None] | None,
+    previous: Sequence[str | None] | None = None,
 ) -> list[Hypothesis]:
-    """Run `search` over batches of one context length; results in the order of `clips`."""
+    """Run `search` over batches of one context length; results in the order of `clips`.
+
+    Clips with a text before them go one by one: their prompts differ in length.
+    """
     results: dict[int, Hypothesis] = {}
-    for rows in batches_by_length([len(clip) / SAMPLE_RATE for clip in clips], context):
-        found = search([clips[i] for i in rows], [languages[i] for i in rows])
+    before = list(previous) if previous is not None else [None] * len(clips)
+    batches = batches_by_length([len(clip) / SAMPLE_RATE for clip in clips], context)
+    for rows in [[row] for batch in batches for row in batch] if any(before) else batches:
+        found = search([clips[i] for i in rows], [languages[i] for i in rows], [before[i] for i in rows])
         results.update(zip(rows, found, strict=True))
         if on_done:
             on_done(len(rows))

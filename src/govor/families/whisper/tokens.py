@@ -8,6 +8,7 @@ then 1,501 time tokens of 0.02 s.
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -132,6 +133,15 @@ LANGUAGES = [
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Ids of a text, the character where each begins, and how many spaces were put before the text."""
+
+    ids: list[int]
+    starts: list[int]
+    added: int
+
+
 class WhisperTokens:
     """Ids of one Whisper vocabulary."""
 
@@ -144,6 +154,7 @@ class WhisperTokens:
         self.previous = self._id(PREVIOUS)
         self.transcribe = self._id(TRANSCRIBE)
         self.no_timestamps = self._id(NO_TIMESTAMPS)
+        self.no_speech = self.no_timestamps - 1  # <|nospeech|>, which older vocabularies call <|nocaptions|>
         self.first_timestamp = self.no_timestamps + 1
 
     @classmethod
@@ -179,12 +190,16 @@ class WhisperTokens:
 
     def text_ids(self, text: str, language: str) -> list[int]:
         """Ids of plain text, with the leading space that the pre-training had."""
+        return self.encode(text, language).ids
+
+    def encode(self, text: str, language: str) -> Encoded:
+        """Ids of plain text, and where in the stripped text each begins."""
         stripped = text.strip()
         if not stripped:
-            return []
-        spaced = stripped if language in _WITHOUT_SPACES else " " + stripped
-        ids: list[int] = self.tokenizer.encode(spaced, add_special_tokens=False).ids
-        return ids
+            return Encoded([], [], 0)
+        added = 0 if language in _WITHOUT_SPACES else 1
+        found = self.tokenizer.encode(" " * added + stripped, add_special_tokens=False)
+        return Encoded(found.ids, [start for start, _ in found.offsets], added)
 
     def timestamp(self, seconds: float) -> int:
         """The id of a time within a window, snapped to 0.02 s and held within 0…30 s."""
@@ -200,9 +215,11 @@ class WhisperTokens:
         """Every id that greedy text decoding must not produce (all but text and the end token)."""
         return list(range(self.end + 1, self.first_timestamp))
 
-    def prompt(self, language: str) -> list[int]:
-        """What the decoder is given before it writes plain text."""
-        return [self.start, self.language(language), self.transcribe, self.no_timestamps]
+    def prompt(self, language: str, previous: str | None = None, most: int = 223) -> list[int]:
+        """What the decoder is given before it writes plain text: the last `most` tokens of the text before, if any."""
+        before = self.text_ids(previous or "", language)[-most:]
+        told = [self.previous, *before] if before else []
+        return [*told, self.start, self.language(language), self.transcribe, self.no_timestamps]
 
 
 def build_tokenizer(

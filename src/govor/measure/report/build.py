@@ -1,171 +1,107 @@
-"""`reports/<run>/index.html`: scores, learning curve, and every clip with its audio and a word diff."""
+"""`reports/<run>/index.html`: scores, learning curves, where the errors lie, and every clip with audio and word diff.
+
+The clips stand in a script beside the page and are drawn as they are scrolled to, so that 20,000 of them stay usable.
+"""
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
-import soundfile
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from govor.audio import SAMPLE_RATE, decode
-from govor.errors import AudioError, GovorError
+from govor.errors import GovorError
 from govor.files import atomic_folder, read_json
-from govor.measure.compare import format_p
 from govor.measure.evaluate import ClipRow, by_id, read_eval
-from govor.measure.wer import Counts, word_diff
+from govor.measure.report.audio import copy_audio
+from govor.measure.report.figures import (
+    curves,
+    length_by_speaker,
+    letter_confusions,
+    metrics_of,
+    position_by_length,
+    word_confusions,
+)
+from govor.measure.report.page import render, script_json
+from govor.measure.wer import Counts, Diff, word_diffs
 
-# What browsers play as it is; anything else, and parts of longer files, are written as FLAC.
-_PLAYABLE = frozenset({".wav", ".mp3", ".ogg", ".oga", ".opus", ".flac", ".m4a", ".webm", ".mp4"})
+EVALS = Path("manifests") / "evals"
+FILES = frozenset({"index.html", "clips.js", "audio"})
+# Recordings of a large test set would fill gigabytes: those with most errors are the ones to listen to.
+MOST_AUDIO = 2_000
+_KINDS = {"equal": 0, "substitute": 1, "delete": 2, "insert": 3}
 
 
-def build_report(run: Path, target: Path, overwrite: bool) -> Path:
+def build_report(run: Path, target: Path, overwrite: bool, most_audio: int = MOST_AUDIO) -> Path:
     """Write the report of a run from its headline file and metrics; returns the page's path.
 
     Raises:
         GovorError: the run has not been scored.
     """
     headline_file = Path("manifests") / f"eval_{run.name}.json"
-    if not headline_file.exists():
+    headline = read_json(headline_file) if headline_file.exists() else {}
+    if not headline.get("contexts"):
         raise GovorError(
             f"{run.name} has not been scored before and after; run: govor compare EVAL_BEFORE EVAL_AFTER --run {run.name}"
         )
-    headline = read_json(headline_file)
+    context, first = next(iter(headline["contexts"].items()))
+    before, after = (by_id(read_eval(Path(first["files"][side]))[1], side) for side in ("before", "after"))
+    order = sorted(after, key=lambda name: (-Counts(**after[name]["words"]).errors, name))
+    rows = [after[name] for name in order]
+    diffs_after = word_diffs([(row["reference"], row["hypothesis"]) for row in rows])
+    diffs_before = word_diffs([(before[name]["reference"], before[name]["hypothesis"]) for name in order])
     with atomic_folder(target, "the report", replace=overwrite) as folder:
-        page = _render(run, headline, _clips(headline, folder))
+        (folder / "audio").mkdir()
+        clips = [
+            _clip(number, row, before[row["id"]], diffs, folder if number < most_audio else None)
+            for number, (row, *diffs) in enumerate(zip(rows, diffs_before, diffs_after, strict=True))
+        ]
+        script = "const CLIPS = [\n" + ",\n".join(script_json(clip) for clip in clips) + "\n];\n"
+        (folder / "clips.js").write_text(script, encoding="utf-8", errors="backslashreplace")
+        page = render(
+            "index.html",
+            run=run.name,
+            headline=headline,
+            shown_context=context,
+            clips=len(clips),
+            audio=min(len(clips), most_audio),
+            curves=curves(metrics_of(run)),
+            letters=letter_confusions(rows),
+            confused=word_confusions(diffs_after),
+            heat=length_by_speaker(rows),
+            positions=position_by_length(rows, diffs_after),
+            slices=first["comparison"].get("slices", {}),
+            normalisation=first["comparison"].get("normalisation"),
+            extra=_extra(run.name),
+            record=read_json(run / "run_manifest.json") if (run / "run_manifest.json").exists() else None,
+            diagnosis=read_json(run / "diagnosis.json") if (run / "diagnosis.json").exists() else None,
+        )
         (folder / "index.html").write_text(page, encoding="utf-8", errors="backslashreplace")
     return target / "index.html"
 
 
-def _render(run: Path, headline: dict[str, Any], clips: list[dict[str, Any]]) -> str:
-    environment = Environment(
-        loader=PackageLoader("govor.measure", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
-    environment.filters.update(percent=_percent, rate=_rate, p=format_p, clock=_clock)
-    metrics = _metrics(run)
-    record = read_json(run / "run_manifest.json") if (run / "run_manifest.json").exists() else None
-    data = record["data"] if record else {}
-    return environment.get_template("index.html").render(
-        run=run.name,
-        headline=headline,
-        clips=clips,
-        curves=_curves(metrics),
-        record=record,
-        training_clips=sum(entry["rows"] for part, entry in data.items() if part.endswith("/train")),
-        diagnosis=read_json(run / "diagnosis.json") if (run / "diagnosis.json").exists() else None,
-    )
+def _clip(number: int, row: ClipRow, old: ClipRow, diffs: list[list[Diff]], folder: Path | None) -> list[Any]:
+    """[id, audio, seconds, speaker, source, language, reference, words, errors before and after, diff before and after]."""
+    audio = None if folder is None else copy_audio(row["audio"], row.get("offset"), row["duration"], folder, number)
+    errors = [Counts(**side["words"]).errors for side in (old, row)]
+    names = [row.get(key) or "" for key in ("speaker", "source", "language")]
+    said = [row["id"], audio, round(row["duration"], 1), *names, row["reference"], row["words"]["length"], *errors]
+    return [*said, *([_step(step) for step in steps] for steps in diffs)]
 
 
-def _clips(headline: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
-    """One entry per clip for the page; audio is copied into the report."""
-    first = next(iter(headline["contexts"].values()))
-    before, after = (by_id(read_eval(Path(first["files"][side]))[1], side) for side in ("before", "after"))
-    (folder / "audio").mkdir()
-    entries = []
-    for number, name in enumerate(sorted(after)):
-        row, old = after[name], before[name]
-        entries.append(
-            {
-                "id": name,
-                "audio": _audio(row, folder, number),
-                "seconds": row["duration"],
-                "speaker": row.get("speaker") or "",
-                "source": row.get("source") or "",
-                "reference": row["reference"],
-                "before": _side(old),
-                "after": _side(row),
-            }
-        )
-    return sorted(entries, key=lambda entry: (-entry["after"]["errors"], entry["id"]))
+def _step(step: Diff) -> list[Any]:
+    """A step of a diff: [0, words], [1, said, heard], [2, left out], [3, put in]."""
+    if step.kind == "equal":
+        return [0, step.hypothesis]
+    texts = {"substitute": [step.reference, step.hypothesis], "delete": [step.reference], "insert": [step.hypothesis]}
+    return [_KINDS[step.kind], *texts[step.kind]]
 
 
-def _side(row: ClipRow) -> dict[str, Any]:
-    counts = Counts(**row["words"])
-    return {
-        "text": row["hypothesis"],
-        "errors": counts.errors,
-        "wer": counts.rate,
-        "diff": word_diff(row["reference"], row["hypothesis"]),
-    }
-
-
-def _audio(row: ClipRow, folder: Path, number: int) -> str | None:
-    source = Path(row["audio"])
-    whole = row.get("offset") is None and "#" not in row["audio"]
-    try:
-        if whole and source.suffix.lower() in _PLAYABLE:
-            name = f"audio/{number:05d}{source.suffix.lower()}"
-            shutil.copyfile(source, folder / name)
-            return name
-        name = f"audio/{number:05d}.flac"
-        samples = decode(row["audio"], row.get("offset") or 0.0, row["duration"])
-        soundfile.write(folder / name, samples, SAMPLE_RATE)
-    except (AudioError, FileNotFoundError):
-        return None  # the recording has gone since the scoring; its texts are still worth reading
-    return name
-
-
-def _metrics(run: Path) -> list[dict[str, Any]]:
-    file = run / "metrics.jsonl"
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
-
-
-def _curves(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Learning curves as SVG paths in a 640×220 box."""
-    train = [(row["step"], row["loss"]) for row in metrics if row["kind"] == "train"]
-    evals = [row for row in metrics if row["kind"] == "eval"]
-    loss = {"training": _smooth(train), "validation": [(row["step"], row["loss"]) for row in evals]}
-    rates = {name: [(row["step"], row[name]) for row in evals if row.get(name) is not None] for name in ("wer", "cer")}
-    charts = [("Loss per token", loss), ("Error rate on the validation sample", rates)]
-    return [_chart(title, lines) for title, lines in charts if any(lines.values())]
-
-
-def _smooth(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
-    """A running mean over a twentieth of the run; single steps are noise."""
-    width = max(len(points) // 20, 1)
-    return [
-        (points[i][0], sum(value for _, value in points[max(0, i - width + 1) : i + 1]) / min(width, i + 1))
-        for i in range(len(points))
-    ]
-
-
-def _chart(title: str, lines: dict[str, list[tuple[int, float]]]) -> dict[str, Any]:
-    points = [point for line in lines.values() for point in line]
-    last, top = max(step for step, _ in points) or 1, max(value for _, value in points) * 1.05 or 1.0
-
-    def place(step: int, value: float) -> str:
-        return f"{50 + 580 * step / last:.1f},{190 - 175 * value / top:.1f}"
-
-    return {
-        "title": title,
-        "ticks": [(f"{190 - 175 * share:.1f}", f"{top * share:.2f}") for share in (0, 0.25, 0.5, 0.75, 1)],
-        "last": last,
-        "lines": [
-            {
-                "name": name,
-                "points": " ".join(place(*point) for point in line),
-                "dots": [(*place(*point).split(","), point[0], f"{point[1]:.3f}") for point in line]
-                if len(line) < 60
-                else [],
-            }
-            for name, line in lines.items()
-            if line
-        ],
-    }
-
-
-def _percent(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:+.1%}"
-
-
-def _rate(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.3f}"
-
-
-def _clock(seconds: float) -> str:
-    return f"{seconds:.1f} s"
+def _extra(run: str) -> dict[str, Any]:
+    """What else was measured of the run: timestamps, hallucination, suites."""
+    found: dict[str, Any] = {"timestamps": [], "hallucination": [], "suites": []}
+    for kind, pattern in (
+        ("timestamps", f"{run}__timestamps__*.json"),
+        ("hallucination", f"{run}__hallucination__*.json"),
+        ("suites", f"{run}__suite-*.json"),
+    ):
+        found[kind] = [read_json(path) for path in sorted(EVALS.glob(pattern))]
+    return found

@@ -1,0 +1,441 @@
+"""evaluate, rescore: a model here or on a server, on one manifest or a suite of known sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from govor.cli import console
+from govor.cli.options import Device, Json, Overwrite, examples
+from govor.cli.summary import exit_if
+
+EVALS = Path("manifests") / "evals"
+Context = Literal["padded", "speech", "both"]
+Contexts = tuple[Literal["padded", "speech"], ...]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command(
+        epilog=examples(
+            "govor evaluate openai/whisper-base --manifest manifests/splits/mine/test.jsonl",
+            "govor evaluate models/whisper/mine-1 --manifest manifests/splits/mine/test.jsonl --context speech --beam-size 5",
+            "govor evaluate models/whisper/mine-1 --suite hebrew --resume",
+            "govor evaluate whisper-1 --server http://localhost:8000 --manifest manifests/splits/mine/test.jsonl --max-samples 100",
+            "govor evaluate models/whisper/mine-1 --hallucination",
+            "govor evaluate models/whisper/mine-1 --manifest manifests/splits/mine/test.jsonl --timestamps",
+        )
+    )(evaluate)
+    app.command(epilog=examples("govor rescore manifests/evals/mine-1__mine-test__speech.json"))(rescore)
+
+
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A run, package, checkpoint, ggml file, Hub id, or a server's model.")
+    ],
+    manifest: Annotated[
+        Path | None, typer.Option("--manifest", help="Clips with transcripts.", show_default=False)
+    ] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            help="Known sets: hebrew, bcs, bosnian, croatian, serbian, malagasy, or your YAML.", show_default=False
+        ),
+    ] = None,
+    suite_data: Annotated[
+        Path | None,
+        typer.Option(help="Folder with SET/*.parquet, where the Hub is not to be asked.", show_default=False),
+    ] = None,
+    hallucination: Annotated[
+        bool, typer.Option("--hallucination", help="What it writes for silence, noise and music.")
+    ] = False,
+    timestamps: Annotated[
+        bool,
+        typer.Option("--timestamps", help="How well it times words: splices of the manifest's clips with known gaps."),
+    ] = False,
+    server: Annotated[
+        str | None, typer.Option(help="An OpenAI-compatible server (also vLLM) that runs MODEL.", show_default=False)
+    ] = None,
+    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Requests to the server at a time.")] = 8,
+    max_samples: Annotated[
+        int | None, typer.Option(min=1, help="Only so many clips, the same for every model.", show_default=False)
+    ] = None,
+    context: Annotated[
+        Context,
+        typer.Option(help="What the encoder sees: 30 s with padding, the speech alone, or score both."),
+    ] = "both",
+    beam_size: Annotated[int, typer.Option(min=1, help="1 is greedy.")] = 1,
+    engine: Annotated[Literal["torch", "ct2"], typer.Option(help="ct2: the CTranslate2 files of a package.")] = "torch",
+    precision: Annotated[Precision, typer.Option(help="auto: bf16 where it measures faster here.")] = "auto",
+    device: Device = "auto",
+    hear_training: Annotated[
+        bool | None,
+        typer.Option(
+            help="Compare a suite with the sounds of the training data; default: up to 50 h.", show_default=False
+        ),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished scoring.")] = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Score a model: WER and CER with 95 % intervals, strict and lenient, by slice; one row per clip kept."""
+    from govor.errors import GovorError
+
+    if [manifest is not None, suite is not None, hallucination].count(True) != 1:
+        raise GovorError(
+            "What to score on was not given, or more than once: give --manifest, --suite or --hallucination."
+        )
+    if server is not None and hallucination:
+        raise GovorError("--hallucination looks into the model, which a server does not allow; give it a model here.")
+    contexts: Contexts = ("padded", "speech") if context == "both" else (context,)
+    if hallucination:
+        _hallucination(model, contexts, engine, precision, device, overwrite, as_json)
+        return
+    if suite is not None:
+        if server is not None:
+            raise GovorError("A suite is scored with a model here; give the server one of the suite's manifests.")
+        options = (contexts, beam_size, engine, precision, device, max_samples, overwrite)
+        _suite(model, suite, suite_data, hear_training, options, as_json)
+        return
+    assert manifest is not None
+    if timestamps:
+        if server is not None:
+            raise GovorError("--timestamps looks into the model, which a server does not allow; give it a model here.")
+        _timestamps(model, manifest, context, precision, device, overwrite, as_json)
+        return
+    if server is not None:
+        summaries = [run_remote(model, manifest, server, concurrency, max_samples, resume, overwrite)]
+    else:
+        summaries = run_evaluation(
+            model, manifest, contexts, beam_size, engine, precision, device, overwrite, max_samples, resume
+        )
+    console.result("\n".join(map(score_line, summaries)), summaries, as_json)
+    for summary in summaries[:1]:
+        for kind, rows in summary["slices"].items():
+            console.table(f"WER by {kind}", [slice_row(row) for row in rows])
+    last = summaries[-1]["file"]
+    console.made(", ".join(s["file"] for s in summaries), f"govor compare OTHER_EVAL.json {last}")
+    failed = summaries[-1].get("failed", [])
+    for item in failed[:10]:
+        console.note(f"failed  {item['id']}: {item['reason']}")
+    if failed:
+        console.note(f"{len(failed)} clips got no answer and count as empty; --resume asks for them again")
+    exit_if(bool(failed))
+
+
+def run_evaluation(
+    model: str,
+    manifest: Path,
+    contexts: Contexts,
+    beam_size: int = 1,
+    engine: Literal["torch", "ct2"] = "torch",
+    precision: Precision = "auto",
+    device: str = "auto",
+    overwrite: bool = False,
+    max_samples: int | None = None,
+    resume: bool = False,
+    set_name: str | None = None,
+) -> list[dict[str, Any]]:
+    """Score in each context and write the results; returns the summaries with their `file`."""
+    from govor.device import pick_device, pick_precision, torch_dtype
+    from govor.families.opening import open_recogniser
+    from govor.files import refuse_existing
+    from govor.measure.evaluate import dataset_name, eval_name
+    from govor.measure.scoring import check_lengths, clips_to_score, score_here
+
+    clips = clips_to_score(manifest, max_samples)
+    chosen = pick_device(device).value
+    number_format = pick_precision(precision, chosen)
+    opened = open_recogniser(model, torch_dtype(number_format.value), chosen, engine, console.note)
+    check_lengths(clips, opened.recogniser.longest_seconds, manifest)
+    suffix = (f"-beam{beam_size}" if beam_size > 1 else "") + ("-ct2" if engine == "ct2" else "")
+    name = opened.name + suffix
+    dataset = set_name or dataset_name(manifest)
+    dataset += f"-{len(clips)}" if max_samples is not None else ""
+    targets = {c: EVALS / eval_name(name, dataset, c) for c in contexts}
+    if not resume:
+        for target in targets.values():
+            refuse_existing(target.with_name(target.name + ".json"), overwrite, "--overwrite to score it again")
+    summaries = []
+    for context, target in targets.items():
+        held = None if overwrite else _finished(target, manifest, len(clips))
+        if held is not None:
+            console.note(f"{target}.json is there already")
+            summaries.append({**held, "file": f"{target}.json"})
+            continue
+        about = {
+            "model": name,
+            "source": model,
+            "set": dataset,
+            "context": context,
+            "beam_size": beam_size,
+            "engine": engine,
+            "precision": "as stored" if engine == "ct2" else number_format.value,
+        }
+        with console.bar(f"score {name} {context}", len(clips)) as bar:
+            summary = score_here(
+                opened, clips, manifest, target, about, context, beam_size, resume, overwrite, bar.advance
+            )
+        summaries.append({**summary, "file": f"{target}.json"})
+    return summaries
+
+
+def _finished(target: Path, manifest: Path, clips: int) -> dict[str, Any] | None:
+    """The summary of a scoring of these very clips that is there already."""
+    from govor.corpus.manifests import fingerprint
+    from govor.files import read_json
+
+    file = target.with_name(target.name + ".json")
+    if not file.exists():
+        return None
+    summary: dict[str, Any] = read_json(file)
+    same = summary.get("manifest", {}).get("sha256") == fingerprint(manifest)["sha256"] and summary["clips"] == clips
+    return summary if same and not summary.get("failed") else None
+
+
+def run_remote(
+    model: str, manifest: Path, url: str, concurrency: int, max_samples: int | None, resume: bool, overwrite: bool
+) -> dict[str, Any]:
+    """Score a server and write the result; returns the summary with its `file`."""
+    import re
+
+    from govor.errors import GovorError, nearest
+    from govor.files import refuse_existing
+    from govor.measure.evaluate import dataset_name, eval_name
+    from govor.measure.remote import Server
+    from govor.measure.scoring import clips_to_score, score_server
+
+    clips = clips_to_score(manifest, max_samples)
+    server = Server(url, model)
+    offered = server.models()
+    if offered and model not in offered:
+        raise GovorError(f"{server.url} offers no model '{model}'; {nearest(model, offered)}")
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", model.split("/")[-1]).strip("-.") or "server"
+    dataset = dataset_name(manifest) + (f"-{len(clips)}" if max_samples is not None else "")
+    target = EVALS / eval_name(name, dataset, "server")
+    if not resume:
+        refuse_existing(target.with_name(target.name + ".json"), overwrite, "--overwrite to score it again")
+    about = {"model": name, "source": model, "set": dataset, "context": "server", "server": server.url}
+    try:
+        with console.bar(f"ask {server.url} for {model}", len(clips)) as bar:
+            summary = score_server(
+                server,
+                clips,
+                manifest,
+                target,
+                {**about, "concurrency": concurrency},
+                concurrency,
+                resume,
+                overwrite,
+                bar.advance,
+            )
+    finally:
+        server.close()
+    return {**summary, "file": f"{target}.json"}
+
+
+def _suite(
+    model: str, name: str, data: Path | None, hear: bool | None, options: tuple[Any, ...], as_json: bool
+) -> None:
+    from govor.corpus.manifests import read_clips
+    from govor.errors import GovorError
+    from govor.files import write_json
+    from govor.measure.evaluate import read_eval
+    from govor.measure.overlap import overlap, overlap_line, training_manifests
+    from govor.measure.suites import find_suite, rate_by, set_manifest, table
+    from govor.runs import now
+
+    suite = find_suite(name)
+    contexts, beam_size, engine, precision, device, max_samples, overwrite = options
+    manifests, not_run = {}, {}
+    for label, wanted in suite.sets.items():
+        try:
+            manifests[label] = set_manifest(name, label, wanted, data, console.note)
+        except GovorError as error:
+            not_run[label] = str(error)
+            console.note(f"left out  {error}")
+    if not manifests:
+        raise GovorError(f"None of the {len(suite.sets)} sets of {name} could be had; the reasons stand above.")
+    training = training_manifests(Path(model))
+    overlaps = {}
+    for label, manifest in manifests.items():
+        clips = list(read_clips(manifest))
+        with console.bar(f"compare {label} with the training data", None) as bar:
+            overlaps[label] = overlap(clips, training, hear, bar.advance)
+        console.note(overlap_line(label, overlaps[label]))
+    # A suite takes hours: finished sets are never scored twice unless asked for.
+    results: dict[str, dict[str, Any]] = {}
+    for label, manifest in manifests.items():
+        summaries = run_evaluation(
+            model, manifest, contexts, beam_size, engine, precision, device, overwrite, max_samples,
+            resume=not overwrite, set_name=f"{Path(name).stem}-{label}",
+        )  # fmt: skip
+        best = min(summaries, key=lambda summary: float("inf") if summary["wer"] is None else summary["wer"])
+        rows = read_eval(Path(best["file"]))[1]
+        clean = [row for row in rows if row["id"] not in set(overlaps[label]["ids"])]
+        results[label] = {
+            "context": best["context"],
+            "clips": best["clips"],
+            "wer": best["wer"],
+            "wer_interval": best["wer_interval"],
+            "cer": best["cer"],
+            "published_wer": rate_by(rows, suite.normaliser),
+            "wer_without_overlap": rate_by(clean, "strict-v1") if len(clean) < len(rows) else None,
+            "overlap": {key: value for key, value in overlaps[label].items() if key != "ids"},
+            "files": [summary["file"] for summary in summaries],
+        }
+    shown = table(suite, Path(model).name, results)
+    result = {"suite": name, "model": model, "created": now(), "sets": results, "not_run": not_run, "table": shown}
+    target = Path("manifests") / "evals" / f"{Path(model).name}__suite-{Path(name).stem}.json"
+    write_json(target, result)
+    console.result(_suite_lines(suite.title, shown, results), result, as_json)
+    if suite.published_from:
+        console.note(
+            f"published figures: {suite.published_from}; the {suite.normaliser} normaliser is theirs, strict-v1 ours"
+        )
+    console.made(target, f"govor report {Path(model).name}")
+    exit_if(bool(not_run))
+
+
+def _suite_lines(title: str, rows: list[dict[str, Any]], results: dict[str, dict[str, Any]]) -> str:
+    sets = [key for key in rows[-1] if key not in ("model", "normaliser")]
+    widths = [max(22, *(len(row["model"]) for row in rows)), max(len(row["normaliser"]) for row in rows)]
+    lines = [title, " ".join([f"{'':<{widths[0]}}", f"{'':<{widths[1]}}", *(f"{name:>14}" for name in sets)])]
+    for row in rows:
+        cells = [f"{'–':>14}" if row[name] is None else f"{row[name]:>14.3f}" for name in sets]
+        lines.append(" ".join([f"{row['model']:<{widths[0]}}", f"{row['normaliser']:<{widths[1]}}", *cells]))
+    for name, found in results.items():
+        if found["overlap"]["clips"]:
+            without = found["wer_without_overlap"]
+            lines.append(
+                f"{name}: {found['overlap']['clips']} clips are in the training data"
+                + ("" if without is None else f"; strict WER without them {without:.3f}")
+            )
+    return "\n".join(lines)
+
+
+def _hallucination(
+    model: str, contexts: Contexts, engine: Any, precision: Any, device: str, overwrite: bool, as_json: bool
+) -> None:
+    from govor.corpus.vad import open_vad
+    from govor.device import pick_device, pick_precision, torch_dtype
+    from govor.families.opening import open_recogniser
+    from govor.files import refuse_existing, write_json
+    from govor.measure.hallucination import measure, sentence
+
+    chosen = pick_device(device).value
+    opened = open_recogniser(model, torch_dtype(pick_precision(precision, chosen).value), chosen, engine, console.note)
+    detector = open_vad("auto", console.note)
+    made, found = [], []
+    for context in contexts:
+        target = EVALS / f"{opened.name}__hallucination__{context}.json"
+        refuse_existing(target, overwrite, "--overwrite to measure it again")
+        with console.bar(f"listen to nothing, {context}", None) as bar:
+            result = measure(opened.recogniser, opened.language, context, detector, bar.advance)
+        result = {"model": opened.name, "source": model, "context": context, **result}
+        write_json(target, result)
+        made.append(str(target))
+        found.append(result)
+    console.result("\n".join(map(sentence, found)), found, as_json)
+    console.made(", ".join(made))
+
+
+def _timestamps(
+    model: str, manifest: Path, context: Context, precision: Any, device: str, overwrite: bool, as_json: bool
+) -> None:
+    from govor.cli.timing import open_model
+    from govor.errors import GovorError
+    from govor.files import refuse_existing, write_json
+    from govor.measure.evaluate import dataset_name
+    from govor.measure.scoring import clips_to_score
+    from govor.measure.timestamps import TROUBLES, measure
+    from govor.timing.anything import listening_of
+    from govor.timing.splice import splices
+
+    clips = clips_to_score(manifest)
+    opened = open_model(model, "torch", precision, device)
+    shape = opened.context if context == "both" else context
+    target = EVALS / f"{opened.name}__timestamps__{dataset_name(manifest)}.json"
+    refuse_existing(target, overwrite, "--overwrite to measure it again")
+    # The heads are chosen on one half of the clips, and judged on the other.
+    half = len(clips) // 2
+    listening = listening_of(opened, clips[:half], shape, notify=console.note)
+    made = list(splices(clips[half:], 40, 1))
+    if not made:
+        raise GovorError(f"{manifest} holds no two short clips of one language to splice.")
+    with console.bar(f"time {len(made)} splices", len(made) * len(TROUBLES)) as bar:
+        found = measure(opened.recogniser, made, shape, listening, TROUBLES, bar.advance)
+    result = {"model": opened.name, "source": model, "set": dataset_name(manifest), "context": shape, **found}
+    write_json(target, result)
+    shown = [
+        {"": name if name != "all" else "as recorded", **{key: found[name][key] for key in _SHOWN}}
+        for name in found
+        if isinstance(found[name], dict)
+    ]
+    console.result(_offset_line(result), result, as_json)
+    console.table("offset from the truth in seconds, share of words in their own line", shown)
+    console.made(target)
+
+
+_SHOWN = ("offset_seconds", "onset_seconds", "end_seconds", "p90_seconds", "coverage", "words")
+
+
+def _offset_line(result: dict[str, Any]) -> str:
+    found = result["all"]
+    if found["offset_seconds"] is None:
+        return f"{result['model']}: no word could be placed"
+    guess = "; approximate, this family has no aligner" if result["approximate"] else ""
+    return (
+        f"{result['model']} on {result['splices']} splices of {result['set']}: mean offset "
+        f"{found['offset_seconds'] * 1000:.0f} ms, {found['coverage']:.1%} of {found['words']} words in their own line{guess}"
+    )
+
+
+def rescore(
+    evals: Annotated[list[Path], typer.Argument(metavar="EVAL…", help="Scorings (.json of evaluate).")],
+    as_json: Json = False,
+) -> None:
+    """Count the texts of a scoring again with today's normalisers; no model is needed."""
+    from govor.measure.evaluate import rescore as again
+
+    summaries = [{**again(path), "file": str(path)} for path in evals]
+    console.result("\n".join(map(score_line, summaries)), summaries, as_json)
+    console.made(", ".join(map(str, evals)))
+
+
+def score_line(summary: dict[str, Any]) -> str:
+    """One scoring on one line."""
+
+    def shown(name: str) -> str:
+        value, spread = summary[name], summary[f"{name}_interval"]
+        if value is None:
+            return f"{name.upper()} n/a"
+        return f"{name.upper()} {value:.4f}" + (f" [{spread[0]:.4f}, {spread[1]:.4f}]" if spread else "")
+
+    lenient = summary.get("lenient", {}).get("wer")
+    spelled = "" if lenient is None else f"  lenient WER {lenient:.4f}"
+    speed = summary.get("real_time_factor")
+    extra = "" if speed is None else f", {speed:.2f} x real time"
+    if summary.get("latency"):
+        latency = summary["latency"]
+        extra += f", latency p50 {latency['p50_seconds']:.2f} s, p95 {latency['p95_seconds']:.2f} s"
+    return (
+        f"{summary['model']} on {summary['set']}, {summary['context']}: {shown('wer')}  {shown('cer')}{spelled}  "
+        f"({summary['clips']} clips{extra}; {summary['interval']['note']})"
+    )
+
+
+def slice_row(row: dict[str, Any]) -> dict[str, Any]:
+    """A slice as a table shows it."""
+    spread = row["wer_interval"]
+    return {
+        "": row["value"],
+        "clips": row["clips"],
+        "words": row["words"],
+        "WER": "n/a" if row["wer"] is None else f"{row['wer']:.3f}",
+        "95 %": "" if spread is None else f"{spread[0]:.3f} – {spread[1]:.3f}",
+        "CER": "n/a" if row["cer"] is None else f"{row['cer']:.3f}",
+    }

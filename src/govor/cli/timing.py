@@ -1,0 +1,347 @@
+"""transcribe, align, karaoke: words of recordings, with times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from govor.cli import console
+from govor.cli.options import Device, Json, Language, Out, Overwrite, examples
+from govor.cli.summary import exit_if
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Format = Literal["txt", "json", "srt", "vtt", "lrc", "ass", "textgrid"]
+Context = Annotated[
+    Literal["padded", "speech"] | None,
+    typer.Option(
+        help="speech for models adapted to it, padded for stock ones; chosen by the model's record.", show_default=False
+    ),
+]
+Model = Annotated[str, typer.Option("--model", "-m", help="A package, run, ggml file or Hub id.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command(
+        epilog=examples(
+            "govor transcribe models/whisper/mine-1 clip.wav",
+            "govor transcribe models/whisper/mine-1 *.mp3 --format json",
+            "govor transcribe openai/whisper-base long.m4a --language he --format srt > long.srt",
+        )
+    )(transcribe)
+    app.command(
+        epilog=examples(
+            "govor align manifests/kept.jsonl --model models/whisper/mine-1",
+            "govor align manifests/kept.jsonl --model openai/whisper-base --formats json,srt,textgrid",
+        )
+    )(align)
+    app.command(
+        epilog=examples(
+            "govor karaoke song.mp3 song.txt --model models/whisper/mine-1 --language bs",
+            "govor karaoke song.mp3 song.txt --model openai/whisper-small --language sr --out song.html",
+        )
+    )(karaoke)
+
+
+def transcribe(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A package, run, ggml file or Hub id.")],
+    audio: Annotated[list[Path], typer.Argument(metavar="AUDIO…", help="Recordings of any length.")],
+    format_: Annotated[Format, typer.Option("--format", help="What to print.")] = "txt",
+    outputs: Annotated[
+        bool, typer.Option("--outputs", help="Write outputs/<file>/ (JSON and text, beside what is printed).")
+    ] = False,
+    language: Language = None,
+    context: Context = None,
+    beam_size: Annotated[int, typer.Option(min=1, help="1 is greedy.")] = 1,
+    previous: Annotated[
+        bool | None,
+        typer.Option(
+            help="Give each window the text before it; default: if the model was taught so.", show_default=False
+        ),
+    ] = None,
+    vad: Annotated[
+        Literal["auto", "silero", "energy", "off"], typer.Option(help="How windows without speech are told.")
+    ] = "auto",
+    guard: Annotated[bool, typer.Option(help="Leave out what is written for no speech, hear loops again.")] = True,
+    engine: Annotated[Literal["torch", "ct2"], typer.Option(help="ct2: the CTranslate2 files of a package.")] = "torch",
+    precision: Annotated[Precision, typer.Option(help="auto: bf16 where it measures faster here.")] = "auto",
+    device: Device = "auto",
+) -> None:
+    """Write down what is said in recordings. Without --language the model's own or a detected one is taken."""
+    from govor.audio import probe
+    from govor.corpus.vad import open_vad
+    from govor.errors import AudioError, GovorError
+    from govor.timing.longform import Ear
+
+    if len(audio) == 1:
+        probe(audio[0])  # a file that is no audio is said before a model is loaded
+    opened = open_model(model, engine, precision, device)
+    detector = None if vad == "off" else open_vad(vad, console.note)
+    how = Ear(
+        language or opened.language,
+        context or opened.context,
+        beam_size,
+        opened.previous if previous is None else previous,
+        detector,
+        guard,
+    )
+    failed = []
+    for path in audio:
+        try:
+            _transcribe_one(opened, path, how, format_, outputs, len(audio) > 1)
+        except AudioError as error:
+            failed.append(error)
+            console.note(f"failed  {error}")
+    if failed and len(failed) == len(audio):
+        raise GovorError(
+            str(failed[0])
+            if len(failed) == 1
+            else f"None of the {len(audio)} files could be read; the reasons stand above."
+        )
+    exit_if(bool(failed))
+
+
+def _transcribe_one(opened: Any, path: Path, how: Any, format_: str, outputs: bool, several: bool) -> None:
+    from govor.audio import probe
+    from govor.files import to_json
+    from govor.timing.files import file_id, write_outputs
+    from govor.timing.longform import transcribe_recording
+    from govor.timing.subtitles import write_format
+
+    seconds = probe(path).duration_seconds
+    pieces = []
+    with console.bar(f"transcribe {path.name}", round(seconds)) as bar:
+        heard = 0.0
+        for piece in transcribe_recording(opened.recogniser, path, how):
+            pieces.append(piece)
+            heard = piece["end"]
+            bar.to(min(round(heard), round(seconds)), round(seconds))
+    seconds = max(seconds, heard)
+    flagged = [piece for piece in pieces if set(piece["flags"]) & {"loop", "unsure", "cut"}]
+    for piece in flagged:
+        console.note(f"doubtful  {path.name} {piece['start']:.1f}–{piece['end']:.1f} s ({', '.join(piece['flags'])})")
+    text = " ".join(piece["text"] for piece in pieces if piece["text"])
+    if format_ == "txt" and not outputs:
+        console.say(f"{path}\t{text}" if several else text)
+        return
+    if format_ == "json" and not outputs:
+        console.say(to_json({"audio": str(path), "model": opened.name, "text": text, "pieces": pieces}))
+        return
+    lines, about = _timed_pieces(opened, path, pieces, how)
+    about = {"audio": str(path), "model": opened.name, **about}
+    if outputs:
+        made = write_outputs(Path("outputs") / file_id(path.stem), lines, ("json", "txt", "lrc"), seconds, **about)
+        console.made(", ".join(map(str, made)))
+    console.say(write_format(format_, lines, seconds, **about).rstrip("\n"))
+
+
+def _timed_pieces(
+    opened: Any, path: Path, pieces: Sequence[dict[str, Any]], how: Any
+) -> tuple[list[Any], dict[str, Any]]:
+    """Lines of a transcription with times for its words."""
+    from govor.audio import SAMPLE_RATE, decode
+    from govor.errors import GovorError
+    from govor.timing.align import align
+    from govor.timing.anything import listening_of
+    from govor.timing.words import make_lines
+
+    said = [piece for piece in pieces if piece["text"]]
+    language = how.language
+    if language is None and said:
+        raise GovorError("Words cannot be timed without knowing the language; give --language.")
+    lines: list[Any] = []
+    method = "cross-attention"
+    listening = listening_of(opened, (), how.context, notify=console.note)
+    with console.bar("time the words", len(said)) as bar:
+        for piece in said:
+            samples = decode(path, piece["start"], piece["end"] - piece["start"])
+            samples = samples[: int(opened.recogniser.longest_seconds * SAMPLE_RATE)]
+            (found,) = align(opened.recogniser, [samples], [piece["text"]], [language], how.context, listening)
+            method = found.method
+            lines += make_lines([word.moved(piece["start"]) for word in found.words])
+            bar.advance()
+    return lines, {"language": language, "method": method, "approximate": method != "cross-attention"}
+
+
+def align(
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="Clips or long recordings with transcripts.")],
+    model: Model,
+    out: Out = None,
+    formats: Annotated[
+        str, typer.Option(help="Files in outputs/<id>/: txt,json,srt,vtt,lrc,ass,textgrid; none writes no files.")
+    ] = "json,txt",
+    context: Context = None,
+    measure_heads: Annotated[
+        bool, typer.Option("--measure-heads", help="Choose the heads anew, even if it was done before.")
+    ] = False,
+    precision: Annotated[Precision, typer.Option(help="auto: bf16 where it measures faster here.")] = "auto",
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Put transcripts on the clock: fills `segments` and `words` of a manifest, so that long recordings can be sliced."""
+    from govor.corpus.manifests import Manifest, read_clips, rejected, row_writer
+    from govor.errors import AudioError, GovorError, nearest
+    from govor.files import refuse_existing
+    from govor.timing.anything import align_any, listening_of
+    from govor.timing.files import file_id, write_outputs
+    from govor.timing.subtitles import FORMATS
+    from govor.timing.words import make_lines
+
+    kinds = [kind for kind in formats.split(",") if kind and kind != "none"]
+    for kind in kinds:
+        if kind not in FORMATS:
+            raise GovorError(f"There is no format '{kind}'; {nearest(kind, list(FORMATS))}")
+    target = out or manifest.with_name(f"{manifest.stem}-aligned.jsonl")
+    refuse_existing(target, overwrite)
+    total = len(Manifest(manifest))
+    if not total:
+        raise GovorError(f"{manifest} holds no clips to align.")
+    opened = open_model(model, "torch", precision, device)
+    shape = context or opened.context
+    listening = listening_of(opened, read_clips(manifest), shape, measure_heads, console.note)
+    done, lost, placed, words = 0, 0, 0, 0
+    dropped = target.with_name(f"{target.stem}.dropped.jsonl")
+    with row_writer(target) as write, row_writer(dropped) as drop, console.bar("align", total) as bar:
+        for clip in read_clips(manifest):
+            bar.advance()
+            try:
+                found, seconds = align_any(opened.recogniser, clip, shape, listening)
+            except AudioError as error:
+                drop(rejected(clip.to_row(), error.rule, message=str(error)))
+                lost += 1
+                continue
+            timed = [word for word in found.words if word.start is not None]
+            words, placed = words + len(found.words), placed + len(timed)
+            if found.refused or not timed:
+                why = found.refused or "none of its words was heard"
+                drop(rejected(clip.to_row(), "not_aligned", len(found.words), "words with times", why))
+                lost += 1
+                continue
+            lines = make_lines(found.words)
+            write.clip(clip.replace(segments=segments_of(lines), words=tuple(word.to_row() for word in found.words)))
+            done += 1
+            about = {"audio": clip.audio, "model": opened.name, "language": clip.language, "method": found.method}
+            if kinds:
+                about["approximate"] = found.method != "cross-attention"
+                write_outputs(Path("outputs") / file_id(clip.id), lines, kinds, seconds, **about)
+    result = {"aligned": done, "dropped": lost, "words": words, "words_placed": placed, "manifest": str(target)}
+    text = f"{done} of {total} rows aligned, {placed} of {words} words placed" + (
+        f"; {lost} rows were not, reasons in {dropped}" if lost else ""
+    )
+    if not hasattr(opened.recogniser, "attend"):
+        text += "; times are approximate: this family has no aligner"
+    console.result(text, result, as_json)
+    console.made(target, f"govor preprocess {target}")
+    exit_if(bool(lost))
+
+
+def karaoke(
+    audio: Annotated[Path, typer.Argument(metavar="AUDIO", help="The song or recording.")],
+    text: Annotated[Path, typer.Argument(metavar="TEXT", help="Its words, a line as it is sung on each line.")],
+    model: Model,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The page; AUDIO.html by default.", show_default=False)
+    ] = None,
+    language: Language = None,
+    context: Context = None,
+    precision: Annotated[Precision, typer.Option(help="auto: bf16 where it measures faster here.")] = "auto",
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """One page that plays a recording and lights up each word, and a karaoke.lrc for players."""
+    from govor.audio import probe
+    from govor.corpus.records import Clip
+    from govor.errors import GovorError
+    from govor.files import refuse_existing
+    from govor.timing.anything import align_any, listening_of
+    from govor.timing.files import file_id, write_outputs
+    from govor.timing.karaoke import write_page
+    from govor.timing.words import Line, make_lines, pieces_of
+
+    target = out or Path(f"{audio.stem}.html")
+    refuse_existing(target, overwrite)
+    seconds = probe(audio).duration_seconds
+    written = _lyrics(text)
+    opened = open_model(model, "torch", precision, device)
+    code = language or opened.language
+    if code is None:
+        raise GovorError("The language is not known: this model was not trained for one; give --language.")
+    shape = context or opened.context
+    clip = Clip(audio.stem, str(audio), " ".join(written), seconds, code)
+    listening = listening_of(opened, [clip], shape, notify=console.note)
+    with console.bar("align", None):
+        found, heard = align_any(opened.recogniser, clip, shape, listening, check=False)
+    lines, at = [], 0
+    for line in written:
+        count = len(pieces_of(line, code))
+        lines.append(Line(found.words[at : at + count]))
+        at += count
+    if at != len(found.words):  # a line of signs alone went with its neighbour
+        lines = make_lines(found.words)
+    if found.refused:
+        raise GovorError(f"{text} cannot be laid over {audio}: {found.refused}.")
+    placed = sum(word.start is not None for word in found.words)
+    approximate = found.method != "cross-attention"
+    write_page(target, audio, lines, audio.stem, code, approximate)
+    about = {
+        "audio": str(audio),
+        "model": opened.name,
+        "language": code,
+        "method": found.method,
+        "approximate": approximate,
+    }
+    made = write_outputs(Path("outputs") / file_id(audio.stem), lines, ("json", "txt", "lrc"), heard, **about)
+    console.say(f"{placed} of {len(found.words)} words placed")
+    console.made(", ".join(map(str, [target, *made])))
+
+
+def _lyrics(path: Path) -> list[str]:
+    """Lines of words; section names in brackets ([Chorus]) are not sung."""
+    import re
+
+    from govor.corpus import timed
+    from govor.errors import AudioError, GovorError
+
+    try:
+        content = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise GovorError(f"{path} was not found; a text file with the words was wanted.") from None
+    except (UnicodeDecodeError, OSError):
+        raise GovorError(f"{path} is not a UTF-8 text; save it as UTF-8.") from None
+    if path.suffix.lower() in (".lrc", ".srt", ".vtt", ".json"):
+        try:
+            lines = [segment.text for segment in timed.parse(content, path.suffix.lower())[1]]
+        except AudioError as error:
+            raise GovorError(f"{path}: {error}") from None
+    else:
+        lines = content.splitlines()
+    kept = [re.sub(r"^\s*\[[^\]]*\]\s*$", "", line).strip() for line in lines]
+    found = [line for line in kept if any(letter.isalnum() for letter in line)]
+    if not found:
+        raise GovorError(f"{path} holds no words.")
+    return found
+
+
+def open_model(model: str, engine: Any, precision: Any, device: str) -> Any:
+    """The model on its device."""
+    from govor.device import pick_device, pick_precision, torch_dtype
+    from govor.families.opening import open_recogniser
+
+    chosen = pick_device(device).value
+    return open_recogniser(model, torch_dtype(pick_precision(precision, chosen).value), chosen, engine, console.note)
+
+
+def segments_of(lines: Sequence[Any]) -> tuple[Any, ...]:
+    """Segments of a manifest, from the placed words of each line."""
+    from govor.corpus.records import Segment
+    from govor.timing.words import joined
+
+    return tuple(
+        Segment(round(line.start, 3), round(line.end, 3), joined(w for w in line.words if w.start is not None))
+        for line in lines
+        if line.start is not None and line.end is not None
+    )

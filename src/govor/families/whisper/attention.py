@@ -1,0 +1,165 @@
+"""Where Whisper's decoder listens while it is made to write a given text.
+
+Some heads of the decoder's cross-attention follow the speech word by word (Radford et al. 2022; the package of OpenAI
+aligns words by them). The queries and keys are read where the stock layers compute them, so any attention kernel will do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from govor.audio import SAMPLE_RATE, Samples
+from govor.errors import GovorError
+from govor.families.base import Attention, ContextMode, Head
+from govor.families.whisper.features import FRAMES_PER_SECOND, FULL_FRAMES, bucket_frames, log_mel
+from govor.families.whisper.forward import decode, encode
+from govor.families.whisper.tokens import WhisperTokens
+
+POSITION_SECONDS = 2 / FRAMES_PER_SECOND  # the encoder halves the mel frames
+# So many clips go through the decoder at once; every head of a large model is kept while heads are being chosen.
+_BATCH = 8
+
+
+def stock_heads(model: Any) -> tuple[Head, ...]:
+    """The heads that the model's configuration names; the upper half of all where it names none."""
+    named = getattr(model.generation_config, "alignment_heads", None)
+    layers, heads = model.config.decoder_layers, model.config.decoder_attention_heads
+    if named:
+        return tuple((int(layer), int(head)) for layer, head in named if layer < layers and head < heads)
+    return tuple((layer, head) for layer in range(layers // 2, layers) for head in range(heads))
+
+
+def all_heads(model: Any) -> tuple[Head, ...]:
+    """Every head of the decoder's cross-attention, as (layer, head)."""
+    config = model.config
+    return tuple(
+        (layer, head) for layer in range(config.decoder_layers) for head in range(config.decoder_attention_heads)
+    )
+
+
+def token_owners(tokens: WhisperTokens, pieces: Sequence[str], language: str) -> tuple[list[int], list[int]]:
+    """(ids of the pieces' concatenation, the piece of each id).
+
+    The text is tokenised as a whole, as in training. An id that holds the end of one piece and the beginning of the next
+    belongs to the earlier one.
+    """
+    text = "".join(pieces)
+    lead = len(text) - len(text.lstrip())
+    encoding = tokens.encode(text, language)
+    ends = np.cumsum([len(piece) for piece in pieces]) - lead + encoding.added
+    owner = [int(np.searchsorted(ends, start, side="right")) for start in encoding.starts]
+    return encoding.ids, [min(index, len(pieces) - 1) for index in owner]
+
+
+@torch.inference_mode()
+def attend(
+    model: Any,
+    tokens: WhisperTokens,
+    n_mels: int,
+    clips: Sequence[Samples],
+    pieces: Sequence[Sequence[str]],
+    languages: Sequence[str],
+    heads: Sequence[Head] | None,
+    context: ContextMode,
+    on_done: Callable[[int], None] | None = None,
+) -> list[Attention | None]:
+    """See `Family.attend`."""
+    chosen = tuple(heads) if heads is not None else stock_heads(model)
+    results: list[Attention | None] = [None] * len(clips)
+    seconds = [len(clip) / SAMPLE_RATE for clip in clips]
+    frames = [FULL_FRAMES if context == "padded" else bucket_frames(length) for length in seconds]
+    order = sorted((i for i in range(len(clips)) if pieces[i]), key=lambda i: (frames[i], i))
+    room = model.config.max_target_positions
+    for at in range(0, len(order), _BATCH):
+        rows = order[at : at + _BATCH]
+        texts = [token_owners(tokens, pieces[i], languages[i]) for i in rows]
+        prompts = [tokens.prompt(languages[i]) for i in rows]
+        fitting = [p for p in range(len(rows)) if len(prompts[p]) + len(texts[p][0]) < room and texts[p][0]]
+        if fitting:
+            mels = [log_mel(clips[rows[p]], n_mels, frames[rows[p]]).to(model.device, model.dtype) for p in fitting]
+            found = _forced(model, tokens, mels, [prompts[p] for p in fitting], [texts[p][0] for p in fitting], chosen)
+            for p, (weights, logprobs) in zip(fitting, found, strict=True):
+                heard = min(int(np.ceil(seconds[rows[p]] / POSITION_SECONDS)), weights.shape[-1])
+                results[rows[p]] = Attention(
+                    weights[..., :heard], POSITION_SECONDS, tuple(texts[p][1]), logprobs, chosen
+                )
+        if on_done:
+            on_done(len(rows))
+    return results
+
+
+def _forced(
+    model: Any,
+    tokens: WhisperTokens,
+    mels: list[torch.Tensor],
+    prompts: list[list[int]],
+    texts: list[list[int]],
+    heads: tuple[Head, ...],
+) -> list[tuple[Any, Any]]:
+    """Per clip the weights [heads, tokens, positions] and the log-probability of each token [tokens]."""
+    states = encode(model, mels)
+    rows = [prompt + text for prompt, text in zip(prompts, texts, strict=True)]
+    inputs = torch.full((len(rows), max(map(len, rows))), tokens.end, device=states.padded.device)
+    for place, row in enumerate(rows):
+        inputs[place, : len(row)] = torch.tensor(row, device=inputs.device)
+    with _Listening(model, sorted({layer for layer, _ in heads})) as heard:
+        hidden = decode(model, inputs, states)
+    results = []
+    for place, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
+        # The row that predicts a token is the one that listens for it.
+        span = slice(len(prompt) - 1, len(prompt) - 1 + len(text))
+        weights = torch.stack([heard.weights(layer, head, place, span, states.lengths[place]) for layer, head in heads])
+        logits = model.proj_out(hidden[place, span]).float()
+        logprobs = F.log_softmax(logits, dim=-1)[torch.arange(len(text)), torch.tensor(text, device=logits.device)]
+        results.append((weights.cpu().numpy(), logprobs.cpu().numpy()))
+    return results
+
+
+class _Listening:
+    """Keeps queries and keys of the cross-attention of some layers while the block runs."""
+
+    def __init__(self, model: Any, layers: Sequence[int]) -> None:
+        self._attention = {layer: model.model.decoder.layers[layer].encoder_attn for layer in layers}
+        self._kept: dict[tuple[int, str], torch.Tensor] = {}
+        self._hooks: list[Any] = []
+
+    def __enter__(self) -> _Listening:
+        for layer, attention in self._attention.items():
+            for name in ("q_proj", "k_proj"):
+                self._hooks.append(getattr(attention, name).register_forward_hook(self._keeper(layer, name)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def _keeper(self, layer: int, name: str) -> Callable[..., None]:
+        def keep(_module: Any, _inputs: Any, output: torch.Tensor) -> None:
+            self._kept[layer, name] = output
+
+        return keep
+
+    def weights(self, layer: int, head: int, row: int, span: slice, positions: int) -> torch.Tensor:
+        """Attention [tokens of the span, positions] of one head."""
+        attention = self._attention[layer]
+        width = attention.head_dim
+        part = slice(head * width, (head + 1) * width)
+        queries = self._kept[layer, "q_proj"][row, span, part].float()
+        keys = self._kept[layer, "k_proj"][row, :positions, part].float()
+        return torch.softmax(queries @ keys.T * width**-0.5, dim=-1)
+
+
+def check_heads(heads: Sequence[Head], model: Any) -> tuple[Head, ...]:
+    """Heads from a file, refused where the model has no such."""
+    known = set(all_heads(model))
+    wrong = [head for head in heads if tuple(head) not in known]
+    if wrong or not heads:
+        raise GovorError(
+            f"alignment.json names the head {wrong[0] if wrong else 'none'}, which this model does not have."
+        )
+    return tuple(heads)

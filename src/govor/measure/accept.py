@@ -1,0 +1,110 @@
+"""Is a run good enough to be used? The gates of its recipe against what was measured; nothing unmeasured passes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from govor.config import read_yaml
+from govor.errors import GovorError
+from govor.files import read_json, write_json
+from govor.recipe import Acceptance
+from govor.runs import now
+
+EVALS = Path("manifests") / "evals"
+# Gates of which more is better.
+_AT_LEAST = frozenset({"timestamp_coverage"})
+
+
+def judge(run: Path, gates: Acceptance | None = None) -> dict[str, Any]:
+    """`accepted` with one entry per gate: limit, measured value, whether it passed, and why not.
+
+    Args:
+        gates: in place of those in the run's recipe.
+
+    Raises:
+        GovorError: the run has no recipe, or no gate is stated.
+    """
+    recipe_file = run / "recipe.yaml"
+    if not recipe_file.exists():
+        raise GovorError(f"{run} holds no recipe.yaml, so it states no gates; a run's folder was wanted.")
+    recipe = read_yaml(recipe_file)
+    wanted = gates or Acceptance.model_validate(recipe.get("acceptance", {}))
+    if not wanted.gates():
+        raise GovorError(
+            f"The recipe of {run.name} states no gates; state some under `acceptance:`, or here, for example --set wer=0.3."
+        )
+    context = wanted.context or recipe["examples"]["context"]
+    entries = []
+    for name, limit in wanted.gates().items():
+        value, evidence = _measured(name, run.name, wanted.on, context)
+        passed = value is not None and (value >= limit if name in _AT_LEAST else value <= limit)
+        sign = "at least" if name in _AT_LEAST else "at most"
+        entries.append(
+            {
+                "gate": name,
+                "limit": limit,
+                "measured": value,
+                "passed": passed,
+                "evidence": evidence,
+                "reason": f"not measured; {evidence}"
+                if value is None
+                else f"{value:.4g}, and {sign} {limit:g} was wanted",
+            }
+        )
+    return {
+        "accepted": all(entry["passed"] for entry in entries),
+        "judged": now(),
+        "on": wanted.on or "the run's test set",
+        "context": context,
+        "gates": entries,
+    }
+
+
+def keep(run: str, verdict: dict[str, Any]) -> Path:
+    """Put the verdict into the run's headline file; returns the file."""
+    file = Path("manifests") / f"eval_{run}.json"
+    headline = read_json(file) if file.exists() else {"run": run, "created": now(), "contexts": {}}
+    write_json(file, {**headline, "accepted": verdict["accepted"], "acceptance": verdict})
+    return file
+
+
+def _measured(gate: str, run: str, on: str | None, context: str) -> tuple[float | None, str]:
+    """The value, and the file it stands in; else how to measure it."""
+    if gate.startswith("timestamp_"):
+        found = _newest(f"{run}__timestamps__*.json")
+        if found is None:
+            return None, f"run: govor evaluate {run} --manifest TEST.jsonl --timestamps"
+        return read_json(found)["all"][gate.removeprefix("timestamp_")], found.as_posix()
+    if gate == "hallucination_rate":
+        file = EVALS / f"{run}__hallucination__{context}.json"
+        if not file.exists():
+            return None, f"run: govor evaluate {run} --hallucination"
+        return read_json(file)["hallucination_rate"], file.as_posix()
+    if on is not None:
+        return _of_suite(gate, run, *on.split("/"))
+    file = Path("manifests") / f"eval_{run}.json"
+    contexts = read_json(file)["contexts"] if file.exists() else {}
+    if context not in contexts:
+        return None, f"run: govor evaluate {run} --manifest TEST.jsonl, then govor compare BEFORE AFTER --run {run}"
+    return _rate(contexts[context]["after"], gate), file.as_posix()
+
+
+def _of_suite(gate: str, run: str, suite: str, name: str) -> tuple[float | None, str]:
+    file = EVALS / f"{run}__suite-{suite}.json"
+    found = read_json(file)["sets"].get(name) if file.exists() else None
+    if found is None:
+        return None, f"run: govor evaluate {run} --suite {suite}"
+    return found["published_wer"] if gate == "wer" else _rate(found, gate), file.as_posix()
+
+
+def _rate(summary: dict[str, Any], gate: str) -> float | None:
+    if gate == "wer_upper":
+        spread = summary.get("wer_interval")
+        return spread[1] if spread else None
+    value: float | None = summary[gate]
+    return value
+
+
+def _newest(pattern: str) -> Path | None:
+    return max(EVALS.glob(pattern), key=lambda path: path.stat().st_mtime, default=None)

@@ -1,0 +1,310 @@
+"""Does each transcript match its audio? Asked of a model before training, with a threshold that planted errors calibrate.
+
+A clip's worth is how much more probable its audio makes its transcript than another clip's audio of like length does: the
+mean log-probability of the transcript's tokens with its own audio, less that with the other's. What is merely hard to write
+(names, rare words) is as hard with both, so the difference tells what was said from what was not. Some clips are given
+another clip's transcript, of the same speaker and like length where there is one; the threshold is set on one half of the
+clips and judged on the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from govor.audio import SAMPLE_RATE, Samples
+from govor.corpus.manifests import write_rows
+from govor.corpus.records import Clip, sentence_key
+from govor.corpus.samples import clip_samples
+from govor.errors import AudioError, GovorError
+from govor.examples.spec import ExampleSpec
+from govor.families.base import ContextMode, Family
+from govor.families.opening import Opened
+from govor.files import atomic_folder, write_json
+
+_SEED = 20_121
+FEWEST_CLIPS = 40
+_BATCH = 8
+_BATCH_SECONDS = 60.0
+_PAGE_CLIPS = 200
+_IGNORED = -100
+OnDone = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """An audio, a text, and whether the text was planted; `number` is the clip's place."""
+
+    number: int
+    text: str
+    planted: bool
+
+
+def run_audit(
+    opened: Opened,
+    clips: Sequence[Clip],
+    context: ContextMode,
+    planted_share: float,
+    target: Path,
+    overwrite: bool,
+    on_done: OnDone = lambda *_: None,
+) -> dict[str, Any]:
+    """Judge every clip; writes `target/` with suspicious.jsonl, audit.json and a page. Returns audit.json's content.
+
+    Raises:
+        GovorError: too few clips to calibrate on, or a model that cannot score texts.
+    """
+    family = opened.recogniser
+    if not isinstance(family, Family):
+        raise GovorError(
+            f"{opened.name} can only transcribe here; an audit needs the model's own weights, without --engine."
+        )
+    usable = [place for place, clip in enumerate(clips) if clip.transcript.strip()]
+    if len(usable) < FEWEST_CLIPS:
+        raise GovorError(
+            f"{len(usable)} clips have a transcript, and an audit needs {FEWEST_CLIPS} to set its threshold."
+        )
+    planted = plant(clips, usable, planted_share)
+    other = partners(clips, usable)
+    worths: dict[bool, dict[int, float]] = {False: {}, True: {}}
+    unheard: dict[int, str] = {}
+    jobs = [Pair(place, clips[place].transcript, False) for place in usable]
+    jobs += [Pair(place, clips[source].transcript, True) for place, source in planted.items()]
+    done = 0
+    for batch in _batches(jobs, clips):
+        values = _worths(family, opened, clips, batch, other, context, unheard)
+        for pair, value in zip(batch, values, strict=True):
+            if value is not None:
+                worths[pair.planted][pair.number] = value
+        done += len(batch)
+        on_done(done, len(jobs), "")
+    result, rows = judged(clips, worths[False], worths[True], planted)
+    result = {"model": opened.name, "context": context, "clips": len(clips), "unheard": len(unheard), **result}
+    suspicious = [row for row in rows if row["suspicious"]]
+    with atomic_folder(target.resolve(), "the audit", replace=overwrite) as folder:
+        listed = [
+            {**_short(clips[row["number"]]), **{k: v for k, v in row.items() if k != "number"}} for row in suspicious
+        ]
+        lost = [{**_short(clips[place]), "suspicious": True, "reason": why} for place, why in unheard.items()]
+        write_rows(folder / "suspicious.jsonl", [*listed, *lost])
+        write_json(folder / "audit.json", {**result, "rows": [{**row, "id": clips[row["number"]].id} for row in rows]})
+        _write_page(folder, result, [(clips[row["number"]], row) for row in rows[:_PAGE_CLIPS]])
+    return {**result, "rows": rows}
+
+
+def plant(clips: Sequence[Clip], usable: Sequence[int], share: float) -> dict[int, int]:
+    """Clip → the clip whose transcript it gets: another sentence, of the same speaker and the nearest length where possible."""
+    generator = np.random.default_rng(_SEED)
+    chosen = generator.permutation(np.asarray(usable))[: max(10, round(share * len(usable)))]
+    keys = {place: sentence_key(clips[place].transcript) for place in usable}
+    by_speaker: dict[str | None, list[int]] = {}
+    for place in usable:
+        by_speaker.setdefault(clips[place].speaker, []).append(place)
+    found: dict[int, int] = {}
+    for place in map(int, chosen):
+        own = clips[place]
+        same = [p for p in by_speaker[own.speaker] if keys[p] != keys[place] and clips[p].language == own.language]
+        if not same:
+            same = [p for p in usable if keys[p] != keys[place] and clips[p].language == own.language]
+        if same:
+            near = sorted(same, key=lambda p: abs(len(clips[p].transcript) - len(own.transcript)))[:10]
+            found[place] = int(generator.choice(near))
+    return found
+
+
+def partners(clips: Sequence[Clip], usable: Sequence[int]) -> dict[int, int]:
+    """Clip → the clip whose audio its transcript is tried on for comparison: the next longer one that says something else."""
+    order = sorted(usable, key=lambda place: (clips[place].duration, place))
+    found = {}
+    for rank, place in enumerate(order):
+        key = sentence_key(clips[place].transcript)
+        around = (
+            order[i] for i in (*range(rank + 1, min(rank + 30, len(order))), *range(rank - 1, max(rank - 30, -1), -1))
+        )
+        found[place] = next((p for p in around if sentence_key(clips[p].transcript) != key), order[rank - 1])
+    return found
+
+
+def judged(
+    clips: Sequence[Clip], own: dict[int, float], planted: dict[int, float], source: dict[int, int]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """(threshold, precision, recall, …; a row per clip, worst first). Clips of even rank set the threshold, odd ones judge."""
+    order = np.random.default_rng(_SEED + 1).permutation(sorted(own))
+    calibration = set(order[::2].tolist())
+    halves = {}
+    for name, inside in (("calibration", True), ("judged", False)):
+        chosen = [place for place in own if (place in calibration) == inside]
+        values = np.array([planted.get(place, own[place]) for place in chosen])
+        wrong = np.array([place in planted for place in chosen])
+        halves[name] = (values, wrong)
+    threshold = best_threshold(*halves["calibration"])
+    figures = {name: precision_recall(*half, threshold) for name, half in halves.items()}
+    rows: list[dict[str, Any]] = []
+    for place, value in sorted(own.items(), key=lambda item: item[1]):
+        suspicious = value < threshold
+        rows.append(
+            {
+                "number": place,
+                "worth": round(value, 4),
+                "suspicious": suspicious,
+                "reason": f"its audio makes the transcript {_times(value)}; {_times(threshold)} is the least"
+                if suspicious
+                else None,
+            }
+        )
+    result: dict[str, Any] = {
+        "threshold": round(threshold, 4),
+        "planted": len(planted),
+        "planted_share": round(len(planted) / max(len(own), 1), 4),
+        "precision": figures["judged"][0],
+        "recall": figures["judged"][1],
+        "precision_calibration": figures["calibration"][0],
+        "recall_calibration": figures["calibration"][1],
+        "suspicious": sum(row["suspicious"] for row in rows),
+    }
+    return result, rows
+
+
+def best_threshold(values: npt.NDArray[np.float64], wrong: npt.NDArray[np.bool_]) -> float:
+    """Between two values, where precision and recall of finding the wrong ones have the highest F1; the middle of the gap."""
+    order = np.argsort(values, kind="stable")
+    ordered, bad = values[order], wrong[order]
+    hits = np.cumsum(bad)
+    f1 = 2 * hits / (np.arange(1, len(bad) + 1) + max(int(bad.sum()), 1))
+    at = int(f1.argmax())
+    return float((ordered[at] + ordered[min(at + 1, len(ordered) - 1)]) / 2)
+
+
+def precision_recall(
+    values: npt.NDArray[np.float64], wrong: npt.NDArray[np.bool_], threshold: float
+) -> tuple[float | None, float | None]:
+    """Of those below the threshold the share that is wrong, of the wrong ones the share that is below."""
+    below = values < threshold
+    precision = round(float(wrong[below].mean()), 4) if below.any() else None
+    recall = round(float(below[wrong].mean()), 4) if wrong.any() else None
+    return precision, recall
+
+
+def sentence(result: dict[str, Any]) -> str:
+    """The result in words."""
+    shown = {key: "n/a" if result[key] is None else f"{result[key]:.2f}" for key in ("precision", "recall")}
+    return (
+        f"{result['suspicious']} of {result['clips']} clips are suspicious (threshold {result['threshold']:.2f} nats a token, set on "
+        f"one half with {result['planted']} planted mismatches; on the other half precision {shown['precision']}, recall "
+        f"{shown['recall']})" + (f"; {result['unheard']} could not be read" if result["unheard"] else "")
+    )
+
+
+def _times(worth: float) -> str:
+    """A difference of mean log-probabilities as people read it."""
+    return f"{np.exp(min(worth, 20.0)):.2g} times as probable a token as another clip's does"
+
+
+def _batches(jobs: Sequence[Pair], clips: Sequence[Clip]) -> Iterator[list[Pair]]:
+    """Pairs in order of length, so that a batch wastes little."""
+    held: list[Pair] = []
+    for pair in sorted(jobs, key=lambda pair: clips[pair.number].duration):
+        longest = clips[pair.number].duration
+        if held and (len(held) == _BATCH or (len(held) + 1) * longest > _BATCH_SECONDS):
+            yield held
+            held = []
+        held.append(pair)
+    if held:
+        yield held
+
+
+def _worths(
+    family: Any,
+    opened: Opened,
+    clips: Sequence[Clip],
+    batch: Sequence[Pair],
+    other: dict[int, int],
+    context: ContextMode,
+    unheard: dict[int, str],
+) -> list[float | None]:
+    """The worth of each pair; None where an audio or a text cannot be used."""
+    audio: dict[int, Samples | None] = {}
+    for place in {p for pair in batch for p in (pair.number, other[pair.number])}:
+        try:
+            audio[place] = clip_samples(clips[place])
+        except AudioError as error:
+            audio[place] = None
+            unheard[place] = str(error)
+    rows: list[tuple[int, int, str]] = []  # (pair, audio, text)
+    for number, pair in enumerate(batch):
+        if audio[pair.number] is not None and audio[other[pair.number]] is not None:
+            rows += [(number, pair.number, pair.text), (number, other[pair.number], pair.text)]
+    values: list[list[float]] = [[] for _ in batch]
+    encoder = family.encoder
+    examples, owners = [], []
+    rendered: dict[int, Any] = {}
+    for number, place, text in rows:
+        samples = audio[place]
+        assert samples is not None
+        clip = clips[place].replace(transcript=text, segments=(), duration=len(samples) / SAMPLE_RATE, offset=None)
+        spec = ExampleSpec(clip, opened.language_token or clip.language, full_length=context == "padded")
+        try:
+            if place not in rendered:
+                rendered[place] = encoder.encode(spec, samples)
+            # One audio, several texts: its features are the same tensor, which a family may encode once.
+            examples.append(replace(rendered[place], labels=encoder.labels(spec)))
+            owners.append(number)
+        except GovorError as error:
+            unheard.setdefault(batch[number].number, str(error))
+    if examples:
+        for number, value in zip(owners, _mean_logprobs(family, encoder.collate(examples)), strict=True):
+            values[number].append(value)
+    return [pair[0] - pair[1] if len(pair) == 2 else None for pair in values]
+
+
+@torch.inference_mode()
+def _mean_logprobs(family: Any, batch: dict[str, Any]) -> list[float]:
+    """The mean log-probability of each row's taught tokens."""
+    module = family.module
+    moved = {key: value if isinstance(value, list) else value.to(module.device) for key, value in batch.items()}
+    same: dict[int, torch.Tensor] = {}
+    moved["mels"] = [same.setdefault(id(mel), mel.to(module.device, module.dtype)) for mel in batch["mels"]]
+    logits = family.logits(moved)
+    targets = moved["targets"]
+    found = []
+    for row in range(len(targets)):
+        taught = targets[row] != _IGNORED
+        chosen = torch.log_softmax(logits[row][taught].float(), dim=-1).gather(1, targets[row][taught][:, None])
+        found.append(float(chosen.mean()))
+    return found
+
+
+def _short(clip: Clip) -> dict[str, Any]:
+    row = clip.to_row()
+    return {
+        key: row[key]
+        for key in ("id", "audio", "offset", "transcript", "duration", "language", "speaker", "source")
+        if key in row
+    }
+
+
+def _write_page(folder: Path, result: dict[str, Any], worst: Sequence[tuple[Clip, dict[str, Any]]]) -> None:
+    from govor.measure.report.audio import copy_audio
+    from govor.measure.report.page import render
+
+    (folder / "audio").mkdir()
+    rows = [
+        {
+            "id": clip.id,
+            "audio": copy_audio(clip.audio, clip.offset, clip.duration, folder, number),
+            "transcript": clip.transcript,
+            "seconds": clip.duration,
+            "speaker": clip.speaker or "",
+            "worth": row["worth"],
+            "suspicious": row["suspicious"],
+        }
+        for number, (clip, row) in enumerate(worst)
+    ]
+    page = render("audit.html", result=result, sentence=sentence(result), rows=rows)
+    (folder / "index.html").write_text(page, encoding="utf-8", errors="backslashreplace")

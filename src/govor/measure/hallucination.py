@@ -1,0 +1,148 @@
+"""What a model writes where nobody speaks: silence, noises and music made here, so that no word can be right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from govor.audio import SAMPLE_RATE, Samples
+from govor.corpus.vad import Vad
+from govor.families.base import ContextMode, Recogniser
+from govor.timing.longform import Ear, judged, loop_at, somebody_speaks
+
+SECONDS = (1.0, 4.0, 10.0, 28.0)
+LEVELS_DBFS = (-40.0, -20.0)
+_SEED = 1815
+
+
+def sounds() -> Iterator[tuple[str, Samples]]:
+    """(kind, samples) of each: four lengths of each kind, at two levels but for digital silence."""
+    generator = np.random.default_rng(_SEED)
+    for seconds in SECONDS:
+        length = int(seconds * SAMPLE_RATE)
+        yield "silence", np.zeros(length, np.float32)
+        for level in LEVELS_DBFS:
+            for kind, make in _KINDS.items():
+                wave = make(length, generator)
+                loud = wave / (np.sqrt(np.mean(wave**2)) + 1e-12) * 10 ** (level / 20)
+                yield kind, np.clip(loud, -1, 1).astype(np.float32)
+
+
+def measure(
+    recogniser: Recogniser,
+    language: str | None,
+    context: ContextMode,
+    vad: Vad | None = None,
+    on_done: Callable[[int], None] = lambda _: None,
+) -> dict[str, Any]:
+    """How often the bare model writes something, how often that passes the guards of long recordings unflagged, and how
+    often it still does behind a speech detector, which is what `govor transcribe` does.
+
+    Rates are shares of all sounds, and of those of each kind.
+    """
+    made = list(sounds())
+    how = Ear(language, context)
+    heard = recogniser.transcribe([wave for _, wave in made], [language] * len(made), context, on_done=on_done)
+    rows: list[dict[str, Any]] = []
+    for (kind, wave), hypothesis in zip(made, heard, strict=True):
+        silent = not somebody_speaks(wave, None)
+        best, flags = (hypothesis, ["silence"]) if silent else judged(recogniser, wave, hypothesis, how)
+        written = bool(best.text) and not {"silence", "no_speech", "unsure", "loop"} & set(flags)
+        rows.append(
+            {
+                "kind": kind,
+                "seconds": len(wave) / SAMPLE_RATE,
+                "bare": hypothesis.text,
+                "loop": loop_at(hypothesis.tokens) is not None,
+                "guarded": best.text,
+                "flags": flags,
+                "bare_wrong": bool(hypothesis.text),
+                "guarded_wrong": written,
+                "wrong": written and (vad is None or somebody_speaks(wave, vad)),
+            }
+        )
+    return {
+        "sounds": len(rows),
+        "detector": None if vad is None else vad.name,
+        **_rates(rows),
+        "by_kind": {
+            kind: _rates([row for row in rows if row["kind"] == kind]) for kind in sorted({k for k, _ in made})
+        },
+        "rows": rows,
+    }
+
+
+def _rates(rows: list[dict[str, Any]]) -> dict[str, float]:
+    def share(key: str) -> float:
+        return round(float(sum(row[key] for row in rows)) / len(rows), 4)
+
+    return {
+        "bare_rate": share("bare_wrong"),
+        "loop_rate": share("loop"),
+        "guarded_rate": share("guarded_wrong"),
+        "hallucination_rate": share("wrong"),
+    }
+
+
+def sentence(result: dict[str, Any]) -> str:
+    """The result in words."""
+    worst = max(result["by_kind"], key=lambda kind: result["by_kind"][kind]["guarded_rate"])
+    detector = "no speech detector" if result["detector"] is None else f"the {result['detector']} speech detector"
+    return (
+        f"{result['model']}, {result['context']}: the bare model writes something for {result['bare_rate']:.0%} of "
+        f"{result['sounds']} sounds without speech (loops: {result['loop_rate']:.0%}); {result['guarded_rate']:.0%} pass the "
+        f"guards unflagged, most for {worst}; with {detector}, as govor transcribe does, {result['hallucination_rate']:.0%}"
+    )
+
+
+def _coloured(slope: float) -> Callable[[int, np.random.Generator], Any]:
+    """Noise whose power falls with frequency to the power of `slope`."""
+
+    def make(length: int, generator: np.random.Generator) -> Any:
+        spectrum = np.fft.rfft(generator.standard_normal(length))
+        frequencies = np.fft.rfftfreq(length, 1 / SAMPLE_RATE)
+        frequencies[0] = frequencies[1]
+        return np.fft.irfft(spectrum / frequencies ** (slope / 2), length)
+
+    return make
+
+
+def _hum(length: int, generator: np.random.Generator) -> Any:
+    at = np.arange(length) / SAMPLE_RATE
+    return sum(np.sin(2 * np.pi * 50 * k * at + generator.uniform(0, 6.28)) / k for k in (1, 2, 3, 5))
+
+
+def _clicks(length: int, generator: np.random.Generator) -> Any:
+    wave = generator.standard_normal(length) * 1e-3
+    for at in generator.integers(0, length, max(1, length // 8000)):
+        end = min(length, at + 80)
+        wave[at:end] += generator.standard_normal(end - at) * np.exp(-np.arange(end - at) / 15)
+    return wave
+
+
+def _music(length: int, generator: np.random.Generator) -> Any:
+    """Chords of plucked tones, two a second: partials that decay, a bass below."""
+    at = np.arange(length) / SAMPLE_RATE
+    wave = np.zeros(length)
+    roots = 110 * 2 ** (np.array([0, 5, 7, 3]) / 12)
+    for number in range(int(np.ceil(length / SAMPLE_RATE * 2))):
+        start = number / 2
+        local = at[at >= start] - start
+        tone = np.zeros(len(local))
+        for interval in (0, 4, 7, 12, int(generator.integers(12, 20))):
+            pitch = roots[number // 4 % 4] * 2 ** (interval / 12)
+            tone += sum(np.sin(2 * np.pi * pitch * k * local) * np.exp(-local * (2 + k)) / k for k in range(1, 6))
+        wave[length - len(local) :] += tone
+    return wave
+
+
+_KINDS: dict[str, Callable[[int, np.random.Generator], Any]] = {
+    "white noise": _coloured(0),
+    "pink noise": _coloured(1),
+    "brown noise": _coloured(2),
+    "hum": _hum,
+    "clicks": _clicks,
+    "music": _music,
+}

@@ -1,0 +1,64 @@
+"""Rows of a scoring that is not finished: kept beside its place, so that a stopped run goes on where it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from govor.errors import GovorError
+from govor.files import to_json
+
+Row = dict[str, Any]
+
+
+class Partial:
+    """`<target>.part.jsonl`: a first line that says what is being scored, then a row per finished clip.
+
+    A scoring of something else found there is refused, and so is any without `resume`, unless `overwrite`.
+    """
+
+    def __init__(self, target: Path, about: Row, resume: bool, overwrite: bool) -> None:
+        self.path = target.with_name(target.name + ".part.jsonl")
+        self.rows: list[Row] = []
+        self.seconds = 0.0
+        if self.path.exists() and not overwrite:
+            if not resume:
+                raise GovorError(
+                    f"{self.path} holds an unfinished scoring; give --resume to go on with it, or --overwrite to begin again."
+                )
+            found, self.rows = _read(self.path)
+            if found != about:
+                changed = sorted(key for key in {*about, *found} if about.get(key) != found.get(key))
+                raise GovorError(
+                    f"{self.path} is of another scoring ({', '.join(changed)} differ); give --overwrite to begin again."
+                )
+            self.seconds = sum(row.get("took_seconds", 0.0) for row in self.rows)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # What was cut off in the middle of a line goes.
+        with self.path.open("w", encoding="utf-8", errors="backslashreplace") as file:
+            for row in (about, *self.rows):
+                file.write(to_json(row) + "\n")
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """More finished rows."""
+        with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            for row in rows:
+                file.write(to_json(row) + "\n")
+        self.rows += rows
+
+    def finished(self) -> None:
+        """The result is written; the rest can go."""
+        self.path.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> tuple[Row, list[Row]]:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    rows: list[Row] = []
+    for line in lines:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break  # killed while it wrote
+    return (rows[0], rows[1:]) if rows else ({}, [])

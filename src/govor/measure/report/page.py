@@ -1,0 +1,36 @@
+"""Pages from templates: one place for the environment and for what figures look like in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from govor.files import to_json
+from govor.measure.compare import format_p
+
+
+def render(template: str, **values: Any) -> str:
+    """A page."""
+    environment = Environment(
+        loader=PackageLoader("govor.measure", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters.update(percent=_percent, rate=_rate, p=format_p, clock=_clock, script=script_json)
+    return environment.get_template(template).render(**values)
+
+
+def script_json(value: object) -> str:
+    """JSON that cannot end the script it stands in."""
+    return to_json(value).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _percent(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:+.1%}"
+
+
+def _rate(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.3f}"
+
+
+def _clock(seconds: float) -> str:
+    return f"{seconds:.1f} s"

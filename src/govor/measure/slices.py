@@ -1,0 +1,74 @@
+"""Scores by language, speaker, length, source and noise: where a model is good and where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from govor.corpus.balance import LENGTH_EDGES_SECONDS, SNR_EDGES_DB, band
+from govor.measure.intervals import choose_clusters, interval
+from govor.measure.wer import Counts, total
+
+ClipRow = dict[str, Any]
+UNKNOWN = "unknown"
+
+SLICES: dict[str, Callable[[ClipRow], str]] = {
+    "language": lambda row: row.get("language") or UNKNOWN,
+    "speaker": lambda row: row.get("speaker") or UNKNOWN,
+    "length": lambda row: band(row["duration"], LENGTH_EDGES_SECONDS, "s"),
+    "source": lambda row: row.get("source") or UNKNOWN,
+    "snr": lambda row: UNKNOWN if row.get("snr_db") is None else band(row["snr_db"], SNR_EDGES_DB, "dB"),
+}
+# Of each kind so many values get a row of their own: those with the most words.
+MOST_VALUES = 30
+
+
+def groups(rows: Sequence[ClipRow], kind: str) -> dict[str, list[ClipRow]]:
+    """Rows by their value of one kind of slice: bands in order, other values by their words, most first."""
+    found: dict[str, list[ClipRow]] = {}
+    for row in rows:
+        found.setdefault(SLICES[kind](row), []).append(row)
+    if kind in ("length", "snr"):
+        return dict(sorted(found.items(), key=lambda item: _edge(item[0])))
+    return dict(sorted(found.items(), key=lambda item: (-sum(row["words"]["length"] for row in item[1]), item[0])))
+
+
+def by_slice(rows: Sequence[ClipRow]) -> dict[str, list[dict[str, Any]]]:
+    """For each kind of slice that has more than one value: clips, words, WER with interval, CER, by value.
+
+    Values past the first 30 are summed up as one row.
+    """
+    result: dict[str, list[dict[str, Any]]] = {}
+    for kind in SLICES:
+        found = groups(rows, kind)
+        if len(found) < 2:
+            continue
+        shown = list(found.items())
+        if len(shown) > MOST_VALUES:
+            rest = [row for _, some in shown[MOST_VALUES:] for row in some]
+            shown = [*shown[:MOST_VALUES], (f"{len(found) - MOST_VALUES} others", rest)]
+        result[kind] = [{"value": value, **_scored(some)} for value, some in shown]
+    return result
+
+
+def _scored(rows: Sequence[ClipRow]) -> dict[str, Any]:
+    words, characters = ([Counts(**row[unit]) for row in rows] for unit in ("words", "characters"))
+    clusters = choose_clusters(rows)
+    spread = interval([c.errors for c in words], [c.length for c in words], clusters)
+    wer, cer = total(words).rate, total(characters).rate
+    return {
+        "clips": len(rows),
+        "words": total(words).length,
+        "wer": None if wer is None else round(wer, 6),
+        "wer_interval": [round(spread.low, 6), round(spread.high, 6)] if spread else None,
+        "unit": clusters.unit,
+        "cer": None if cer is None else round(cer, 6),
+    }
+
+
+def _edge(value: str) -> tuple[int, float]:
+    """Where a band stands: `≤ 5 s` by its edge, `> 30 s` after all of those, what is unknown last."""
+    if value == UNKNOWN:
+        return 2, 0.0
+    sign, edge, _ = value.split(" ")
+    return int(sign == ">"), float(edge)

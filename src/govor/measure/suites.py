@@ -1,0 +1,161 @@
+"""Known test sets scored together, with the figures that others published on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field
+
+from govor.config import Settings, parse, read_yaml
+from govor.corpus.formats.parquet import rows_into_blob
+from govor.corpus.formats.rows import clip_of
+from govor.corpus.inventory import Statement
+from govor.corpus.manifests import rejected, row_writer
+from govor.corpus.prepare import prepare_hub
+from govor.corpus.sources import plan, registry, split_of
+from govor.errors import AudioError, GovorError, nearest
+from govor.measure.evaluate import ClipRow
+from govor.measure.text import NAME
+from govor.measure.wer import score, total
+
+
+class TestSet(Settings):
+    """One set of a suite."""
+
+    source: str = Field(description="a dataset of the registry, or a Hub id")
+    split: str = Field("test", description="the split that is scored")
+
+
+class Suite(Settings):
+    """Sets that are scored together."""
+
+    title: str
+    sets: dict[str, TestSet]
+    normaliser: str = Field(NAME, description="what the published figures were scored with")
+    published_from: str | None = None
+    published: dict[str, dict[str, float]] = Field(default_factory=dict)
+
+
+class Suites(Settings):
+    """All of them."""
+
+    suites: dict[str, Suite]
+
+
+@cache
+def suites() -> dict[str, Suite]:
+    """The shipped suites by name."""
+    text = (resources.files("govor.measure") / "suites.yaml").read_text(encoding="utf-8")
+    return parse(Suites, yaml.safe_load(text), "suites.yaml").suites
+
+
+def find_suite(name: str) -> Suite:
+    """A shipped suite by name, or a team's own as a YAML file with `title` and `sets`.
+
+    Raises:
+        GovorError: there is no such one.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return parse(Suite, read_yaml(Path(name)), name)
+    if name not in suites():
+        raise GovorError(f"There is no suite '{name}'; {nearest(name, list(suites()))}")
+    return suites()[name]
+
+
+def set_manifest(
+    suite: str,
+    name: str,
+    wanted: TestSet,
+    data: Path | None,
+    notify: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """The manifest of one set, made where it is not there yet: from `data/<set>/*.parquet`, else from the Hub.
+
+    Raises:
+        GovorError: the set is not to be had; the message says how to bring it.
+    """
+    target = Path("manifests") / "suites" / Path(suite).stem / f"{name}.jsonl"
+    if target.exists():
+        return target
+    folder = Path("data") / "suites" / Path(suite).stem / name
+    local = _local(data, name, wanted)
+    if local:
+        notify(f"{name}: reading {len(local)} parquet files")
+        _from_parquet(local, folder, target, wanted)
+        return target
+    if data is not None:
+        raise GovorError(f"{data / name} holds no parquet files for the set '{name}'.")
+    notify(f"{name}: fetching {wanted.source}")
+    planned = next((item for item in plan(wanted.source, (wanted.split,)) if item.skipped is None), None)
+    if planned is None or not planned.shards:
+        note = planned.note if planned else (registry().datasets[wanted.source].how or "it is fetched by hand")
+        raise GovorError(
+            f"{name}: {wanted.source} cannot be fetched ({note}); put its parquet files into DIR/{name}/ and give "
+            "--suite-data DIR, or write its manifest to " + str(target) + "."
+        )
+    for _ in prepare_hub(planned, folder, target, None, None):
+        pass
+    return target
+
+
+def _local(data: Path | None, name: str, wanted: TestSet) -> list[Path]:
+    if data is None:
+        return []
+    files = sorted(path for place in (data / name, data / wanted.source) for path in place.rglob("*.parquet"))
+    return [path for path in files if split_of(path.as_posix()) == wanted.split] or files
+
+
+def _from_parquet(files: list[Path], folder: Path, target: Path, wanted: TestSet) -> None:
+    known = registry().datasets.get(wanted.source)
+    stated = Statement(known.language if known else None, None)
+    about = {"dataset": wanted.source, "license": known.license if known else None}
+    count = 0
+    rows = rows_into_blob(files, folder / "audio.blob")
+    with row_writer(target) as write, row_writer(target.with_name(f"{target.stem}.dropped.jsonl")) as drop:
+        for number, row in enumerate(rows):
+            row = {**row, **{key: value for key, value in about.items() if value}, "id": f"{target.stem}/{number:06d}"}
+            try:
+                write.clip(clip_of(row, target.parent, stated, f"{target.stem}: row {number}"))
+                count += 1
+            except (AudioError, GovorError) as error:
+                rule = error.rule if isinstance(error, AudioError) else "malformed_row"
+                drop(rejected(row, rule, message=str(error)))
+    if not count:
+        target.unlink()
+        raise GovorError(
+            f"{files[0].parent} holds no row that can be scored; the reasons stand in {target.stem}.dropped.jsonl."
+        )
+
+
+def rate_by(rows: list[ClipRow], normaliser: str) -> float | None:
+    """Corpus WER with any normaliser."""
+    found = score(
+        [row["reference"] for row in rows],
+        [row["hypothesis"] for row in rows],
+        [row.get("language") for row in rows],
+        normaliser,
+    )
+    return total(one.words for one in found).rate
+
+
+def table(suite: Suite, model: str, ours: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of WER by set: the published ones, then ours, with the suite's normaliser and with the strict one."""
+    rows: list[dict[str, Any]] = [
+        {"model": name, "normaliser": suite.normaliser, **{name_: figures.get(name_) for name_ in suite.sets}}
+        for name, figures in suite.published.items()
+    ]
+    if suite.normaliser != NAME:
+        rows.append(
+            {"model": model, "normaliser": suite.normaliser}
+            | {name: ours[name]["published_wer"] if name in ours else None for name in suite.sets}
+        )
+    rows.append(
+        {"model": model, "normaliser": NAME}
+        | {name: ours[name]["wer"] if name in ours else None for name in suite.sets}
+    )
+    return rows

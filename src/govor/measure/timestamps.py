@@ -1,0 +1,133 @@
+"""How well words are put on the clock, measured where the truth is known: on splices of real clips with known gaps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from govor.audio import SAMPLE_RATE, Samples
+from govor.families.base import ContextMode
+from govor.timing.align import Aligned, Listening, align
+from govor.timing.splice import Line, Splice
+from govor.timing.words import pieces_of
+
+Trouble = Literal["none", "wrong word", "missing line", "music before", "noise"]
+TROUBLES: tuple[Trouble, ...] = ("none", "wrong word", "missing line", "music before", "noise")
+_MUSIC_SECONDS = 3.0
+_NOISE_DB = 15.0  # below the speech
+_SEED = 1729
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Samples, the text that is aligned, and the true lines: (first word, one past the last, start, end) in seconds."""
+
+    samples: Samples
+    text: str
+    language: str
+    lines: tuple[tuple[int, int, float, float], ...]
+
+
+def troubled(splice: Splice, trouble: Trouble, number: int) -> Task:
+    """A splice as a task, with one thing wrong that real recordings have; a missing line is not in the text."""
+    generator = np.random.default_rng([_SEED, number])
+    samples, lines = splice.samples, list(splice.lines)
+    if trouble == "missing line":
+        del lines[int(generator.integers(0, len(lines)))]
+    elif trouble == "music before":
+        lead = _music(generator, float(np.sqrt(np.mean(samples**2))))
+        samples = np.concatenate([lead, samples])
+        lines = [Line(line.text, line.start + _MUSIC_SECONDS, line.end + _MUSIC_SECONDS) for line in lines]
+    elif trouble == "noise":
+        loud = float(np.sqrt(np.mean(samples**2))) * 10 ** (-_NOISE_DB / 20)
+        samples = samples + (generator.standard_normal(len(samples)) * loud).astype(np.float32)
+    texts = [pieces_of(line.text, splice.language) for line in lines]
+    if trouble == "wrong word":
+        some = int(generator.integers(0, len(texts)))
+        other = [word for words in texts for word in words]
+        texts[some][int(generator.integers(0, len(texts[some])))] = other[int(generator.integers(0, len(other)))]
+    found, at = [], 0
+    for line, words in zip(lines, texts, strict=True):
+        found.append((at, at + len(words), line.start, line.end))
+        at += len(words)
+    return Task(samples.astype(np.float32), "".join(w for words in texts for w in words), splice.language, tuple(found))
+
+
+def measure(
+    recogniser: object,
+    splices: Sequence[Splice],
+    context: ContextMode,
+    listening: Listening | None = None,
+    troubles: Sequence[Trouble] = ("none",),
+    on_done: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Offsets and coverage for each trouble.
+
+    `offset_seconds` is the mean distance of each line's first onset and last end from the truth; `coverage` the share of
+    words of which at least half lies within their own line.
+    """
+    result: dict[str, Any] = {}
+    method = None
+    for trouble in troubles:
+        tasks = [troubled(splice, trouble, number) for number, splice in enumerate(splices)]
+        # What is left of a splice of two lines without one may be nothing to align.
+        tasks = [task for task in tasks if task.text and len(task.samples) <= 30 * SAMPLE_RATE]
+        found = align(
+            recogniser,
+            [task.samples for task in tasks],
+            [task.text for task in tasks],
+            [task.language for task in tasks],
+            context,
+            listening,
+            on_done,
+        )
+        method = found[0].method if found else method
+        result["all" if trouble == "none" else trouble] = scored(tasks, found)
+    return {"splices": len(splices), "method": method, "approximate": method != "cross-attention", **result}
+
+
+def scored(tasks: Sequence[Task], found: Sequence[Aligned]) -> dict[str, Any]:
+    """The figures of one trouble."""
+    onsets: list[float] = []
+    ends: list[float] = []
+    inside = words = 0
+    for task, aligned in zip(tasks, found, strict=True):
+        for first, after, start, end in task.lines:
+            line = aligned.words[first:after]
+            words += len(line)
+            for word in line:
+                if word.start is None or word.end is None:
+                    continue
+                shared = min(word.end, end) - max(word.start, start)
+                inside += shared >= 0.5 * (word.end - word.start) and shared >= 0
+            if line and line[0].start is not None:
+                onsets.append(line[0].start - start)
+            if line and line[-1].end is not None:
+                ends.append(line[-1].end - end)
+    both = np.abs([*onsets, *ends])
+    return {
+        "lines": sum(len(task.lines) for task in tasks),
+        "words": words,
+        "offset_seconds": round(float(both.mean()), 4) if len(both) else None,
+        "onset_seconds": round(float(np.abs(onsets).mean()), 4) if onsets else None,
+        "end_seconds": round(float(np.abs(ends).mean()), 4) if ends else None,
+        "median_seconds": round(float(np.median(both)), 4) if len(both) else None,
+        "p90_seconds": round(float(np.percentile(both, 90)), 4) if len(both) else None,
+        "mean_signed_onset_seconds": round(float(np.mean(onsets)), 4) if onsets else None,
+        "coverage": round(inside / words, 4) if words else None,
+    }
+
+
+def _music(generator: np.random.Generator, level: float) -> Samples:
+    """Three seconds of plucked chords as loud as the speech."""
+    at = np.arange(int(_MUSIC_SECONDS * SAMPLE_RATE)) / SAMPLE_RATE
+    wave = np.zeros(len(at))
+    for beat in range(int(_MUSIC_SECONDS * 2)):
+        local = np.maximum(at - beat / 2, 0)
+        for interval in (0, 4, 7, int(generator.integers(9, 20))):
+            wave += (at >= beat / 2) * np.sin(2 * np.pi * 220 * 2 ** (interval / 12) * local) * np.exp(-3 * local)
+    music: Samples = (wave / np.sqrt(np.mean(wave**2)) * level).astype(np.float32)
+    return music

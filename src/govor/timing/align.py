@@ -1,0 +1,213 @@
+"""A known text on the clock: which stretch of a clip each word takes.
+
+A Whisper is made to write the text while its cross-attention is read; the heads that follow speech say where each token
+was heard, and the best path through them (pauses allowed) gives each word its time. Other families have no such heads:
+there words share the time in which somebody speaks by their length, and the result says that it is approximate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from govor.audio import SAMPLE_RATE, Samples
+from govor.families.base import Aligner, Attention, ContextMode, Head
+from govor.timing.path import best_path
+from govor.timing.words import Method, Word, ordered, pieces_of
+
+Curve = npt.NDArray[np.float32]
+# What a frame is worth to a token is the logarithm of how much more the heads listen there than on average, held between
+# these. A pause gains as much as any token where nothing sounds, since heads listen to the quiet before a word too, and
+# nothing where something does. Chosen on one half of spliced Czech, judged on the other: docs/log.md.
+FLOOR, CEILING = -1.5, 5.0
+SMOOTH_FRAMES = 3
+QUIET_GAIN, SOUND_GAIN = 5.0, 0.0
+_SHORTEST_PAUSE_FRAMES = 3
+_LEVEL_FRAME_SECONDS = 0.01
+# A word's edge is moved to where the sound begins or ends when that is as near as this.
+SNAP_SECONDS = 0.15
+_UNDER_PEAK_DB = 40.0
+_OVER_FLOOR_DB = 6.0
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """The heads of a model that follow the speech, and how late they are: what they hear at t was said that much earlier."""
+
+    heads: tuple[Head, ...]
+    late_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Aligned:
+    """The words of one clip; `refused` says why they have no times, if so."""
+
+    words: tuple[Word, ...]
+    method: Method
+    refused: str | None = None
+
+
+def align(
+    recogniser: object,
+    clips: Sequence[Samples],
+    texts: Sequence[str],
+    languages: Sequence[str],
+    context: ContextMode = "speech",
+    listening: Listening | None = None,
+    on_done: Callable[[int], None] | None = None,
+) -> list[Aligned]:
+    """Words with times for each clip and its text.
+
+    Args:
+        recogniser: an `Aligner`, or anything else for approximate times.
+        listening: which of its heads are believed, and how late they are; the configuration's, on time, if None.
+    """
+    pieces = [pieces_of(text, language) for text, language in zip(texts, languages, strict=True)]
+    if not isinstance(recogniser, Aligner):
+        return [shared_out(samples, parts) for samples, parts in zip(clips, pieces, strict=True)]
+    heads = listening.heads if listening else None
+    late = listening.late_seconds if listening else 0.0
+    heard = recogniser.attend(clips, pieces, languages, context, heads, on_done)
+    return [on_the_clock(*row, late) for row in zip(clips, pieces, heard, strict=True)]
+
+
+def on_the_clock(
+    samples: Samples, pieces: Sequence[str], attention: Attention | None, late_seconds: float = 0.0
+) -> Aligned:
+    """Words of one clip from what the model listened to, by heads that are late by so much."""
+    seconds = len(samples) / SAMPLE_RATE
+    if not pieces:
+        return Aligned((), "cross-attention")
+    if attention is None:
+        return _refused(pieces, f"{len(pieces)} words are more than the model writes for one clip")
+    spans = spans_of(gains_of(attention.weights), attention, samples, late_seconds)
+    if spans is None:
+        return _refused(pieces, f"{len(attention.owner)} tokens cannot be said in {seconds:.2f} s")
+    times = [(a * attention.position_seconds, min(b * attention.position_seconds, seconds)) for a, b in spans]
+    owners = np.asarray(attention.owner)
+    words = [
+        Word(
+            piece.strip(),
+            start,
+            end,
+            float(np.exp(attention.logprobs[owners == place].mean())) if (owners == place).any() else 0.0,
+            piece.startswith(" "),
+        )
+        for place, (piece, (start, end)) in enumerate(zip(pieces, snapped(times, samples), strict=True))
+    ]
+    return Aligned(tuple(ordered(words)), "cross-attention")
+
+
+def spans_of(
+    gains: Curve, attention: Attention, samples: Samples, late_seconds: float = 0.0
+) -> list[tuple[int, int]] | None:
+    """Frames of each piece: the best path, gains moved to when the sound was, pauses where it is quiet."""
+    shift = round(late_seconds / attention.position_seconds)
+    if shift:
+        gains = np.roll(gains, -shift, axis=1)
+        if shift > 0:
+            gains[:, -shift:] = FLOOR
+        else:
+            gains[:, :-shift] = FLOOR
+    return best_path(gains, attention.owner, pauses(samples, gains.shape[1]))
+
+
+def pauses(samples: Samples, frames: int) -> Curve:
+    """What a pause gains in each frame of 20 ms [frames]; quiet of less than 60 ms is none."""
+    loud = audible(samples)
+    sounding = np.zeros(frames, np.bool_)
+    whole = min(len(loud) // 2, frames)
+    sounding[:whole] = loud[: 2 * whole].reshape(-1, 2).any(axis=1)
+    edges = np.flatnonzero(np.diff(np.concatenate([[1], sounding.astype(np.int8), [1]])))
+    for start, end in edges.reshape(-1, 2):
+        if end - start < _SHORTEST_PAUSE_FRAMES:
+            sounding[start:end] = True
+    gain: Curve = np.where(sounding, SOUND_GAIN, QUIET_GAIN).astype(np.float32)
+    return gain
+
+
+def gains_of(weights: Curve) -> Curve:
+    """[tokens, frames] from the attention [heads, tokens, frames] of heads that follow the speech."""
+    frames = weights.shape[2]
+    mean = smoothed(weights, SMOOTH_FRAMES).mean(axis=0)
+    # A head that looks at the end of the clip, or at one loud spot, for every token says nothing there.
+    mean = mean / np.maximum(mean.mean(axis=0, keepdims=True), 1 / frames / 4)
+    mean = mean / np.maximum(mean.sum(axis=1, keepdims=True), 1e-9)
+    gains: Curve = np.clip(np.log(np.maximum(mean * frames, 1e-6)), FLOOR, CEILING).astype(np.float32)
+    return gains
+
+
+def smoothed(weights: Curve, width: int) -> Curve:
+    """A running median of `width` frames along the last axis, edges repeated."""
+    half = width // 2
+    padded = np.pad(weights, [(0, 0)] * (weights.ndim - 1) + [(half, half)], mode="edge")
+    views = np.lib.stride_tricks.sliding_window_view(padded, width, axis=-1)
+    result: Curve = np.median(views, axis=-1).astype(np.float32)
+    return result
+
+
+def levels_db(samples: Samples) -> Curve:
+    """Loudness of each 10 ms in dB below full scale."""
+    frame = int(_LEVEL_FRAME_SECONDS * SAMPLE_RATE)
+    frames = samples[: len(samples) // frame * frame].reshape(-1, frame)
+    level: Curve = (10 * np.log10(np.square(frames, dtype=np.float64).mean(axis=1) + 1e-12)).astype(np.float32)
+    return level
+
+
+def audible(samples: Samples) -> npt.NDArray[np.bool_]:
+    """Which 10 ms are sound and no pause: within 35 dB of the loudest and over the noise."""
+    levels = levels_db(samples)
+    if not len(levels):
+        return np.zeros(0, np.bool_)
+    floor = float(np.percentile(levels, 5))
+    loud: npt.NDArray[np.bool_] = levels > max(float(levels.max()) - _UNDER_PEAK_DB, floor + _OVER_FLOOR_DB)
+    return loud
+
+
+def snapped(times: Sequence[tuple[float, float]], samples: Samples) -> list[tuple[float, float]]:
+    """Times whose edges lie in or near a pause, moved to where the sound begins or ends."""
+    loud = audible(samples)
+    if not len(loud) or loud.all() or not loud.any():
+        return list(times)
+    edges = np.diff(np.concatenate([[0], loud.astype(np.int8), [0]]))
+    onsets = np.flatnonzero(edges == 1) * _LEVEL_FRAME_SECONDS
+    stops = np.flatnonzero(edges == -1) * _LEVEL_FRAME_SECONDS
+    moved = []
+    for start, end in times:
+        near, far = _nearest(onsets, start), _nearest(stops, end)
+        begin = near if abs(near - start) <= SNAP_SECONDS and near < end else start
+        stop = far if abs(far - end) <= SNAP_SECONDS and far > begin else end
+        moved.append((begin, max(begin, stop)))
+    return moved
+
+
+def _nearest(places: npt.NDArray[Any], wanted: float) -> float:
+    return float(places[np.abs(places - wanted).argmin()])
+
+
+def shared_out(samples: Samples, pieces: Sequence[str]) -> Aligned:
+    """Words that share the time in which there is sound, by their number of characters: a guess, and called one."""
+    if not pieces:
+        return Aligned((), "proportional")
+    loud = audible(samples)
+    if not loud.any():
+        return _refused(pieces, "nothing is audible", "proportional")
+    sounding = (np.flatnonzero(loud) + 0.5) * _LEVEL_FRAME_SECONDS
+    lengths = np.array([max(len(piece.strip()), 1) for piece in pieces], dtype=np.float64)
+    shares = np.concatenate([[0.0], np.cumsum(lengths) / lengths.sum()])
+    at = np.clip((shares * len(sounding)).astype(int), 0, len(sounding) - 1)
+    words = []
+    for place, piece in enumerate(pieces):
+        start = float(sounding[at[place]])
+        end = max(start, float(sounding[max(at[place], at[place + 1] - 1)]))
+        words.append(Word(piece.strip(), start, end, None, piece.startswith(" ")))
+    return Aligned(tuple(words), "proportional")
+
+
+def _refused(pieces: Sequence[str], why: str, method: Method = "cross-attention") -> Aligned:
+    words = tuple(Word(piece.strip(), None, None, None, piece.startswith(" ")) for piece in pieces)
+    return Aligned(words, method, why)

@@ -1,0 +1,165 @@
+"""Which heads of a model follow the speech: chosen by measurement, since fine-tuning moves them.
+
+Clips whose words are known are put one after the other with next to no gap. Where one clip ends and the next begins is
+then known to the millisecond, and no pause gives it away: a head that finds these borders follows the speech inside a
+line too. Heads are tried alone, then added to the best one while that brings the borders nearer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from govor.corpus.records import Clip
+from govor.errors import GovorError
+from govor.families.base import Aligner, Attention, ContextMode, Head
+from govor.files import read_json, write_json
+from govor.timing.align import Listening, gains_of, spans_of
+from govor.timing.splice import Splice, splices
+from govor.timing.words import pieces_of
+
+FILE = "alignment.json"
+MOST_HEADS = 8
+SPLICES = 32
+FEWEST_BORDERS = 12
+_GAPS_SECONDS = (0.0, 0.04)
+_LONGEST_CLIP_SECONDS = 7.0
+# Of large models so many heads are tried: those that look into the right line most.
+_TRIED = 48
+# A head that does not bring the borders nearer by this much only adds noise.
+_GAIN_SECONDS = 0.001
+# What a border is off at most, so that one lost line does not decide.
+_MOST_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was chosen, on how many borders, and how far from them the words began, in seconds."""
+
+    listening: Listening
+    borders: int
+    error_seconds: float
+    alone: dict[Head, float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    splice: Splice
+    attention: Attention
+    pieces: list[int]  # the first piece of each line but the first
+    times: list[float]  # when it begins
+
+
+def measure_heads(
+    recogniser: Aligner,
+    clips: Sequence[Clip],
+    context: ContextMode,
+    on_done: Callable[[int], None] | None = None,
+) -> Measured | None:
+    """Choose the heads of a model by clips that it can write (any short clips with transcripts); None where there are too few."""
+    short = [clip for clip in clips if clip.duration <= _LONGEST_CLIP_SECONDS]
+    made = list(splices(short, SPLICES, 0, _GAPS_SECONDS, most_lines=6))
+    texts = [[piece for line in splice.lines for piece in pieces_of(line.text, splice.language)] for splice in made]
+    languages = [splice.language for splice in made]
+    heard = recogniser.attend([s.samples for s in made], texts, languages, context, recogniser.heads, on_done)
+    cases = [_case(s, attention) for s, attention in zip(made, heard, strict=True) if attention is not None]
+    borders = sum(len(case.times) for case in cases)
+    if borders < FEWEST_BORDERS:
+        return None
+    heads = cases[0].attention.heads
+    tried = sorted(range(len(heads)), key=lambda place: -float(np.mean([_in_line(c, place) for c in cases])))[:_TRIED]
+    alone = {place: _error(cases, [place]) for place in tried}
+    ranked = sorted(alone, key=lambda place: alone[place][0])
+    chosen, best = [ranked[0]], alone[ranked[0]]
+    for place in ranked[1 : 2 * MOST_HEADS]:
+        found = _error(cases, [*chosen, place])
+        if found[0] < best[0] - _GAIN_SECONDS and len(chosen) < MOST_HEADS:
+            chosen, best = [*chosen, place], found
+    listening = Listening(tuple(heads[place] for place in chosen), best[1])
+    return Measured(listening, borders, best[0], {heads[place]: alone[place][0] for place in ranked})
+
+
+def _case(splice: Splice, attention: Attention) -> _Case:
+    pieces, times, at = [], [], 0
+    for number, line in enumerate(splice.lines):
+        if number:
+            pieces.append(at)
+            times.append(line.start)
+        at += len(pieces_of(line.text, splice.language))
+    return _Case(splice, attention, pieces, times)
+
+
+def _in_line(case: _Case, head: int) -> float:
+    """The share of a head's attention that lies in the line of the token that is written."""
+    weights = case.attention.weights[head]
+    edges = [0, *(round(time / case.attention.position_seconds) for time in case.times), weights.shape[1]]
+    line = np.searchsorted(case.pieces, np.asarray(case.attention.owner), side="right")
+    total = np.concatenate([np.zeros((len(weights), 1)), np.cumsum(weights, axis=1)], axis=1)
+    rows = np.arange(len(weights))
+    bounds = np.minimum(np.asarray(edges), weights.shape[1])
+    return float(np.mean(total[rows, bounds[line + 1]] - total[rows, bounds[line]]))
+
+
+def _error(cases: Sequence[_Case], places: list[int]) -> tuple[float, float]:
+    """(mean distance from the borders, how late the heads are) in seconds, the lateness taken off."""
+    gains = [gains_of(case.attention.weights[places]) for case in cases]
+    off = _offsets(cases, gains, 0.0)
+    late = float(np.clip(np.round(np.median(off) / 0.02) * 0.02, -0.2, 0.2))
+    errors = {0.0: float(np.abs(off).mean())}
+    if late:
+        errors[late] = float(np.abs(_offsets(cases, gains, late)).mean())
+    best = min(errors, key=lambda lateness: errors[lateness])
+    return errors[best], best
+
+
+def _offsets(cases: Sequence[_Case], gains: Sequence[Any], late: float) -> Any:
+    found: list[float] = []
+    for case, gain in zip(cases, gains, strict=True):
+        spans = spans_of(gain.copy(), case.attention, case.splice.samples, late)
+        if spans is None:
+            found += [_MOST_SECONDS] * len(case.times)
+            continue
+        starts = [spans[piece][0] * case.attention.position_seconds for piece in case.pieces]
+        found += [start - time for start, time in zip(starts, case.times, strict=True)]
+    return np.clip(found, -_MOST_SECONDS, _MOST_SECONDS)
+
+
+def kept(folder: Path, heads: Sequence[Head]) -> Listening | None:
+    """What was chosen for the model in `folder`, if anything was; `heads` are all that it has.
+
+    Raises:
+        GovorError: the file is not ours, or of another model.
+    """
+    file = folder / FILE
+    if not file.exists():
+        return None
+    found = read_json(file)
+    try:
+        listening = Listening(tuple((int(a), int(b)) for a, b in found["heads"]), float(found["late_seconds"]))
+    except (KeyError, TypeError, ValueError):
+        raise GovorError(f"{file} is not what govor align writes; delete it.") from None
+    if not listening.heads or not set(listening.heads) <= set(heads):
+        raise GovorError(f"{file} names heads that this model does not have; delete it.")
+    return listening
+
+
+def keep(folder: Path, measured: Measured, about: dict[str, Any]) -> Path:
+    """Write the choice beside the model."""
+    file = folder / FILE
+    alone = [{"layer": a, "head": b, "error_seconds": round(error, 4)} for (a, b), error in measured.alone.items()]
+    write_json(
+        file,
+        {
+            "heads": [list(head) for head in measured.listening.heads],
+            "late_seconds": measured.listening.late_seconds,
+            "borders": measured.borders,
+            "error_seconds": round(measured.error_seconds, 4),
+            **about,
+            "alone": alone,
+        },
+    )
+    return file

@@ -1,0 +1,106 @@
+"""Recordings whose times are known because we made them: real clips, cut to their speech, with gaps of a known length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from govor.audio import SAMPLE_RATE, Samples
+from govor.corpus.records import Clip
+from govor.corpus.samples import clip_samples
+from govor.errors import AudioError
+
+MIN_GAP_SECONDS, MAX_GAP_SECONDS = 0.1, 1.0
+_FRAME = SAMPLE_RATE // 100
+_UNDER_PEAK_DB = 35.0
+_GAP_LEVEL = 10 ** (-65 / 20)  # digital silence would be told from a recording's own
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One clip inside of a splice: its text, and when its speech begins and ends, in seconds."""
+
+    text: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Splice:
+    """Samples [n] with the lines that are said in them."""
+
+    samples: Samples
+    language: str
+    lines: tuple[Line, ...]
+
+
+def speech_edges(samples: Samples) -> tuple[int, int]:
+    """First and last sample of what is less than 35 dB below the loudest 10 ms; (0, 0) where nothing is audible."""
+    frames = samples[: len(samples) // _FRAME * _FRAME].reshape(-1, _FRAME)
+    levels = 10 * np.log10(np.square(frames, dtype=np.float64).mean(axis=1) + 1e-12) if len(frames) else np.zeros(0)
+    if not len(levels) or levels.max() < -70:
+        return 0, 0
+    loud = np.flatnonzero(levels > levels.max() - _UNDER_PEAK_DB)
+    return int(loud[0]) * _FRAME, (int(loud[-1]) + 1) * _FRAME
+
+
+def splices(
+    clips: Sequence[Clip],
+    count: int,
+    seed: int,
+    gaps_seconds: tuple[float, float] = (MIN_GAP_SECONDS, MAX_GAP_SECONDS),
+    max_seconds: float = 28.0,
+    most_lines: int = 4,
+) -> Iterator[Splice]:
+    """Up to `count` splices of 2 to `most_lines` clips of one language, drawn without replacement in a seeded order.
+
+    Clips that cannot be read, or in which nothing is audible, are left out. Half a second of quiet is before and after.
+    """
+    generator = np.random.default_rng(seed)
+    order = [clips[i] for i in generator.permutation(len(clips))]
+    made = 0
+    waiting: dict[str, list[tuple[Clip, Samples]]] = {}
+    for clip in order:
+        if made == count:
+            return
+        if not clip.transcript.split() or clip.duration > max_seconds / 2:
+            continue
+        try:
+            samples = clip_samples(clip)
+        except AudioError:
+            continue
+        first, last = speech_edges(samples)
+        if last - first < SAMPLE_RATE // 10:
+            continue
+        held = waiting.setdefault(clip.language, [])
+        held.append((clip, samples[first:last]))
+        wanted = int(generator.integers(2, most_lines + 1))
+        full = sum(len(part) for _, part in held) / SAMPLE_RATE > max_seconds - 1 - (len(held) + 1) * gaps_seconds[1]
+        if len(held) > 1 and full:
+            waiting[clip.language] = [held.pop()]
+        if len(held) >= wanted or (full and len(held) > 1):
+            yield _joined(held, clip.language, generator, gaps_seconds)
+            made += 1
+            if waiting[clip.language] is held:
+                waiting[clip.language] = []
+
+
+def _joined(
+    parts: Sequence[tuple[Clip, Samples]], language: str, generator: np.random.Generator, gaps: tuple[float, float]
+) -> Splice:
+    pieces, lines, at = [], [], 0
+    for number, (clip, samples) in enumerate(parts):
+        gap = round(generator.uniform(*gaps) * SAMPLE_RATE) if number else SAMPLE_RATE // 2
+        pieces += [_quiet(gap, generator), samples]
+        at += gap
+        lines.append(Line(clip.transcript, at / SAMPLE_RATE, (at + len(samples)) / SAMPLE_RATE))
+        at += len(samples)
+    pieces.append(_quiet(SAMPLE_RATE // 2, generator))
+    return Splice(np.concatenate(pieces).astype(np.float32), language, tuple(lines))
+
+
+def _quiet(length: int, generator: np.random.Generator) -> Samples:
+    noise: Samples = (generator.standard_normal(length) * _GAP_LEVEL).astype(np.float32)
+    return noise

@@ -1,0 +1,167 @@
+"""Words with times, and the lines that people read them in."""
+
+from __future__ import annotations
+
+import itertools
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+# These are written without spaces between words: what is timed there is the character.
+WITHOUT_SPACES = frozenset({"zh", "yue", "ja", "th", "lo", "my", "km", "bo"})
+# What subtitles may hold, by common practice of broadcasters: 42 characters a line, 7 seconds.
+MAX_LINE_CHARACTERS = 42
+MAX_LINE_SECONDS = 7.0
+LINE_PAUSE_SECONDS = 0.7
+
+Method = Literal["cross-attention", "proportional"]
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word as written, its times in seconds, and how sure the model was of it (0 to 1; None where nothing can be said).
+
+    `space` is whether a space stands before it in its line. A word that could not be placed has neither start nor end.
+    """
+
+    text: str
+    start: float | None
+    end: float | None
+    confidence: float | None = None
+    space: bool = True
+
+    def moved(self, seconds: float) -> Word:
+        """The same, later."""
+        if self.start is None or self.end is None:
+            return self
+        return Word(self.text, self.start + seconds, self.end + seconds, self.confidence, self.space)
+
+    def to_row(self) -> dict[str, Any]:
+        """As JSON has it, times in milliseconds' steps."""
+        row: dict[str, Any] = {"word": self.text, "start": _rounded(self.start), "end": _rounded(self.end)}
+        if self.confidence is not None:
+            row["confidence"] = round(self.confidence, 4)
+        return row
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Words that are shown together."""
+
+    words: tuple[Word, ...]
+
+    @property
+    def text(self) -> str:
+        """As written."""
+        return joined(self.words)
+
+    @property
+    def start(self) -> float | None:
+        """Where its first placed word begins."""
+        return next((word.start for word in self.words if word.start is not None), None)
+
+    @property
+    def end(self) -> float | None:
+        """Where its last placed word ends."""
+        return next((word.end for word in reversed(self.words) if word.end is not None), None)
+
+    def to_row(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "start": _rounded(self.start),
+            "end": _rounded(self.end),
+            "text": self.text,
+            "words": [word.to_row() for word in self.words],
+        }
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
+
+
+def joined(words: Iterable[Word]) -> str:
+    """Words as a text."""
+    return "".join((" " if word.space else "") + word.text for word in words).strip()
+
+
+def pieces_of(text: str, language: str | None) -> list[str]:
+    """What of a text gets a time of its own, each with the space before it; together they are the text, spaces collapsed.
+
+    Words where words are spaced, else characters with their marks. What holds neither letter nor digit (a dash, a stop)
+    goes with the piece before it, or with the one after at the beginning.
+    """
+    spaced = [f" {word}" for word in text.split()]
+    if language in WITHOUT_SPACES:
+        spaced = [cluster for word in spaced for cluster in _clusters(word)]
+    pieces: list[str] = []
+    waiting = ""
+    for piece in spaced:
+        if any(unicodedata.category(letter)[0] in "LN" for letter in piece):
+            pieces.append(waiting + piece)
+            waiting = ""
+        elif pieces:
+            pieces[-1] += piece
+        else:
+            waiting += piece
+    if waiting:
+        pieces.append(waiting)
+    return pieces
+
+
+def _clusters(word: str) -> list[str]:
+    """Characters with the marks that follow them; a leading space and runs of Latin letters or digits stay together."""
+    found: list[str] = []
+    for letter in word:
+        follows = unicodedata.category(letter)[0] == "M" or letter == "\u200d"
+        latin = letter.isascii() and letter.isalnum()
+        if found and (follows or found[-1] == " " or (latin and found[-1][-1].isascii() and found[-1][-1].isalnum())):
+            found[-1] += letter
+        else:
+            found.append(letter)
+    return found
+
+
+def make_lines(words: Sequence[Word]) -> list[Line]:
+    """Lines broken at pauses, ends of sentences and before they grow too long to read."""
+    lines: list[Line] = []
+    held: list[Word] = []
+    for word in words:
+        if held and _breaks(held, word):
+            lines.append(Line(tuple(held)))
+            held = []
+        held.append(word)
+    if held:
+        lines.append(Line(tuple(held)))
+    return lines
+
+
+def _breaks(held: list[Word], word: Word) -> bool:
+    last_end = next((w.end for w in reversed(held) if w.end is not None), None)
+    first = next((w.start for w in held if w.start is not None), None)
+    length = len(joined([*held, word]))
+    if length > MAX_LINE_CHARACTERS:
+        return True
+    if held[-1].text[-1:] in ".!?…։。！？؟" and length > MAX_LINE_CHARACTERS // 2:
+        return True
+    if word.start is None or last_end is None or first is None:
+        return False
+    return word.start - last_end > LINE_PAUSE_SECONDS or (word.end or word.start) - first > MAX_LINE_SECONDS
+
+
+def ordered(words: Sequence[Word]) -> list[Word]:
+    """The words with times that never run back: each ends where the next begins at the latest."""
+    placed = [word for word in words if word.start is not None and word.end is not None]
+    starts = list(itertools.accumulate((word.start or 0.0 for word in placed), max))
+    follow: list[float | None] = [*starts[1:], None] if starts else []
+    fixed = iter(
+        Word(
+            word.text,
+            start,
+            max(start, (word.end or 0.0) if after is None else min(word.end or 0.0, after)),
+            word.confidence,
+            word.space,
+        )
+        for word, start, after in zip(placed, starts, follow, strict=True)
+    )
+    return [next(fixed) if word.start is not None and word.end is not None else word for word in words]
