@@ -160,6 +160,8 @@ def read_eval(path: Path) -> tuple[dict[str, Any], list[ClipRow]]:
             raise GovorError(f"{clips_file}:{number}: '{missing[0]}' is missing; score the model again.")
     if any(key not in row for row in rows for key in COUNTED):
         rows = with_counts(rows)  # an older scoring, without what is counted today
+    if "slices" not in summary:
+        summary = {**summary, **summarise(rows)}
     return summary, rows
 
 

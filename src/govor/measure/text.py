@@ -71,7 +71,7 @@ def lenient_text(text: str, language: str | None = None) -> str:
 _IVRIT_REMOVED = re.compile(
     "[\u061c\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff\u05b0-\u05bc\u05c1\u05c2\u05c4\u05c5\u05c7\"']"
 )
-_ASIDE = re.compile(r"[<\[][^>\]]*[>\]]|\([^)]+?\)")
+_ASIDES = (re.compile(r"[<\[][^>\]]*[>\]]"), re.compile(r"\([^)]+?\)"))
 
 
 def ivrit_text(text: str) -> str:
@@ -80,7 +80,9 @@ def ivrit_text(text: str) -> str:
     Direction marks, points and ASCII quotes go; then Whisper's basic normaliser: lower case, asides in brackets go, NFKC,
     every mark, symbol and punctuation sign becomes a space.
     """
-    bare = _ASIDE.sub("", _IVRIT_REMOVED.sub("", text).lower())
+    bare = _IVRIT_REMOVED.sub("", text).lower()
+    for aside in _ASIDES:
+        bare = aside.sub("", bare)
     kept = (
         " " if unicodedata.category(letter)[0] in "MSP" else letter for letter in unicodedata.normalize("NFKC", bare)
     )

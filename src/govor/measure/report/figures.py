@@ -15,8 +15,8 @@ from govor.measure.text import scoring_text
 from govor.measure.wer import Counts, Diff, total
 
 ClipRow = dict[str, Any]
-MOST_LETTERS = 24
-MOST_WORDS = 40
+MOST_LETTERS = 20
+MOST_WORDS = 20
 MOST_SPEAKERS = 12
 POSITIONS = 10
 NOTHING = "∅"
