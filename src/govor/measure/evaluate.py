@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +92,7 @@ def with_counts(rows: Sequence[ClipRow]) -> list[ClipRow]:
     languages = [row.get("language") for row in rows]
     scores = {by: score(references, hypotheses, languages, by) for by in (NAME, LENIENT)}
     return [
-        {**row, **{key: asdict(getattr(scores[by][place], unit)) for key, (by, unit) in COUNTED.items()}}
+        {**row, **{key: getattr(scores[by][place], unit).to_row() for key, (by, unit) in COUNTED.items()}}
         for place, row in enumerate(rows)
     ]
 
@@ -113,7 +112,7 @@ def summarise(rows: Sequence[ClipRow]) -> dict[str, Any]:
         spread = interval([c.errors for c in counts], [c.length for c in counts], clusters)
         summary[name] = None if corpus.rate is None else round(corpus.rate, 6)
         summary[f"{name}_interval"] = [round(spread.low, 6), round(spread.high, 6)] if spread else None
-        summary[f"{name}_counts"] = asdict(corpus)
+        summary[f"{name}_counts"] = corpus.to_row()
     lenient = {unit: total(Counts(**row[f"lenient_{unit}"]) for row in rows).rate for unit in ("words", "characters")}
     summary["lenient"] = {
         "normaliser": LENIENT,

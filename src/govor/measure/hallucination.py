@@ -123,19 +123,17 @@ def _clicks(length: int, generator: np.random.Generator) -> Any:
 
 
 def _music(length: int, generator: np.random.Generator) -> Any:
-    """Chords of plucked tones, two a second: partials that decay, a bass below."""
-    at = np.arange(length) / SAMPLE_RATE
-    wave = np.zeros(length)
+    """Chords of plucked tones, two a second: partials that decay within two seconds."""
+    wave = np.zeros(length + 2 * SAMPLE_RATE)
+    local = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
     roots = 110 * 2 ** (np.array([0, 5, 7, 3]) / 12)
     for number in range(int(np.ceil(length / SAMPLE_RATE * 2))):
-        start = number / 2
-        local = at[at >= start] - start
-        tone = np.zeros(len(local))
+        start = number * SAMPLE_RATE // 2
         for interval in (0, 4, 7, 12, int(generator.integers(12, 20))):
             pitch = roots[number // 4 % 4] * 2 ** (interval / 12)
-            tone += sum(np.sin(2 * np.pi * pitch * k * local) * np.exp(-local * (2 + k)) / k for k in range(1, 6))
-        wave[length - len(local) :] += tone
-    return wave
+            for k in range(1, 6):
+                wave[start : start + len(local)] += np.sin(2 * np.pi * pitch * k * local) * np.exp(-local * (2 + k)) / k
+    return wave[:length]
 
 
 _KINDS: dict[str, Callable[[int, np.random.Generator], Any]] = {

@@ -20,7 +20,7 @@ _SEED = 20_040_517
 _BLOCK_NUMBERS = 4_000_000
 # With so many clusters the quantiles of fewer rounds are as steady, and the rounds are what takes the time.
 _MANY_CLUSTERS = 2_000
-_ROUNDS_OF_MANY = 2_000
+_ROUNDS_OF_MANY = 1_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import jiwer
@@ -25,6 +26,15 @@ class Counts:
     def errors(self) -> int:
         """Substitutions, deletions and insertions."""
         return self.substitutions + self.deletions + self.insertions
+
+    def to_row(self) -> dict[str, int]:
+        """As a clip's row keeps it."""
+        return {
+            "substitutions": self.substitutions,
+            "deletions": self.deletions,
+            "insertions": self.insertions,
+            "length": self.length,
+        }
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(
@@ -158,10 +168,15 @@ def word_diffs(pairs: Sequence[tuple[str, str]]) -> list[list[Diff]]:
     return results
 
 
+@lru_cache(maxsize=200_000)
+def _scored_word(word: str) -> tuple[str, ...]:
+    return tuple(scoring_text(word).split())
+
+
 def _pieces(text: str) -> list[tuple[str, str]]:
     """(as written, as scored) of each scored word; a written word that scores as several is shown as scored."""
     pieces = []
     for word in text.split():
-        scored = scoring_text(word).split()
+        scored = _scored_word(word)
         pieces += [(word, scored[0])] if len(scored) == 1 else [(part, part) for part in scored]
     return pieces
