@@ -16,6 +16,9 @@ quickstart: $(STAMP)-run ## The main job once, on real speech: 13 to 17 minutes 
 	@$(BIN)/govor quickstart
 
 test: $(STAMP)-dev ## Everything a fresh machine can run, the real end-to-end run included
+	@if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && ! { command -v chromium && command -v espeak-ng; } >/dev/null; then \
+		echo "installing chromium and espeak-ng, which the tests of pages and word times use"; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium espeak-ng; } >/dev/null 2>&1 || true; fi
 	@$(BIN)/python -m pytest
 
 check: $(STAMP)-dev ## Format, lint, types and the fast tests

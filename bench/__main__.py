@@ -1,4 +1,4 @@
-"""`make bench`, or `python -m bench decode corpus near language stream train seq2seq transcribe evidence`."""
+"""`make bench`, or `python -m bench decode corpus near language stream train seq2seq transcribe scoring align evidence`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import platform
 from datetime import date
 
-from bench import corpus, decode, evidence, language, near, seq2seq, stream, train_step, transcribe
+from bench import align, corpus, decode, evidence, language, near, scoring, seq2seq, stream, train_step, transcribe
 
 MEASUREMENTS = {
     "decode": decode.main,
@@ -18,6 +18,8 @@ MEASUREMENTS = {
     "train": train_step.main,
     "seq2seq": seq2seq.main,
     "transcribe": transcribe.main,
+    "scoring": scoring.main,
+    "align": align.main,
     "evidence": evidence.main,
 }
 

@@ -64,9 +64,9 @@ def test_thresholds_and_rates_by_hand() -> None:
 
 
 def test_an_audit_finds_what_was_exchanged(govor: Govor, workspace: Path, tiny_folder: Path) -> None:
-    split = make_split(workspace, train=42, held_out=2)
+    split = make_split(workspace, train=56, held_out=2)
     recipe = toy_recipe(
-        split, tiny_folder, workspace / "toy.yaml", finetune={"epochs": 28, "clips_per_step": 8, "lr": 5e-3}
+        split, tiny_folder, workspace / "toy.yaml", finetune={"epochs": 30, "clips_per_step": 8, "lr": 5e-3}
     )
     govor("train", recipe)
     rows = list(read_clips(split / "train.jsonl"))
@@ -79,7 +79,7 @@ def test_an_audit_finds_what_was_exchanged(govor: Govor, workspace: Path, tiny_f
     write_clips(workspace / "manifests/mixed.jsonl", exchanged)
     done = govor("audit", "manifests/mixed.jsonl", "--model", "models/whisper/toy", "--max-share", "0.5", "--json")
     result = json.loads(done.stdout)
-    assert result["clips"] == 42 and result["planted"] == 10 and result["recall"] >= 0.8
+    assert result["clips"] == 56 and result["planted"] == 10 and result["recall"] >= 0.8
     listed = [
         json.loads(line) for line in (workspace / "reports/audit-mixed/suspicious.jsonl").read_text().splitlines()
     ]
