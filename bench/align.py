@@ -6,7 +6,9 @@ text first, and only the lines' first words that it got right are compared, for 
 
 from __future__ import annotations
 
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from rapidfuzz.distance import Levenshtein
 
 from govor.corpus import fillets
 from govor.corpus.manifests import read_clips
-from govor.families.opening import open_recogniser
+from govor.families.opening import open_recogniser, trainable_folder
 from govor.hub import find_model
 from govor.measure.text import scoring_text
 from govor.measure.timestamps import Task, scored, troubled
@@ -66,9 +68,14 @@ def _firsts(tasks: list[Task], found: list[Any]) -> list[float]:
 
 
 def _faster_whisper(tasks: list[Task]) -> tuple[list[float | None], float]:
+    from ctranslate2.converters import TransformersConverter
     from faster_whisper import WhisperModel
 
-    model = WhisperModel(str(find_model(MODEL).path), device="cpu", compute_type="float32")
+    with tempfile.TemporaryDirectory() as scratch:
+        source = trainable_folder(find_model(MODEL))
+        folder = str(Path(scratch) / "ct2")
+        TransformersConverter(str(source), copy_files=["tokenizer.json", "preprocessor_config.json"]).convert(folder)
+        model = WhisperModel(folder, device="cpu", compute_type="float32")
     offsets: list[float | None] = []
     start = time.perf_counter()
     for task in tasks:

@@ -12,7 +12,7 @@ import pytest
 from conftest import WORDS, make_corpus
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("corpus", "training", "measuring", "packaging")
+PAGES = ("corpus", "training", "measuring", "timing", "packaging")
 
 
 def commands(page: Path) -> list[str]:
@@ -53,6 +53,10 @@ def test_the_guide_works_as_written(govor: Callable[..., Any], workspace: Path, 
         "report",
         "package",
         "transcribe",
+        "align",
+        "audit",
+        "accept",
+        "rescore",
     } <= {*ran}
     assert (workspace / "reports/mine-1/index.html").exists()
     assert "| padded |" in (workspace / "models/whisper/mine-1/README.md").read_text()
