@@ -74,6 +74,7 @@ def transcribe(
     from govor.audio import probe
     from govor.corpus.vad import open_vad
     from govor.errors import AudioError, GovorError
+    from govor.timing.anything import listening_of
     from govor.timing.longform import Ear
 
     if len(audio) == 1:
@@ -88,10 +89,14 @@ def transcribe(
         detector,
         guard,
     )
+    timed = outputs or format_ not in ("txt", "json")
+    if timed and how.language is None:
+        raise GovorError("Words cannot be timed without knowing the language; give --language.")
+    listening = listening_of(opened, (), how.context, notify=console.note) if timed else None
     failed = []
     for path in audio:
         try:
-            _transcribe_one(opened, path, how, format_, outputs, len(audio) > 1)
+            _transcribe_one(opened, path, how, format_, outputs, timed, listening, len(audio) > 1)
         except AudioError as error:
             failed.append(error)
             console.note(f"failed  {error}")
@@ -104,66 +109,62 @@ def transcribe(
     exit_if(bool(failed))
 
 
-def _transcribe_one(opened: Any, path: Path, how: Any, format_: str, outputs: bool, several: bool) -> None:
+def _transcribe_one(
+    opened: Any, path: Path, how: Any, format_: str, outputs: bool, timed: bool, listening: Any, several: bool
+) -> None:
     from govor.audio import probe
     from govor.files import to_json
     from govor.timing.files import file_id, write_outputs
-    from govor.timing.longform import transcribe_recording
+    from govor.timing.longform import hear
     from govor.timing.subtitles import write_format
 
     seconds = probe(path).duration_seconds
-    pieces = []
+    pieces: list[dict[str, Any]] = []
+    words: list[Any] = []
+    method = "cross-attention"
     with console.bar(f"transcribe {path.name}", round(seconds)) as bar:
-        heard = 0.0
-        for piece in transcribe_recording(opened.recogniser, path, how):
+        for piece, samples in hear(opened.recogniser, str(path), how):
             pieces.append(piece)
-            heard = piece["end"]
-            bar.to(min(round(heard), round(seconds)), round(seconds))
-    seconds = max(seconds, heard)
-    flagged = [piece for piece in pieces if set(piece["flags"]) & {"loop", "unsure", "cut"}]
-    for piece in flagged:
-        console.note(f"doubtful  {path.name} {piece['start']:.1f}–{piece['end']:.1f} s ({', '.join(piece['flags'])})")
+            if timed and piece["text"]:
+                found = _timed(opened, samples, piece, how, listening)
+                method = found.method
+                words += [word.moved(piece["start"]) for word in found.words]
+            bar.to(min(round(piece["end"]), round(seconds)), round(seconds))
+    seconds = max(seconds, pieces[-1]["end"] if pieces else 0.0)
+    for piece in pieces:
+        if set(piece["flags"]) & {"loop", "unsure", "cut"}:
+            span = f"{piece['start']:.1f}–{piece['end']:.1f} s"
+            console.note(f"doubtful  {path.name} {span} ({', '.join(piece['flags'])})")
     text = " ".join(piece["text"] for piece in pieces if piece["text"])
-    if format_ == "txt" and not outputs:
-        console.say(f"{path}\t{text}" if several else text)
+    if not timed:
+        if format_ == "json":
+            console.say(to_json({"audio": str(path), "model": opened.name, "text": text, "pieces": pieces}))
+        else:
+            console.say(f"{path}\t{text}" if several else text)
         return
-    if format_ == "json" and not outputs:
-        console.say(to_json({"audio": str(path), "model": opened.name, "text": text, "pieces": pieces}))
-        return
-    lines, about = _timed_pieces(opened, path, pieces, how)
-    about = {"audio": str(path), "model": opened.name, **about}
+    from govor.timing.words import make_lines
+
+    lines = make_lines(words)
+    about = {
+        "audio": str(path),
+        "model": opened.name,
+        "language": how.language,
+        "method": method,
+        "approximate": method != "cross-attention",
+    }
     if outputs:
         made = write_outputs(Path("outputs") / file_id(path.stem), lines, ("json", "txt", "lrc"), seconds, **about)
         console.made(", ".join(map(str, made)))
     console.say(write_format(format_, lines, seconds, **about).rstrip("\n"))
 
 
-def _timed_pieces(
-    opened: Any, path: Path, pieces: Sequence[dict[str, Any]], how: Any
-) -> tuple[list[Any], dict[str, Any]]:
-    """Lines of a transcription with times for its words."""
-    from govor.audio import SAMPLE_RATE, decode
-    from govor.errors import GovorError
+def _timed(opened: Any, samples: Any, piece: dict[str, Any], how: Any, listening: Any) -> Any:
+    """Words of one piece with times."""
+    from govor.audio import SAMPLE_RATE
     from govor.timing.align import align
-    from govor.timing.anything import listening_of
-    from govor.timing.words import make_lines
 
-    said = [piece for piece in pieces if piece["text"]]
-    language = how.language
-    if language is None and said:
-        raise GovorError("Words cannot be timed without knowing the language; give --language.")
-    lines: list[Any] = []
-    method = "cross-attention"
-    listening = listening_of(opened, (), how.context, notify=console.note)
-    with console.bar("time the words", len(said)) as bar:
-        for piece in said:
-            samples = decode(path, piece["start"], piece["end"] - piece["start"])
-            samples = samples[: int(opened.recogniser.longest_seconds * SAMPLE_RATE)]
-            (found,) = align(opened.recogniser, [samples], [piece["text"]], [language], how.context, listening)
-            method = found.method
-            lines += make_lines([word.moved(piece["start"]) for word in found.words])
-            bar.advance()
-    return lines, {"language": language, "method": method, "approximate": method != "cross-attention"}
+    held = samples[: int(opened.recogniser.longest_seconds * SAMPLE_RATE)]
+    return align(opened.recogniser, [held], [piece["text"]], [how.language], how.context, listening)[0]
 
 
 def align(

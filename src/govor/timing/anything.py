@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from pathlib import Path
 
 from govor.audio import SAMPLE_RATE, decode
+from govor.corpus.manifests import read_clips
 from govor.corpus.records import Clip
 from govor.corpus.samples import clip_samples
 from govor.errors import AudioError
 from govor.families.base import Aligner, ContextMode, Recogniser
 from govor.families.opening import Opened
+from govor.files import read_json
 from govor.timing import heads
 from govor.timing.align import Aligned, Listening, align
 from govor.timing.longform import Ear, hear
@@ -25,16 +28,18 @@ Notify = Callable[[str], None]
 def listening_of(
     opened: Opened, clips: Iterable[Clip], context: ContextMode, anew: bool = False, notify: Notify = lambda _: None
 ) -> Listening | None:
-    """The heads to believe: kept beside the model, else measured now on the short ones of `clips` and kept, else None (those
-    that the model's configuration names)."""
+    """The heads to believe: kept beside the model, else measured now on the short ones of `clips`, or of the clips that the run
+    was validated on, and kept; else None (those that the model's configuration names)."""
     recogniser = opened.recogniser
     if not isinstance(recogniser, Aligner):
         return None
     found = None if anew else heads.kept(opened.folder, recogniser.heads)
     if found is not None:
         return found
-    some = [clip for clip in islice(clips, _CLIPS_TO_CHOOSE_BY) if clip.transcript.strip()]
-    measured = heads.measure_heads(recogniser, some, context)
+    measured = None
+    for source in (clips, _validated_on(opened.folder)):
+        some = [clip for clip in islice(source, _CLIPS_TO_CHOOSE_BY) if clip.transcript.strip()]
+        measured = measured or heads.measure_heads(recogniser, some, context)
     if measured is None:
         notify("too few short clips to measure the heads on; those that the model's configuration names are believed")
         return None
@@ -44,6 +49,18 @@ def listening_of(
     )
     heads.keep(opened.folder, measured, {"model": opened.name, "context": context})
     return measured.listening
+
+
+def _validated_on(folder: Path) -> Iterator[Clip]:
+    """Clips that the run in `folder` was validated on, as far as they are still there."""
+    for place in (folder, *list(folder.parents)[:2]):
+        if (place / "run_manifest.json").exists():
+            data = read_json(place / "run_manifest.json").get("data", {})
+            paths = [Path(entry["path"]) for name, entry in data.items() if name.endswith("/validation")]
+            for path in paths:
+                if path.exists():
+                    yield from read_clips(path)
+            return
 
 
 def align_any(
