@@ -217,7 +217,9 @@ class Evaluation(Settings):
 class Acceptance(Settings):
     """What a run must reach before it is used; `govor accept` judges it. Unset gates are not asked."""
 
-    on: str | None = Field(None, description="SUITE/SET that the rates are of; the run's own test set if unset")
+    measured_on: str | None = Field(
+        None, description="SUITE/SET that the rates are of; the run's own test set if unset"
+    )
     context: Literal["padded", "speech"] | None = Field(
         None, description="the audio context that is judged; the one that the run was trained for if unset"
     )
@@ -230,13 +232,15 @@ class Acceptance(Settings):
 
     @model_validator(mode="after")
     def _names_a_set(self) -> Acceptance:
-        if self.on is not None and self.on.count("/") != 1:
-            raise ValueError(f"acceptance.on is '{self.on}', and SUITE/SET was wanted, such as hebrew/eval-d1")
+        if self.measured_on is not None and self.measured_on.count("/") != 1:
+            raise ValueError(
+                f"acceptance.measured_on is '{self.measured_on}', and SUITE/SET was wanted, such as hebrew/eval-d1"
+            )
         return self
 
     def gates(self) -> dict[str, float]:
         """The gates that are asked, with their limits."""
-        limits = self.model_dump(exclude={"on", "context"})
+        limits = self.model_dump(exclude={"measured_on", "context"})
         return {name: limit for name, limit in limits.items() if limit is not None}
 
 

@@ -140,16 +140,16 @@ def test_gates_are_judged_by_what_was_measured(workspace: Path, govor: Govor) ->
     )
     suite = {"sets": {"eval-d1": {"published_wer": 0.06, "wer": 0.09, "wer_interval": None, "cer": 0.02}}}
     Path("manifests/evals/r1__suite-hebrew.json").write_text(json.dumps(suite))
-    on = judge(run, Acceptance(on="hebrew/eval-d1", wer=0.065))
+    on = judge(run, Acceptance(measured_on="hebrew/eval-d1", wer=0.065))
     assert on["accepted"] and on["gates"][0]["measured"] == 0.06
-    assert not judge(run, Acceptance(on="hebrew/fleurs", wer=0.5))["accepted"]
+    assert not judge(run, Acceptance(measured_on="hebrew/fleurs", wer=0.5))["accepted"]
 
 
 def test_gates_that_make_no_sense_are_refused(workspace: Path, govor: Govor) -> None:
     run_folder({})
     assert "states no gates" in govor("accept", "r1", expect=2).stderr
     assert "unknown setting 'were'" in govor("accept", "r1", "--set", "were=1", expect=2).stderr
-    assert "SUITE/SET was wanted" in govor("accept", "r1", "--set", "on=hebrew", expect=2).stderr
+    assert "SUITE/SET was wanted" in govor("accept", "r1", "--set", "measured_on=hebrew", expect=2).stderr
     with pytest.raises(GovorError, match="no recipe"):
         judge(workspace)
 

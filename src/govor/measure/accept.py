@@ -37,7 +37,7 @@ def judge(run: Path, gates: Acceptance | None = None) -> dict[str, Any]:
     context = wanted.context or recipe["examples"]["context"]
     entries = []
     for name, limit in wanted.gates().items():
-        value, evidence = _measured(name, run.name, wanted.on, context)
+        value, evidence = _measured(name, run.name, wanted.measured_on, context)
         passed = value is not None and (value >= limit if name in _AT_LEAST else value <= limit)
         sign = "at least" if name in _AT_LEAST else "at most"
         entries.append(
@@ -55,7 +55,7 @@ def judge(run: Path, gates: Acceptance | None = None) -> dict[str, Any]:
     return {
         "accepted": all(entry["passed"] for entry in entries),
         "judged": now(),
-        "on": wanted.on or "the run's test set",
+        "measured_on": wanted.measured_on or "the run's test set",
         "context": context,
         "gates": entries,
     }
