@@ -95,10 +95,12 @@ def evaluate(
         _hallucination(model, contexts, engine, precision, device, overwrite, as_json)
         return
     if suite is not None:
+        from govor.cli.suites import run_suite
+
         if server is not None:
             raise GovorError("A suite is scored with a model here; give the server one of the suite's manifests.")
         options = (contexts, beam_size, engine, precision, device, max_samples, overwrite)
-        _suite(model, suite, suite_data, hear_training, options, as_json)
+        run_suite(model, suite, suite_data, hear_training, options, as_json)
         return
     assert manifest is not None
     if timestamps:
@@ -235,86 +237,6 @@ def run_remote(
     finally:
         server.close()
     return {**summary, "file": f"{target}.json"}
-
-
-def _suite(
-    model: str, name: str, data: Path | None, hear: bool | None, options: tuple[Any, ...], as_json: bool
-) -> None:
-    from govor.corpus.manifests import read_clips
-    from govor.errors import GovorError
-    from govor.files import write_json
-    from govor.measure.evaluate import read_eval
-    from govor.measure.overlap import overlap, overlap_line, training_manifests
-    from govor.measure.suites import find_suite, rate_by, set_manifest, table
-    from govor.runs import now
-
-    suite = find_suite(name)
-    contexts, beam_size, engine, precision, device, max_samples, overwrite = options
-    manifests, not_run = {}, {}
-    for label, wanted in suite.sets.items():
-        try:
-            manifests[label] = set_manifest(name, label, wanted, data, console.note)
-        except GovorError as error:
-            not_run[label] = str(error)
-            console.note(f"left out  {error}")
-    if not manifests:
-        raise GovorError(f"None of the {len(suite.sets)} sets of {name} could be had; the reasons stand above.")
-    training = training_manifests(Path(model))
-    overlaps = {}
-    for label, manifest in manifests.items():
-        clips = list(read_clips(manifest))
-        with console.bar(f"compare {label} with the training data", None) as bar:
-            overlaps[label] = overlap(clips, training, hear, bar.advance)
-        console.note(overlap_line(label, overlaps[label]))
-    # A suite takes hours: finished sets are never scored twice unless asked for.
-    results: dict[str, dict[str, Any]] = {}
-    for label, manifest in manifests.items():
-        summaries = run_evaluation(
-            model, manifest, contexts, beam_size, engine, precision, device, overwrite, max_samples,
-            resume=not overwrite, set_name=f"{Path(name).stem}-{label}",
-        )  # fmt: skip
-        best = min(summaries, key=lambda summary: float("inf") if summary["wer"] is None else summary["wer"])
-        rows = read_eval(Path(best["file"]))[1]
-        clean = [row for row in rows if row["id"] not in set(overlaps[label]["ids"])]
-        results[label] = {
-            "context": best["context"],
-            "clips": best["clips"],
-            "wer": best["wer"],
-            "wer_interval": best["wer_interval"],
-            "cer": best["cer"],
-            "published_wer": rate_by(rows, suite.normaliser),
-            "wer_without_overlap": rate_by(clean, "strict-v1") if len(clean) < len(rows) else None,
-            "overlap": {key: value for key, value in overlaps[label].items() if key != "ids"},
-            "files": [summary["file"] for summary in summaries],
-        }
-    shown = table(suite, Path(model).name, results)
-    result = {"suite": name, "model": model, "created": now(), "sets": results, "not_run": not_run, "table": shown}
-    target = Path("manifests") / "evals" / f"{Path(model).name}__suite-{Path(name).stem}.json"
-    write_json(target, result)
-    console.result(_suite_lines(suite.title, shown, results), result, as_json)
-    if suite.published_from:
-        console.note(
-            f"published figures: {suite.published_from}; the {suite.normaliser} normaliser is theirs, strict-v1 ours"
-        )
-    console.made(target, f"govor report {Path(model).name}")
-    exit_if(bool(not_run))
-
-
-def _suite_lines(title: str, rows: list[dict[str, Any]], results: dict[str, dict[str, Any]]) -> str:
-    sets = [key for key in rows[-1] if key not in ("model", "normaliser")]
-    widths = [max(22, *(len(row["model"]) for row in rows)), max(len(row["normaliser"]) for row in rows)]
-    lines = [title, " ".join([f"{'':<{widths[0]}}", f"{'':<{widths[1]}}", *(f"{name:>14}" for name in sets)])]
-    for row in rows:
-        cells = [f"{'–':>14}" if row[name] is None else f"{row[name]:>14.3f}" for name in sets]
-        lines.append(" ".join([f"{row['model']:<{widths[0]}}", f"{row['normaliser']:<{widths[1]}}", *cells]))
-    for name, found in results.items():
-        if found["overlap"]["clips"]:
-            without = found["wer_without_overlap"]
-            lines.append(
-                f"{name}: {found['overlap']['clips']} clips are in the training data"
-                + ("" if without is None else f"; strict WER without them {without:.3f}")
-            )
-    return "\n".join(lines)
 
 
 def _hallucination(

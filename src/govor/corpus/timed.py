@@ -154,7 +154,7 @@ def from_json(text: str) -> tuple[Segment, ...]:
 def to_srt(segments: Sequence[Segment]) -> str:
     """SubRip; a segment without an end ends with its start."""
     blocks = [
-        f"{number}\n{_srt_time(s.start)} --> {_srt_time(s.start if s.end is None else s.end)}\n{s.text}\n"
+        f"{number}\n{clock(round(s.start * 1000))} --> {clock(round((s.start if s.end is None else s.end) * 1000))}\n{s.text}\n"
         for number, s in enumerate(segments, start=1)
     ]
     return "\n".join(blocks)
@@ -164,10 +164,10 @@ def to_lrc(segments: Sequence[Segment]) -> str:
     """LRC lines; a gap of over a second is marked by an empty line at the segment's end."""
     lines = []
     for index, segment in enumerate(segments):
-        lines.append(f"{_lrc_time(segment.start)} {segment.text}")
+        lines.append(f"[{minutes_clock(segment.start)}] {segment.text}")
         follower = segments[index + 1].start if index + 1 < len(segments) else math.inf
         if segment.end is not None and follower - segment.end > 1.0:
-            lines.append(_lrc_time(segment.end))
+            lines.append(f"[{minutes_clock(segment.end)}]")
     return "\n".join(lines) + "\n"
 
 
@@ -211,15 +211,16 @@ def _minutes(minutes: str, seconds: str, fraction: str | None) -> float:
     return ((int(minutes) * 60 + int(seconds)) * 1000 + int((fraction or "0").ljust(3, "0"))) / 1000
 
 
-def _srt_time(seconds: float) -> str:
-    milliseconds = round(seconds * 1000)
-    rest, milliseconds = divmod(milliseconds, 1000)
-    minutes, whole = divmod(rest, 60)
+def clock(milliseconds: int, point: str = ",") -> str:
+    """`hh:mm:ss,mmm`."""
+    rest, thousandths = divmod(milliseconds, 1000)
+    minutes, seconds = divmod(rest, 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours:02d}:{minutes:02d}:{whole:02d},{milliseconds:03d}"
+    return f"{hours:02d}:{minutes:02d}:{seconds:02d}{point}{thousandths:03d}"
 
 
-def _lrc_time(seconds: float) -> str:
+def minutes_clock(seconds: float) -> str:
+    """`mm:ss.xx`, as LRC has it."""
     rest, hundredths = divmod(round(seconds * 100), 100)
     minutes, whole = divmod(rest, 60)
-    return f"[{minutes:02d}:{whole:02d}.{hundredths:02d}]"
+    return f"{minutes:02d}:{whole:02d}.{hundredths:02d}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Sequence
 
+from govor.corpus.timed import clock, minutes_clock
 from govor.errors import GovorError, nearest
 from govor.files import to_json
 from govor.timing.words import Line, Word
@@ -25,7 +26,7 @@ def text_of(lines: Sequence[Line]) -> str:
 def to_srt(lines: Sequence[Line]) -> str:
     """SubRip. Lines in a right-to-left script are framed by marks, since players lay them out left to right."""
     blocks = [
-        f"{number}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{_framed(_one_line(line.text))}\n"
+        f"{number}\n{clock(start, ',')} --> {clock(end, ',')}\n{_framed(_one_line(line.text))}\n"
         for number, (line, start, end) in enumerate(_timed(lines), start=1)
     ]
     return "\n".join(blocks)
@@ -40,9 +41,9 @@ def to_vtt(lines: Sequence[Line]) -> str:
             text = word.text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
             at = None if word.start is None else _ms(word.start)
             # A tag outside of its cue, or not later than the one before, makes the cue invalid.
-            tag = f"<{_clock(at, '.')}>" if at is not None and number and start < at < end else ""
+            tag = f"<{clock(at, '.')}>" if at is not None and number and start < at < end else ""
             said.append((" " if word.space and number else "") + tag + text)
-        blocks.append(f"{_clock(start, '.')} --> {_clock(end, '.')}\n{_one_line(''.join(said))}\n")
+        blocks.append(f"{clock(start, '.')} --> {clock(end, '.')}\n{_one_line(''.join(said))}\n")
     return "\n".join(blocks)
 
 
@@ -53,11 +54,11 @@ def to_lrc(lines: Sequence[Line]) -> str:
         if line.start is None or line.end is None:
             rows.append(_one_line(line.text))  # players show a line without a time with the one before
             continue
-        parts = [f"[{_hundredths(line.start)}]"]
+        parts = [f"[{minutes_clock(line.start)}]"]
         for word in line.words:
-            tag = "" if word.start is None else f"<{_hundredths(word.start)}>"
+            tag = "" if word.start is None else f"<{minutes_clock(word.start)}>"
             parts.append((" " if word.space or tag else "") + (f"{tag} " if tag and word.space else tag) + word.text)
-        rows.append(_one_line("".join(parts)) + f" <{_hundredths(line.end)}>")
+        rows.append(_one_line("".join(parts)) + f" <{minutes_clock(line.end)}>")
     return "".join(f"{row}\n" for row in rows)
 
 
@@ -179,19 +180,6 @@ def _timed(lines: Sequence[Line]) -> list[tuple[Line, int, int]]:
 
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
-
-
-def _clock(milliseconds: int, point: str) -> str:
-    rest, thousandths = divmod(milliseconds, 1000)
-    minutes, seconds = divmod(rest, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:02d}:{minutes:02d}:{seconds:02d}{point}{thousandths:03d}"
-
-
-def _hundredths(seconds: float) -> str:
-    rest, hundredths = divmod(round(seconds * 100), 100)
-    minutes, whole = divmod(rest, 60)
-    return f"{minutes:02d}:{whole:02d}.{hundredths:02d}"
 
 
 def _ass_clock(hundredths_in_all: int) -> str:
