@@ -265,7 +265,9 @@ def test_nothing_but_a_report_is_replaced_by_a_report(govor: Govor, workspace: P
     assert (workspace / "precious/thesis.txt").exists()
     govor("report", "toy")
     govor("report", "toy", "--overwrite")
-    assert "audio not found" in (workspace / "reports/toy/index.html").read_text()
+    assert '["a", null, 1.0,' in (workspace / "reports/toy/clips.js").read_text(), (
+        "audio that is gone costs the clip nothing else"
+    )
 
 
 def test_an_old_run_gives_way_only_when_the_new_one_can_begin(govor: Govor, workspace: Path, tiny_folder: Path) -> None:

@@ -92,15 +92,11 @@ def run_report(run: Path, out: Path | None, overwrite: bool) -> Path:
     """Build a run's report."""
     from govor.errors import GovorError
     from govor.files import refuse_existing, workspace_path
-    from govor.measure.report.build import build_report
+    from govor.measure.report.build import FILES, build_report
 
     target = (out or Path("reports") / run.name).resolve()
     refuse_existing(target, overwrite)
-    if (
-        target.exists()
-        and any(target.iterdir())
-        and {path.name for path in target.iterdir()} != {"index.html", "audio"}
-    ):
+    if target.exists() and not {path.name for path in target.iterdir()} <= FILES:
         raise GovorError(f"{target} holds other things than a report, so it is not replaced; give another --out.")
     return Path(workspace_path(build_report(run, target, overwrite)))
 
