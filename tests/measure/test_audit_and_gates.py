@@ -47,11 +47,11 @@ def test_the_threshold_is_set_on_one_half_and_judged_on_the_other() -> None:
     generator = np.random.default_rng(0)
     own = {i: float(generator.normal(4, 0.8)) for i in range(1000)}
     planted = {i: float(generator.normal(0, 0.5)) for i in range(0, 1000, 20)}
-    result, rows = judged(clips(1000), own, planted, dict.fromkeys(planted, 0))
+    result, rows = judged(own, planted)
     assert result["recall"] >= 0.9 and result["precision"] >= 0.8
     assert rows[0]["worth"] == min(round(value, 4) for value in own.values()) and rows[0]["suspicious"]
     assert result["suspicious"] == sum(value < result["threshold"] for value in own.values())
-    blind, _ = judged(clips(1000), own, {i: own[i] for i in planted}, dict.fromkeys(planted, 0))
+    blind, _ = judged(own, {i: own[i] for i in planted})
     assert blind["precision"] is None or blind["precision"] < 0.3, "a model that hears nothing finds nothing"
 
 

@@ -114,7 +114,7 @@ def test_an_unfinished_scoring_goes_on(govor: Govor, workspace: Path, tiny_folde
     whole = [json.loads(line) for line in done.with_name("tiny__toy-test__speech.clips.jsonl").read_text().splitlines()]
     about = {
         key: json.loads(done.read_text())[key]
-        for key in ("model", "source", "set", "context", "beam_size", "engine", "precision", "manifest")
+        for key in ("model", "source", "set", "context", "beam_size", "engine", "precision", "weights", "manifest")
     }
     part = workspace / "manifests/evals/tiny__toy-test__speech.part.jsonl"
     kept = [{**whole[0], "hypothesis": "kept from before", "took_seconds": 1.0}]
@@ -127,7 +127,7 @@ def test_an_unfinished_scoring_goes_on(govor: Govor, workspace: Path, tiny_folde
     rows = [json.loads(line) for line in done.with_name("tiny__toy-test__speech.clips.jsonl").read_text().splitlines()]
     assert [row["id"] for row in rows] == [row["id"] for row in whole] and rows[0]["hypothesis"] == "kept from before"
     assert not part.exists()
-    part.write_text(json.dumps({**about, "clips": 4, "context": "padded"}) + "\n")
+    part.write_text(json.dumps({**about, "clips": 4, "context": "padded"}) + "\n" + json.dumps(kept[0]) + "\n")
     done.unlink()
     assert "is of another scoring (context differ)" in govor(*arguments, "--resume", expect=2).stderr
 

@@ -137,7 +137,9 @@ def test_heads_are_measured_and_kept(workspace: Path) -> None:
     assert measure_heads(Following(), clips[:3], "speech") is None
     (workspace / "alignment.json").unlink()
     notes: list[str] = []
-    opened: Any = type("Opened", (), {"recogniser": Following(), "folder": workspace, "name": "f"})()
+    opened: Any = type(
+        "Opened", (), {"recogniser": Following(), "folder": workspace, "name": "f", "language_token": None}
+    )()
     assert listening_of(opened, clips, "speech", notify=notes.append) == measured.listening
     assert (workspace / "alignment.json").exists() and "heads measured on" in notes[0]
 
@@ -178,7 +180,7 @@ def test_each_window_gets_its_part_of_the_text() -> None:
 
 def test_a_recording_is_aligned_by_its_windows() -> None:
     parts = [Window(10.0, said(TEXT), TEXT), Window(40.0, said("vid zem"), "vid zem")]
-    found = align_recording(Following(), parts, f"{TEXT} vid zem", "en")
+    found = align_recording(Following(), parts, [f" {word}" for word in f"{TEXT} vid zem".split()], "en")
     assert [word.start for word in found.words] == pytest.approx([10.5, 10.8, 11.1, 11.4, 40.5, 40.8], abs=0.06)
 
 

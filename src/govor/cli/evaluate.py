@@ -143,7 +143,7 @@ def run_evaluation(
 ) -> list[dict[str, Any]]:
     """Score in each context and write the results; returns the summaries with their `file`."""
     from govor.device import pick_device, pick_precision, torch_dtype
-    from govor.families.opening import open_recogniser
+    from govor.families.opening import open_recogniser, weights_stamp
     from govor.files import refuse_existing
     from govor.measure.evaluate import dataset_name, eval_name
     from govor.measure.scoring import check_lengths, clips_to_score, score_here
@@ -163,11 +163,6 @@ def run_evaluation(
             refuse_existing(target.with_name(target.name + ".json"), overwrite, "--overwrite to score it again")
     summaries = []
     for context, target in targets.items():
-        held = None if overwrite else _finished(target, manifest, len(clips))
-        if held is not None:
-            console.note(f"{target}.json is there already")
-            summaries.append({**held, "file": f"{target}.json"})
-            continue
         about = {
             "model": name,
             "source": model,
@@ -176,7 +171,13 @@ def run_evaluation(
             "beam_size": beam_size,
             "engine": engine,
             "precision": "as stored" if engine == "ct2" else number_format.value,
+            "weights": weights_stamp(opened.folder),
         }
+        held = None if overwrite else _finished(target, manifest, len(clips), about)
+        if held is not None:
+            console.note(f"{target}.json is there already")
+            summaries.append({**held, "file": f"{target}.json"})
+            continue
         with console.bar(f"score {name} {context}", len(clips)) as bar:
             summary = score_here(
                 opened, clips, manifest, target, about, context, beam_size, resume, overwrite, bar.advance
@@ -185,17 +186,20 @@ def run_evaluation(
     return summaries
 
 
-def _finished(target: Path, manifest: Path, clips: int) -> dict[str, Any] | None:
-    """The summary of a scoring of these very clips that is there already."""
+def _finished(target: Path, manifest: Path, clips: int, about: dict[str, Any]) -> dict[str, Any] | None:
+    """The summary of this very scoring, if it is there already; another one in its place is refused."""
     from govor.corpus.manifests import fingerprint
-    from govor.files import read_json
+    from govor.files import read_json, refuse_existing
 
     file = target.with_name(target.name + ".json")
     if not file.exists():
         return None
     summary: dict[str, Any] = read_json(file)
     same = summary.get("manifest", {}).get("sha256") == fingerprint(manifest)["sha256"] and summary["clips"] == clips
-    return summary if same and not summary.get("failed") else None
+    same = same and all(summary.get(key) == value for key, value in about.items())
+    if not same:
+        refuse_existing(file, False, "it is of other weights, clips or settings, --overwrite scores again")
+    return None if summary.get("failed") else summary
 
 
 def run_remote(
@@ -221,6 +225,10 @@ def run_remote(
     if not resume:
         refuse_existing(target.with_name(target.name + ".json"), overwrite, "--overwrite to score it again")
     about = {"model": name, "source": model, "set": dataset, "context": "server", "server": server.url}
+    held = None if overwrite else _finished(target, manifest, len(clips), about)
+    if held is not None:
+        console.note(f"{target}.json is there already")
+        return {**held, "file": f"{target}.json"}
     try:
         with console.bar(f"ask {server.url} for {model}", len(clips)) as bar:
             summary = score_server(
@@ -228,7 +236,7 @@ def run_remote(
                 clips,
                 manifest,
                 target,
-                {**about, "concurrency": concurrency},
+                about,
                 concurrency,
                 resume,
                 overwrite,
@@ -270,11 +278,13 @@ def _timestamps(
 ) -> None:
     from govor.cli.timing import open_model
     from govor.errors import GovorError
+    from govor.families.base import Aligner
     from govor.files import refuse_existing, write_json
     from govor.measure.evaluate import dataset_name
     from govor.measure.scoring import clips_to_score
     from govor.measure.timestamps import TROUBLES, measure
-    from govor.timing.anything import listening_of
+    from govor.timing.anything import told
+    from govor.timing.heads import measure_heads
     from govor.timing.splice import splices
 
     clips = clips_to_score(manifest)
@@ -284,7 +294,13 @@ def _timestamps(
     refuse_existing(target, overwrite, "--overwrite to measure it again")
     # The heads are chosen on one half of the clips, and judged on the other.
     half = len(clips) // 2
-    listening = listening_of(opened, clips[:half], shape, notify=console.note)
+    clips = [told(opened, clip) for clip in clips]
+    measured = measure_heads(opened.recogniser, clips[:half], shape) if isinstance(opened.recogniser, Aligner) else None
+    listening = measured.listening if measured else None
+    if measured:
+        console.note(
+            f"{len(measured.listening.heads)} heads chosen on {measured.borders} borders of one half of the clips"
+        )
     made = list(splices(clips[half:], 40, 1))
     if not made:
         raise GovorError(f"{manifest} holds no two short clips of one language to splice.")

@@ -90,14 +90,12 @@ def report(
 
 def run_report(run: Path, out: Path | None, overwrite: bool) -> Path:
     """Build a run's report."""
-    from govor.errors import GovorError
     from govor.files import refuse_existing, workspace_path
     from govor.measure.report.build import FILES, build_report
 
     target = (out or Path("reports") / run.name).resolve()
     refuse_existing(target, overwrite)
-    if target.exists() and not {path.name for path in target.iterdir()} <= FILES:
-        raise GovorError(f"{target} holds other things than a report, so it is not replaced; give another --out.")
+    check_replaceable(target, FILES, "a report")
     return Path(workspace_path(build_report(run, target, overwrite)))
 
 
@@ -149,19 +147,33 @@ def audit(
     """Does each transcript match its audio? Calibrated by planting wrong ones; the worst clips are listed to listen to."""
     from govor.cli.timing import open_model
     from govor.files import refuse_existing
-    from govor.measure.audit import run_audit, sentence
+    from govor.measure.audit import FILES, run_audit, sentence
     from govor.measure.scoring import check_lengths, clips_to_score
 
     clips = clips_to_score(manifest)
     target = out or Path("reports") / f"audit-{manifest.stem}"
     refuse_existing(target, overwrite)
+    check_replaceable(target, FILES, "an audit")
     opened = open_model(model, "torch", precision, device)
     check_lengths(clips, opened.recogniser.longest_seconds, manifest)
     with console.bar("audit", None) as bar:
         result = run_audit(opened, clips, context or opened.context, planted_share, target, overwrite, bar.to)
     console.result(sentence(result), {key: value for key, value in result.items() if key != "rows"}, as_json)
     console.made(f"{target}/index.html and {target}/suspicious.jsonl")
-    exit_if(result["suspicious"] > max_share * result["clips"])
+    blind = not result["precision"] or not result["recall"]
+    if blind:
+        console.note(
+            "the planted mismatches were not found, so this model cannot judge these transcripts; try a better one"
+        )
+    exit_if(blind or result["suspicious"] > max_share * result["clips"])
+
+
+def check_replaceable(target: Path, files: frozenset[str], what: str) -> None:
+    """Refuse to replace a folder that holds other things than `files`."""
+    from govor.errors import GovorError
+
+    if target.is_file() or (target.exists() and not {path.name for path in target.iterdir()} <= files):
+        raise GovorError(f"{target} holds other things than {what}, so it is not replaced; give another --out.")
 
 
 def find_run(name: str) -> Path:

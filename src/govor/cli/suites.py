@@ -63,7 +63,11 @@ def run_suite(
         }
     shown = table(suite, Path(model).name, results)
     result = {"suite": name, "model": model, "created": now(), "sets": results, "not_run": not_run, "table": shown}
-    target = Path("manifests") / "evals" / f"{Path(model).name}__suite-{Path(name).stem}.json"
+    target = (
+        Path("manifests")
+        / "evals"
+        / f"{Path(model).name}__suite-{Path(name).stem}{'' if max_samples is None else f'-{max_samples}'}.json"
+    )
     write_json(target, result)
     console.result(_suite_lines(suite.title, shown, results), result, as_json)
     if suite.published_from:

@@ -69,11 +69,13 @@ def transcribe(
     engine: Annotated[Literal["torch", "ct2"], typer.Option(help="ct2: the CTranslate2 files of a package.")] = "torch",
     precision: Annotated[Precision, typer.Option(help="auto: bf16 where it measures faster here.")] = "auto",
     device: Device = "auto",
+    overwrite: Overwrite = False,
 ) -> None:
     """Write down what is said in recordings. Without --language the model's own or a detected one is taken."""
     from govor.audio import probe
     from govor.corpus.vad import open_vad
     from govor.errors import AudioError, GovorError
+    from govor.files import refuse_existing
     from govor.timing.anything import listening_of
     from govor.timing.longform import Ear
 
@@ -89,6 +91,9 @@ def transcribe(
         detector,
         guard,
     )
+    if outputs:
+        for path in audio:
+            refuse_existing(_output_folder(path, audio) / "transcription_base.json", overwrite)
     timed = outputs or format_ not in ("txt", "json")
     if timed and how.language is None:
         raise GovorError("Words cannot be timed without knowing the language; give --language.")
@@ -96,7 +101,8 @@ def transcribe(
     failed = []
     for path in audio:
         try:
-            _transcribe_one(opened, path, how, format_, outputs, timed, listening, len(audio) > 1)
+            folder = _output_folder(path, audio) if outputs else None
+            _transcribe_one(opened, path, how, format_, folder, timed, listening, len(audio) > 1)
         except AudioError as error:
             failed.append(error)
             console.note(f"failed  {error}")
@@ -110,11 +116,11 @@ def transcribe(
 
 
 def _transcribe_one(
-    opened: Any, path: Path, how: Any, format_: str, outputs: bool, timed: bool, listening: Any, several: bool
+    opened: Any, path: Path, how: Any, format_: str, outputs: Path | None, timed: bool, listening: Any, several: bool
 ) -> None:
     from govor.audio import probe
     from govor.files import to_json
-    from govor.timing.files import file_id, write_outputs
+    from govor.timing.files import write_outputs
     from govor.timing.longform import hear
     from govor.timing.subtitles import write_format
 
@@ -153,9 +159,17 @@ def _transcribe_one(
         "approximate": method != "cross-attention",
     }
     if outputs:
-        made = write_outputs(Path("outputs") / file_id(path.stem), lines, ("json", "txt", "lrc"), seconds, **about)
+        made = write_outputs(outputs, lines, ("json", "txt", "lrc"), seconds, **about)
         console.made(", ".join(map(str, made)))
     console.say(write_format(format_, lines, seconds, **about).rstrip("\n"))
+
+
+def _output_folder(path: Path, among: Sequence[Path]) -> Path:
+    """outputs/<stem>; where two recordings share a stem, their paths keep them apart."""
+    from govor.timing.files import file_id
+
+    same = sum(other.stem == path.stem for other in among)
+    return Path("outputs") / file_id(path.stem if same == 1 else path.with_suffix("").as_posix())
 
 
 def _timed(opened: Any, samples: Any, piece: dict[str, Any], how: Any, listening: Any) -> Any:
@@ -187,7 +201,7 @@ def align(
     from govor.corpus.manifests import Manifest, read_clips, rejected, row_writer
     from govor.errors import AudioError, GovorError, nearest
     from govor.files import refuse_existing
-    from govor.timing.anything import align_any, listening_of
+    from govor.timing.anything import align_any, listening_of, told
     from govor.timing.files import file_id, write_outputs
     from govor.timing.subtitles import FORMATS
     from govor.timing.words import make_lines
@@ -210,9 +224,10 @@ def align(
         for clip in read_clips(manifest):
             bar.advance()
             try:
-                found, seconds = align_any(opened.recogniser, clip, shape, listening)
-            except AudioError as error:
-                drop(rejected(clip.to_row(), error.rule, message=str(error)))
+                found, seconds = align_any(opened.recogniser, told(opened, clip), shape, listening)
+            except GovorError as error:
+                rule = error.rule if isinstance(error, AudioError) else "not_aligned"
+                drop(rejected(clip.to_row(), rule, message=str(error)))
                 lost += 1
                 continue
             timed = [word for word in found.words if word.start is not None]
@@ -261,10 +276,12 @@ def karaoke(
     from govor.timing.anything import align_any, listening_of
     from govor.timing.files import file_id, write_outputs
     from govor.timing.karaoke import write_page
-    from govor.timing.words import Line, make_lines, pieces_of
+    from govor.timing.words import Line, pieces_of
 
     target = out or Path(f"{audio.stem}.html")
     refuse_existing(target, overwrite)
+    outputs = Path("outputs") / file_id(audio.stem)
+    refuse_existing(outputs / "karaoke.lrc", overwrite)
     seconds = probe(audio).duration_seconds
     written = _lyrics(text)
     opened = open_model(model, "torch", precision, device)
@@ -273,16 +290,15 @@ def karaoke(
         raise GovorError("The language is not known: this model was not trained for one; give --language.")
     shape = context or opened.context
     clip = Clip(audio.stem, str(audio), " ".join(written), seconds, code)
+    by_line = [pieces_of(line, code) for line in written]
     listening = listening_of(opened, [clip], shape, notify=console.note)
     with console.bar("align", None):
-        found, heard = align_any(opened.recogniser, clip, shape, listening, check=False)
+        pieces = [piece for line in by_line for piece in line]
+        found, heard = align_any(opened.recogniser, clip, shape, listening, check=False, pieces=pieces)
     lines, at = [], 0
-    for line in written:
-        count = len(pieces_of(line, code))
-        lines.append(Line(found.words[at : at + count]))
-        at += count
-    if at != len(found.words):  # a line of signs alone went with its neighbour
-        lines = make_lines(found.words)
+    for line in by_line:
+        lines.append(Line(found.words[at : at + len(line)]))
+        at += len(line)
     if found.refused:
         raise GovorError(f"{text} cannot be laid over {audio}: {found.refused}.")
     placed = sum(word.start is not None for word in found.words)
@@ -295,7 +311,7 @@ def karaoke(
         "method": found.method,
         "approximate": approximate,
     }
-    made = write_outputs(Path("outputs") / file_id(audio.stem), lines, ("json", "txt", "lrc"), heard, **about)
+    made = write_outputs(outputs, lines, ("json", "txt", "lrc"), heard, **about)
     console.say(f"{placed} of {len(found.words)} words placed")
     console.made(", ".join(map(str, [target, *made])))
 

@@ -260,6 +260,11 @@ def pcm_sha256(samples: Samples) -> str:
     return hashlib.sha256(pcm).hexdigest()
 
 
+def noise_of(samples: Samples) -> float | None:
+    """`snr_db`, or None where the recording is shorter than one of its frames."""
+    return snr_db(samples) if len(samples) >= SAMPLE_RATE // 50 else None
+
+
 def snr_db(samples: Samples) -> float:
     """Signal over noise in dB, estimated from the energies of 20 ms frames: the 95th percentile is taken for speech and
     noise, the 10th for noise alone. Good for sorting recordings by quality, not for publishing."""

@@ -124,6 +124,15 @@ def base_sha256(folder: Path) -> str:
     return sha256_of_lines([sha256_of(file) for file in sorted(folder.glob("*.safetensors"))])
 
 
+def weights_stamp(folder: Path) -> str:
+    """What tells one state of a model's weights from another without reading them: names, sizes and times of its files."""
+    places = [folder]
+    if (folder / "checkpoints" / "best.json").exists():
+        places.append(best_checkpoint(folder))
+    files = [file for place in places for file in sorted(place.glob("*")) if file.suffix in (".safetensors", ".bin")]
+    return sha256_of_lines([f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files])[:16]
+
+
 def best_checkpoint(run: Path) -> Path:
     """The checkpoint that the run's own metric names best."""
     folder = run / "checkpoints"

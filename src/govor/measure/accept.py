@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from govor.config import read_yaml
+from govor.config import parse, read_yaml
 from govor.errors import GovorError
 from govor.files import read_json, write_json
 from govor.recipe import Acceptance
@@ -29,7 +29,7 @@ def judge(run: Path, gates: Acceptance | None = None) -> dict[str, Any]:
     if not recipe_file.exists():
         raise GovorError(f"{run} holds no recipe.yaml, so it states no gates; a run's folder was wanted.")
     recipe = read_yaml(recipe_file)
-    wanted = gates or Acceptance.model_validate(recipe.get("acceptance", {}))
+    wanted = gates or parse(Acceptance, recipe.get("acceptance") or {}, str(recipe_file))
     if not wanted.gates():
         raise GovorError(
             f"The recipe of {run.name} states no gates; state some under `acceptance:`, or here, for example --set wer=0.3."

@@ -30,6 +30,7 @@ from govor.files import atomic_folder, write_json
 
 _SEED = 20_121
 FEWEST_CLIPS = 40
+FILES = frozenset({"index.html", "audit.json", "suspicious.jsonl", "audio"})
 _BATCH = 8
 _BATCH_SECONDS = 60.0
 _PAGE_CLIPS = 200
@@ -71,6 +72,8 @@ def run_audit(
             f"{len(usable)} clips have a transcript, and an audit needs {FEWEST_CLIPS} to set its threshold."
         )
     planted = plant(clips, usable, planted_share)
+    if not planted:
+        raise GovorError("Every clip says the same, so no wrong transcript can be planted to calibrate on.")
     other = partners(clips, usable)
     worths: dict[bool, dict[int, float]] = {False: {}, True: {}}
     unheard: dict[int, str] = {}
@@ -84,7 +87,12 @@ def run_audit(
                 worths[pair.planted][pair.number] = value
         done += len(batch)
         on_done(done, len(jobs), "")
-    result, rows = judged(clips, worths[False], worths[True], planted)
+    if len(worths[False]) < FEWEST_CLIPS:
+        first = next(iter(unheard.values()), "")
+        raise GovorError(
+            f"{len(worths[False])} clips could be judged, and an audit needs {FEWEST_CLIPS}; the first reason: {first}"
+        )
+    result, rows = judged(worths[False], worths[True])
     result = {"model": opened.name, "context": context, "clips": len(clips), "unheard": len(unheard), **result}
     suspicious = [row for row in rows if row["suspicious"]]
     with atomic_folder(target.resolve(), "the audit", replace=overwrite) as folder:
@@ -131,9 +139,7 @@ def partners(clips: Sequence[Clip], usable: Sequence[int]) -> dict[int, int]:
     return found
 
 
-def judged(
-    clips: Sequence[Clip], own: dict[int, float], planted: dict[int, float], source: dict[int, int]
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def judged(own: dict[int, float], planted: dict[int, float]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """(threshold, precision, recall, …; a row per clip, worst first). Clips of even rank set the threshold, odd ones judge."""
     order = np.random.default_rng(_SEED + 1).permutation(sorted(own))
     calibration = set(order[::2].tolist())
@@ -256,7 +262,8 @@ def _worths(
             examples.append(replace(rendered[place], labels=encoder.labels(spec)))
             owners.append(number)
         except GovorError as error:
-            unheard.setdefault(batch[number].number, str(error))
+            if text == clips[batch[number].number].transcript and place == batch[number].number:
+                unheard.setdefault(place, str(error))
     if examples:
         for number, value in zip(owners, _mean_logprobs(family, encoder.collate(examples)), strict=True):
             values[number].append(value)

@@ -11,7 +11,7 @@ from govor.audio import SAMPLE_RATE
 from govor.corpus.manifests import fingerprint, read_rows, write_rows
 from govor.corpus.records import Clip
 from govor.corpus.samples import clip_samples
-from govor.corpus.validate import snr_db
+from govor.corpus.validate import noise_of
 from govor.errors import GovorError
 from govor.families.base import ContextMode, Recogniser
 from govor.files import read_json, write_json
@@ -19,10 +19,12 @@ from govor.measure.intervals import choose_clusters, interval
 from govor.measure.slices import by_slice
 from govor.measure.text import LENIENT, NAME
 from govor.measure.wer import COUNTED, Counts, score, total
+from govor.runs import NAME as NAME_PATTERN
 
 ClipRow = dict[str, Any]
 # Clips are decoded and transcribed in blocks of this many, so that memory does not grow with the set.
 _BLOCK = 256
+_COUNT_KEYS = set(Counts().to_row())
 
 
 def transcribe_clips(
@@ -61,7 +63,7 @@ def transcribe_blocks(
         took = (time.perf_counter() - start) / max(sum(len(audio) for audio in samples), 1)
         yield [
             {
-                **clip_row(clip, len(audio), snr_db(audio) if clip.snr_db is None else clip.snr_db),
+                **clip_row(clip, len(audio), noise_of(audio) if clip.snr_db is None else clip.snr_db),
                 "hypothesis": hypothesis.text,
                 "mean_logprob": round(hypothesis.mean_logprob, 4),
                 "complete": hypothesis.complete,
@@ -148,7 +150,11 @@ def read_eval(path: Path) -> tuple[dict[str, Any], list[ClipRow]]:
     name = path.name.removesuffix(".json").removesuffix(".clips.jsonl")
     summary_file, clips_file = path.with_name(name + ".json"), path.with_name(name + ".clips.jsonl")
     summary = read_json(summary_file)
-    if not isinstance(summary, dict) or "wer" not in summary:
+    named = isinstance(summary, dict) and all(
+        isinstance(summary.get(key), str) and NAME_PATTERN.fullmatch(summary[key])
+        for key in ("model", "set", "context")
+    )
+    if not named or "wer" not in summary:
         raise GovorError(f"{summary_file} is no result of `govor evaluate`.")
     rows = [row for _, row in read_rows(clips_file)]
     for number, row in enumerate(rows, start=1):
@@ -157,6 +163,10 @@ def read_eval(path: Path) -> tuple[dict[str, Any], list[ClipRow]]:
         ]
         if missing:
             raise GovorError(f"{clips_file}:{number}: '{missing[0]}' is missing; score the model again.")
+        texts = all(isinstance(row[key], str) for key in ("id", "reference", "hypothesis"))
+        counts = all(isinstance(row[key], dict) and set(row[key]) == _COUNT_KEYS for key in ("words", "characters"))
+        if not (texts and counts and isinstance(row["duration"], int | float)):
+            raise GovorError(f"{clips_file}:{number}: the row is damaged; score the model again.")
     if any(key not in row for row in rows for key in COUNTED):
         rows = with_counts(rows)  # an older scoring, without what is counted today
     if "slices" not in summary:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from govor.errors import GovorError
-from govor.files import to_json
+from govor.files import atomic_file, to_json
 
 Row = dict[str, Any]
 
@@ -24,12 +24,12 @@ class Partial:
         self.rows: list[Row] = []
         self.seconds = 0.0
         if self.path.exists() and not overwrite:
-            if not resume:
+            if not resume and _read(self.path)[1]:
                 raise GovorError(
                     f"{self.path} holds an unfinished scoring; give --resume to go on with it, or --overwrite to begin again."
                 )
             found, self.rows = _read(self.path)
-            if found != about:
+            if self.rows and found != about:
                 changed = sorted(key for key in {*about, *found} if about.get(key) != found.get(key))
                 raise GovorError(
                     f"{self.path} is of another scoring ({', '.join(changed)} differ); give --overwrite to begin again."
@@ -37,7 +37,7 @@ class Partial:
             self.seconds = sum(row.get("took_seconds", 0.0) for row in self.rows)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # What was cut off in the middle of a line goes.
-        with self.path.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        with atomic_file(self.path) as file:
             for row in (about, *self.rows):
                 file.write(to_json(row) + "\n")
 
@@ -54,7 +54,7 @@ class Partial:
 
 
 def _read(path: Path) -> tuple[Row, list[Row]]:
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8").split("\n")
     rows: list[Row] = []
     for line in lines:
         try:

@@ -54,7 +54,13 @@ class Server:
     """
 
     def __init__(self, url: str, model: str, timeout_seconds: float = 120.0) -> None:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            _ = parts.port  # a port that is no number is noticed here alone
+        except ValueError:
+            raise GovorError(
+                f"'{url}' is no address of a server; http://host:port or https://host was wanted."
+            ) from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise GovorError(f"'{url}' is no address of a server; http://host:port or https://host was wanted.")
         if parts.username or parts.password:
@@ -136,7 +142,7 @@ def ask_all(
     on_done: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[Clip, Answer]]:
     """Every clip with its answer, in order, `concurrency` requests at a time; only so many clips are held in memory."""
-    from govor.corpus.validate import snr_db
+    from govor.corpus.validate import noise_of
 
     def ask(clip: Clip) -> tuple[Clip, Answer]:
         try:
@@ -144,7 +150,7 @@ def ask_all(
         except AudioError as error:
             return clip, Answer(None, str(error), 0.0, 0)
         found = server.transcribe(samples, language or clip.language)
-        noise = snr_db(samples) if clip.snr_db is None else clip.snr_db
+        noise = noise_of(samples) if clip.snr_db is None else clip.snr_db
         return clip, Answer(found.text, found.reason, found.latency_seconds, found.tries, len(samples), noise)
 
     with ThreadPoolExecutor(concurrency) as pool:

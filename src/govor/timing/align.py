@@ -8,7 +8,7 @@ there words share the time in which somebody speaks by their length, and the res
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,10 @@ _LEVEL_FRAME_SECONDS = 0.01
 # A word's edge is moved to where the sound begins or ends when that is as near as this.
 SNAP_SECONDS = 0.15
 _UNDER_PEAK_DB = 40.0
+# The fastest speech stays far below this.
+_MOST_CHARACTERS_PER_SECOND = 40.0
 _OVER_FLOOR_DB = 6.0
+_SILENCE_DBFS = -60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,19 @@ def align(
         listening: which of its heads are believed, and how late they are; the configuration's, on time, if None.
     """
     pieces = [pieces_of(text, language) for text, language in zip(texts, languages, strict=True)]
+    return align_pieces(recogniser, clips, pieces, languages, context, listening, on_done)
+
+
+def align_pieces(
+    recogniser: object,
+    clips: Sequence[Samples],
+    pieces: Sequence[Sequence[str]],
+    languages: Sequence[str],
+    context: ContextMode = "speech",
+    listening: Listening | None = None,
+    on_done: Callable[[int], None] | None = None,
+) -> list[Aligned]:
+    """`align` of texts that are cut already (see `pieces_of`): one word for each piece."""
     if not isinstance(recogniser, Aligner):
         return [shared_out(samples, parts) for samples, parts in zip(clips, pieces, strict=True)]
     heads = listening.heads if listening else None
@@ -84,22 +100,49 @@ def on_the_clock(
         return Aligned((), "cross-attention")
     if attention is None:
         return _refused(pieces, f"{len(pieces)} words are more than the model writes for one clip")
-    spans = spans_of(gains_of(attention.weights), attention, samples, late_seconds)
+    refusal = _nothing_to_align(samples, pieces)
+    if refusal:
+        return _refused(pieces, refusal)
+    groups = _groups(len(pieces), attention.owner)
+    group_of = {piece: number for number, group in enumerate(groups) for piece in group}
+    owners = np.array([group_of[piece] for piece in attention.owner])
+    by_group = replace(attention, owner=tuple(owners.tolist()))
+    spans = spans_of(gains_of(attention.weights), by_group, samples, late_seconds)
     if spans is None:
         return _refused(pieces, f"{len(attention.owner)} tokens cannot be said in {seconds:.2f} s")
-    times = [(a * attention.position_seconds, min(b * attention.position_seconds, seconds)) for a, b in spans]
-    owners = np.asarray(attention.owner)
-    words = [
-        Word(
-            piece.strip(),
-            start,
-            end,
-            float(np.exp(attention.logprobs[owners == place].mean())) if (owners == place).any() else 0.0,
-            piece.startswith(" "),
-        )
-        for place, (piece, (start, end)) in enumerate(zip(pieces, snapped(times, samples), strict=True))
-    ]
+    step = attention.position_seconds
+    times = snapped([(a * step, min(b * step, seconds)) for a, b in spans], samples)
+    words: list[Word] = []
+    for number, (group, (start, end)) in enumerate(zip(groups, times, strict=True)):
+        confidence = float(np.exp(attention.logprobs[owners == number].mean()))
+        # Pieces that share a token share its time by their characters.
+        lengths = np.cumsum([0, *(len(pieces[piece].strip()) for piece in group)])
+        edges = start + (end - start) * lengths / max(int(lengths[-1]), 1)
+        for place, piece in enumerate(group):
+            text = pieces[piece]
+            words.append(
+                Word(text.strip(), float(edges[place]), float(edges[place + 1]), confidence, text.startswith(" "))
+            )
     return Aligned(tuple(ordered(words)), "cross-attention")
+
+
+def _groups(pieces: int, owner: Sequence[int]) -> list[list[int]]:
+    """Pieces that are aligned together: one in which no token begins (a token may hold several characters) goes with the one
+    before it, at the beginning with the one after."""
+    begins = set(owner)
+    groups: list[list[int]] = []
+    for piece in range(pieces):
+        if groups and (piece not in begins or not begins & set(groups[-1])):
+            groups[-1].append(piece)
+        else:
+            groups.append([piece])
+    return groups
+
+
+def _nothing_to_align(samples: Samples, pieces: Sequence[str]) -> str | None:
+    if not any(letter.isalnum() for piece in pieces for letter in piece):
+        return "the text holds no word"
+    return None if audible(samples).any() else "nothing is audible"
 
 
 def spans_of(
@@ -164,6 +207,8 @@ def audible(samples: Samples) -> npt.NDArray[np.bool_]:
     if not len(levels):
         return np.zeros(0, np.bool_)
     floor = float(np.percentile(levels, 5))
+    if float(levels.max()) - floor < 2 * _OVER_FLOOR_DB:  # no pause anywhere: all sound, or all silence
+        return np.full(len(levels), bool(levels.max() > _SILENCE_DBFS))
     loud: npt.NDArray[np.bool_] = levels > max(float(levels.max()) - _UNDER_PEAK_DB, floor + _OVER_FLOOR_DB)
     return loud
 
@@ -177,10 +222,13 @@ def snapped(times: Sequence[tuple[float, float]], samples: Samples) -> list[tupl
     onsets = np.flatnonzero(edges == 1) * _LEVEL_FRAME_SECONDS
     stops = np.flatnonzero(edges == -1) * _LEVEL_FRAME_SECONDS
     moved = []
-    for start, end in times:
+    for place, (start, end) in enumerate(times):
+        # No edge is moved over a neighbour's.
+        before = times[place - 1][1] if place else 0.0
+        after = times[place + 1][0] if place + 1 < len(times) else len(samples) / SAMPLE_RATE
         near, far = _nearest(onsets, start), _nearest(stops, end)
-        begin = near if abs(near - start) <= SNAP_SECONDS and near < end else start
-        stop = far if abs(far - end) <= SNAP_SECONDS and far > begin else end
+        begin = near if abs(near - start) <= SNAP_SECONDS and before <= near < end else start
+        stop = far if abs(far - end) <= SNAP_SECONDS and begin < far <= after else end
         moved.append((begin, max(begin, stop)))
     return moved
 
@@ -193,9 +241,15 @@ def shared_out(samples: Samples, pieces: Sequence[str]) -> Aligned:
     """Words that share the time in which there is sound, by their number of characters: a guess, and called one."""
     if not pieces:
         return Aligned((), "proportional")
+    refusal = _nothing_to_align(samples, pieces)
+    if refusal:
+        return _refused(pieces, refusal, "proportional")
     loud = audible(samples)
-    if not loud.any():
-        return _refused(pieces, "nothing is audible", "proportional")
+    most = _MOST_CHARACTERS_PER_SECOND * max(float(loud.sum()) * _LEVEL_FRAME_SECONDS, 0.5)
+    if sum(len(piece.strip()) for piece in pieces) > most:
+        return _refused(
+            pieces, f"{len(pieces)} words cannot be said in {len(samples) / SAMPLE_RATE:.2f} s", "proportional"
+        )
     sounding = (np.flatnonzero(loud) + 0.5) * _LEVEL_FRAME_SECONDS
     lengths = np.array([max(len(piece.strip()), 1) for piece in pieces], dtype=np.float64)
     shares = np.concatenate([[0.0], np.cumsum(lengths) / lengths.sum()])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -10,14 +10,15 @@ from govor.audio import SAMPLE_RATE, decode
 from govor.corpus.manifests import read_clips
 from govor.corpus.records import Clip
 from govor.corpus.samples import clip_samples
-from govor.errors import AudioError
+from govor.errors import AudioError, GovorError
 from govor.families.base import Aligner, ContextMode, Recogniser
 from govor.families.opening import Opened
 from govor.files import read_json
 from govor.timing import heads
-from govor.timing.align import Aligned, Listening, align
+from govor.timing.align import Aligned, Listening, align_pieces
 from govor.timing.longform import Ear, hear
 from govor.timing.recordings import Window, align_recording
+from govor.timing.words import pieces_of
 
 # What fits a model's window is aligned at once.
 _AT_ONCE_SECONDS = 29.0
@@ -38,7 +39,7 @@ def listening_of(
         return found
     measured = None
     for source in (clips, _validated_on(opened.folder)):
-        some = [clip for clip in islice(source, _CLIPS_TO_CHOOSE_BY) if clip.transcript.strip()]
+        some = [told(opened, clip) for clip in islice(source, _CLIPS_TO_CHOOSE_BY) if clip.transcript.strip()]
         measured = measured or heads.measure_heads(recogniser, some, context)
     if measured is None:
         notify("too few short clips to measure the heads on; those that the model's configuration names are believed")
@@ -47,8 +48,16 @@ def listening_of(
         f"heads measured on {measured.borders} borders between clips: {len(measured.listening.heads)} of "
         f"{len(recogniser.heads)} follow the speech, off by {measured.error_seconds * 1000:.0f} ms"
     )
-    heads.keep(opened.folder, measured, {"model": opened.name, "context": context})
+    try:
+        heads.keep(opened.folder, measured, {"model": opened.name, "context": context})
+    except (OSError, GovorError) as error:
+        notify(f"the choice cannot be kept beside the model: {error}")
     return measured.listening
+
+
+def told(opened: Opened, clip: Clip) -> Clip:
+    """The clip in the language that the model was taught for all of its clips, if it was."""
+    return clip.replace(language=opened.language_token) if opened.language_token else clip
 
 
 def _validated_on(folder: Path) -> Iterator[Clip]:
@@ -64,27 +73,39 @@ def _validated_on(folder: Path) -> Iterator[Clip]:
 
 
 def align_any(
-    recogniser: Recogniser, clip: Clip, context: ContextMode, listening: Listening | None, check: bool = True
+    recogniser: Recogniser,
+    clip: Clip,
+    context: ContextMode,
+    listening: Listening | None,
+    check: bool = True,
+    pieces: Sequence[str] | None = None,
 ) -> tuple[Aligned, float]:
     """(words with times, seconds) of a clip or a recording of any length; times count from the clip's beginning.
 
     Args:
         check: refuse audio that is not as long as the row says.
+        pieces: the transcript, cut already; by words if None.
 
     Raises:
         AudioError: unreadable, or of another length.
     """
+    parts = pieces_of(clip.transcript, clip.language) if pieces is None else pieces
     longest = min(_AT_ONCE_SECONDS, recogniser.longest_seconds)
     if clip.duration <= longest:
         samples = clip_samples(clip) if check else decode(clip.audio)
         if len(samples) / SAMPLE_RATE <= longest:
-            (found,) = align(recogniser, [samples], [clip.transcript], [clip.language], context, listening)
+            (found,) = align_pieces(recogniser, [samples], [parts], [clip.language], context, listening)
             return found, len(samples) / SAMPLE_RATE
-    return _align_long(recogniser, clip, context, listening, check)
+    return _align_long(recogniser, clip, parts, context, listening, check)
 
 
 def _align_long(
-    recogniser: Recogniser, clip: Clip, context: ContextMode, listening: Listening | None, check: bool
+    recogniser: Recogniser,
+    clip: Clip,
+    pieces: Sequence[str],
+    context: ContextMode,
+    listening: Listening | None,
+    check: bool,
 ) -> tuple[Aligned, float]:
     how = Ear(clip.language, context)
     parts: list[Window] = []
@@ -101,4 +122,4 @@ def _align_long(
             "duration_mismatch",
             f"Clip '{clip.id}' lasts {seconds:.2f} s and its manifest says {clip.duration:.2f} s; run govor validate.",
         )
-    return align_recording(recogniser, parts, clip.transcript, clip.language, context, listening), seconds
+    return align_recording(recogniser, parts, pieces, clip.language, context, listening), seconds

@@ -18,11 +18,10 @@ def file_id(name: str) -> str:
     """A folder's name from a clip's id or a file's name: what is unusual in names is replaced, and a hash keeps apart what
     that makes equal."""
     plain = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "recording"
-    return (
-        plain[:100]
-        if plain == name and len(name) <= 100
-        else f"{plain[:80]}-{sha256(name.encode('utf-8', 'replace')).hexdigest()[:8]}"
-    )
+    if plain == name and len(name.encode()) <= 100:
+        return name
+    cut = plain.encode("utf-8", "replace")[:80].decode("utf-8", "ignore")
+    return f"{cut}-{sha256(name.encode('utf-8', 'replace')).hexdigest()[:8]}"
 
 
 def output_path(folder: Path, kind: str) -> Path:

@@ -20,8 +20,8 @@ from rapidfuzz.distance import Levenshtein
 
 from govor.audio import Samples
 from govor.families.base import ContextMode, Recogniser
-from govor.timing.align import Aligned, Listening, align
-from govor.timing.words import Word, ordered, pieces_of
+from govor.timing.align import Aligned, Listening, align_pieces
+from govor.timing.words import Word, ordered
 
 # A word that fewer of its letters have something heard opposite than this, in a long stretch of such, was not said.
 _HEARD_SHARE = 0.34
@@ -41,20 +41,19 @@ class Window:
 def align_recording(
     recogniser: Recogniser,
     windows: Sequence[Window],
-    text: str,
+    pieces: Sequence[str],
     language: str,
     context: ContextMode = "speech",
     listening: Listening | None = None,
     on_done: Callable[[int], None] | None = None,
 ) -> Aligned:
-    """Words of the whole text; what was not said, or could not be placed, has no times."""
-    pieces = pieces_of(text, language)
+    """Words of the whole text, one for each of its pieces; what was not said, or could not be placed, has no times."""
     parts = share(pieces, [window.heard for window in windows])
     filled = [(number, part) for number, part in enumerate(parts) if part]
-    found = align(
+    found = align_pieces(
         recogniser,
         [windows[number].samples for number, _ in filled],
-        ["".join(pieces[i] for i in part) for _, part in filled],
+        [[pieces[i] for i in part] for _, part in filled],
         [language] * len(filled),
         context,
         listening,

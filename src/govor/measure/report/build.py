@@ -44,6 +44,10 @@ def build_report(run: Path, target: Path, overwrite: bool, most_audio: int = MOS
         )
     context, first = next(iter(headline["contexts"].items()))
     before, after = (by_id(read_eval(Path(first["files"][side]))[1], side) for side in ("before", "after"))
+    if before.keys() != after.keys() or len(after) != first["after"]["clips"]:
+        raise GovorError(
+            f"The scorings of {run.name} have changed since they were compared; run: govor compare EVAL_BEFORE EVAL_AFTER --run {run.name}"
+        )
     order = sorted(after, key=lambda name: (-Counts(**after[name]["words"]).errors, name))
     rows = [after[name] for name in order]
     diffs_after = word_diffs([(row["reference"], row["hypothesis"]) for row in rows])
