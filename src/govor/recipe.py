@@ -224,7 +224,7 @@ class Acceptance(Settings):
         None, description="the audio context that is judged; the one that the run was trained for if unset"
     )
     wer: float | None = Field(None, gt=0, description="highest WER; of a suite's set with the suite's normaliser")
-    wer_upper: float | None = Field(None, gt=0, description="highest upper bound of the strict WER's 95 % interval")
+    wer_upper: float | None = Field(None, gt=0, description="highest upper bound of that WER's 95 % interval")
     cer: float | None = Field(None, gt=0, description="highest CER")
     timestamp_offset_seconds: float | None = Field(None, gt=0, description="highest mean offset of word times")
     timestamp_coverage: Share | None = Field(None, description="lowest share of words placed in their own line")

@@ -17,6 +17,8 @@ from typing import IO, Any
 from govor.errors import GovorError, disk_errors
 from govor.files import to_json
 
+# Where scorings are kept, below the workspace.
+EVALS = Path("manifests") / "evals"
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
 _PACKAGES = (
     "torch",

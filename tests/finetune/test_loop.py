@@ -144,7 +144,7 @@ def test_a_batch_is_learned_and_transcribed_back(workspace: Path) -> None:
     family = trainer.family
     family.module.eval()
     assert isinstance(family, Whisper)
-    rows, _ = transcribe_clips(family, list(Manifest(split / "train.jsonl")), "speech")
+    rows = transcribe_clips(family, list(Manifest(split / "train.jsonl")), "speech")
     assert [row["hypothesis"] for row in rows] == [row["reference"] for row in rows]
 
 

@@ -125,10 +125,10 @@ def test_gates_are_judged_by_what_was_measured(workspace: Path, govor: Govor) ->
     run = run_folder({"wer": 0.3, "wer_upper": 0.4, "cer": 0.2, "timestamp_coverage": 0.95, "hallucination_rate": 0.1})
     nothing = judge(run)
     assert not nothing["accepted"] and all("not measured; run: govor" in entry["reason"] for entry in nothing["gates"])
-    after = {"wer": 0.25, "wer_interval": [0.2, 0.45], "cer": 0.1}
+    after = {"wer": 0.25, "wer_interval": [0.2, 0.45], "cer": 0.1, "set": "x"}
     Path("manifests/eval_r1.json").write_text(json.dumps({"run": "r1", "contexts": {"speech": {"after": after}}}))
     Path("manifests/evals/r1__timestamps__x.json").write_text(
-        json.dumps({"all": {"offset_seconds": 0.05, "coverage": 0.97}})
+        json.dumps({"context": "speech", "all": {"offset_seconds": 0.05, "coverage": 0.97}})
     )
     Path("manifests/evals/r1__hallucination__speech.json").write_text(json.dumps({"hallucination_rate": 0.02}))
     done = govor("accept", "r1", expect=1)
@@ -138,10 +138,16 @@ def test_gates_are_judged_by_what_was_measured(workspace: Path, govor: Govor) ->
     assert govor("accept", "r1", "--set", "wer=0.3", "--set", "timestamp_offset_seconds=0.08").stdout.endswith(
         "accepted: true\n"
     )
-    suite = {"sets": {"eval-d1": {"published_wer": 0.06, "wer": 0.09, "wer_interval": None, "cer": 0.02}}}
+    published = {"wer": 0.06, "wer_interval": [0.05, 0.07]}
+    found = {"published": published, "wer": 0.09, "wer_interval": [0.08, 0.1], "cer": 0.02}
+    suite = {"sets": {"eval-d1": {"contexts": {"speech": found}}}}
     Path("manifests/evals/r1__suite-hebrew.json").write_text(json.dumps(suite))
-    on = judge(run, Acceptance(measured_on="hebrew/eval-d1", wer=0.065))
-    assert on["accepted"] and on["gates"][0]["measured"] == 0.06
+    on = judge(run, Acceptance(measured_on="hebrew/eval-d1", wer=0.065, wer_upper=0.075))
+    assert on["accepted"] and [gate["measured"] for gate in on["gates"]] == [0.06, 0.07]
+    other = judge(run, Acceptance(measured_on="hebrew/eval-d1", context="padded", wer=0.065))
+    assert not other["accepted"] and "--suite hebrew --context padded" in other["gates"][0]["reason"]
+    elsewhere = judge(run, Acceptance(measured_on="hebrew/eval-d1", timestamp_coverage=0.9))
+    assert "manifests/suites/hebrew/eval-d1.jsonl --timestamps" in elsewhere["gates"][0]["reason"]
     assert not judge(run, Acceptance(measured_on="hebrew/fleurs", wer=0.5))["accepted"]
 
 

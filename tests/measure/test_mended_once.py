@@ -15,8 +15,10 @@ from govor.corpus.records import Clip
 from govor.errors import GovorError
 from govor.families.base import Attention
 from govor.measure.evaluate import read_eval
+from govor.measure.overlap import overlap
 from govor.measure.partial import Partial
 from govor.measure.remote import Server
+from govor.measure.report.figures import letter_confusions
 from govor.timing.align import align, on_the_clock, snapped
 from govor.timing.files import file_id
 from govor.timing.recordings import Window, align_recording
@@ -145,3 +147,85 @@ def test_a_damaged_scoring_is_one_sentence(workspace: Path, summary: dict[str, A
     Path("e.clips.jsonl").write_text(json.dumps({**good, **row}) + "\n")
     with pytest.raises(GovorError):
         read_eval(Path("e.json"))
+
+
+def test_one_unreadable_clip_costs_its_own_words_and_is_tried_again(
+    govor: Govor, workspace: Path, tiny_folder: Path
+) -> None:
+    test = make_split(workspace) / "test.jsonl"
+    first, *_ = read_clips(test)
+    whole = Path(first.audio).read_bytes()
+    Path(first.audio).write_bytes(b"RIFF nothing")
+    arguments = ("evaluate", tiny_folder, "--manifest", test, "--context", "speech")
+    done = govor(*arguments, expect=1)
+    assert f"failed  {first.id}" in done.stderr and "1 clips could not be read and count as empty" in done.stderr
+    file = workspace / "manifests/evals/tiny__toy-test__speech.json"
+    summary, rows = read_eval(file)
+    assert summary["clips"] == 4 and [item["id"] for item in summary["failed"]] == [first.id]
+    assert rows[0]["hypothesis"] == "" and rows[0]["words"]["deletions"] == len(first.transcript.split())
+    Path(first.audio).write_bytes(whole)
+    govor(*arguments, "--resume")
+    summary, rows = read_eval(file)
+    assert summary["failed"] == [] and rows[0]["hypothesis"]
+    for clip in read_clips(test):
+        Path(clip.audio).write_bytes(b"RIFF nothing")
+    assert "None of the 4 clips" in govor(*arguments, "--overwrite", expect=2).stderr
+
+
+def test_a_language_that_the_model_lacks_is_said_before_anything_is_transcribed(
+    govor: Govor, workspace: Path, tiny_folder: Path
+) -> None:
+    test = make_split(workspace) / "test.jsonl"
+    *most, last = read_clips(test)
+    write_clips(test, [*most, last.replace(language="xx")])
+    done = govor("evaluate", tiny_folder, "--manifest", test, expect=2)
+    assert "no token for language 'xx'" in done.stderr and not list(Path("manifests/evals").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--manifest", "TEST", "--server", "http://127.0.0.1:9", "--beam-size", "5"), "--beam-size does nothing with --server"),
+        (("--manifest", "TEST", "--server", "http://127.0.0.1:9", "--context", "speech"), "--context does nothing with --s"),
+        (("--manifest", "TEST", "--timestamps", "--resume"), "--resume does nothing with --timestamps"),
+        (("--manifest", "TEST", "--concurrency", "2"), "--concurrency does nothing with a model here"),
+        (("--manifest", "TEST", "--suite-data", "x"), "--suite-data does nothing with --manifest"),
+        (("--suite", "hebrew", "--timestamps"), "--timestamps splices clips of a manifest"),
+        (("--hallucination", "--max-samples", "3"), "--max-samples does nothing with --hallucination"),
+    ],
+)  # fmt: skip
+def test_options_that_would_do_nothing_are_refused(
+    govor: Govor, workspace: Path, tiny_folder: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    test = make_split(workspace) / "test.jsonl"
+    given = [test if argument == "TEST" else argument for argument in arguments]
+    assert said in govor("evaluate", tiny_folder, *given, expect=2).stderr
+
+
+def test_every_copy_of_an_overlapping_clip_counts_and_empty_rows_do_not(workspace: Path) -> None:
+    clips = []
+    for name, words, text in (("a", "sol mar", "sol mar"), ("b", "sol mar", "sol mar"), ("c", "vid zem", "…")):
+        soundfile.write(workspace / f"{name}.wav", speech(words.split()), 16_000)
+        clips.append(Clip(name, f"{name}.wav", text, len(speech(words.split())) / 16_000, "en"))
+    other = speech(["pan", "luna", "sol"], seed=5)
+    soundfile.write(workspace / "d.wav", other, 16_000)
+    training = [clips[0].replace(id="t"), Clip("d", "d.wav", "…", len(other) / 16_000, "en")]
+    write_clips(workspace / "train.jsonl", training)
+    found = overlap(clips, [workspace / "train.jsonl"])
+    assert found["audio"] == 2 and found["sentence"] == 2 and found["ids"] == ["a", "b"]
+
+
+def test_letters_of_clips_without_any_answer_are_counted() -> None:
+    found = letter_confusions([{"reference": "aab", "hypothesis": ""}, {"reference": "", "hypothesis": "c"}])
+    places = {letter: place for place, letter in enumerate(found["letters"])}
+    assert found["counts"][places["a"]][places["∅"]] == 2 and found["counts"][places["∅"]][places["c"]] == 1
+
+
+def test_align_does_not_replace_outputs_unasked(govor: Govor, workspace: Path, tiny_folder: Path) -> None:
+    test = make_split(workspace) / "test.jsonl"
+    first, *_ = read_clips(test)
+    kept = workspace / "outputs" / file_id(first.id) / "transcription_base.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("corrected by hand")
+    refused = govor("align", test, "--model", tiny_folder, expect=2)
+    assert "transcription_base.json already exists" in refused.stderr and kept.read_text() == "corrected by hand"

@@ -96,9 +96,11 @@ def test_a_suite_of_local_parquet_is_scored_resumed_and_checked(
     result = json.loads(done.stdout)
     assert set(result["sets"]) == {"first", "second"} and "third" in result["not_run"]
     assert result["sets"]["first"]["overlap"]["audio"] == 1 and result["sets"]["second"]["overlap"]["clips"] == 0
-    assert result["sets"]["first"]["wer_without_overlap"] is not None
-    assert [row["model"] for row in result["table"]] == ["someone", "toy", "toy"] and result["table"][0]["first"] == 0.5
-    first = workspace / result["sets"]["first"]["files"][0]
+    assert result["sets"]["first"]["contexts"]["speech"]["wer_without_overlap"] is not None
+    assert [row["model"] for row in result["table"]] == ["someone", "toy, speech", "toy, speech"] and result["table"][
+        0
+    ]["first"] == 0.5
+    first = workspace / result["sets"]["first"]["contexts"]["speech"]["file"]
     stamp = first.stat().st_mtime_ns
     again = govor(*arguments, expect=1)
     assert first.stat().st_mtime_ns == stamp and "is there already" in again.stderr

@@ -75,8 +75,8 @@ def test_ct2_and_faster_whisper_load_the_package(run: Path) -> None:
     checks = package(run, ["hf", "ct2"], None)["checks"]["ct2"]
     assert checks["encoder_relative_error"] < 1e-4 and checks["same_text"] == checks["clips"]
     clips = list(Manifest("manifests/splits/toy/train.jsonl"))
-    ours, _ = transcribe_clips(open_recogniser(str(run)).recogniser, clips, "speech")
-    engine, _ = transcribe_clips(open_recogniser(str(run), engine="ct2").recogniser, clips, "speech")
+    ours = transcribe_clips(open_recogniser(str(run)).recogniser, clips, "speech")
+    engine = transcribe_clips(open_recogniser(str(run), engine="ct2").recogniser, clips, "speech")
     assert [row["hypothesis"] for row in engine] == [row["hypothesis"] for row in ours]
     assert [row["hypothesis"] for row in ours] == [row["reference"] for row in ours], "it has learned them"
     padded = open_recogniser(str(run)).recogniser.transcribe([decode(clips[0].audio)], ["en"], "padded")[0].text
@@ -100,7 +100,7 @@ def test_the_package_carries_its_record_and_a_card_with_scores(run: Path) -> Non
         model = open_recogniser(
             source if name == "after" else json.loads((run / "run_manifest.json").read_text())["base_model"]
         )
-        rows, _ = transcribe_clips(model.recogniser, list(Manifest(test)), "speech")
+        rows = transcribe_clips(model.recogniser, list(Manifest(test)), "speech")
         files[name] = Path(f"manifests/evals/{name}.json")
         write_eval(files[name].with_suffix(""), rows, {"model": name, "set": "toy-test", "context": "speech"}, test)
     add_to_headline("toy", {"speech": (files["before"], files["after"])})

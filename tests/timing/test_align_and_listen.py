@@ -127,13 +127,14 @@ def test_heads_are_measured_and_kept(workspace: Path) -> None:
     assert measured.listening.late_seconds == pytest.approx(0.08, abs=0.021)
     late = measure_heads(Following(late_frames=5), clips, "speech")
     assert late is not None and late.listening.late_seconds == pytest.approx(0.18, abs=0.021)
-    keep(workspace, measured, {"model": "x"})
-    assert kept(workspace, Following.heads) == measured.listening
+    keep(workspace, measured, {"model": "x", "context": "speech"})
+    assert kept(workspace, Following.heads, "speech") == measured.listening
+    assert kept(workspace, Following.heads, "padded") is None
     with pytest.raises(GovorError, match="heads that this model does not have"):
-        kept(workspace, ((7, 7),))
+        kept(workspace, ((7, 7),), "speech")
     (workspace / "alignment.json").write_text('{"heads": "no"}')
     with pytest.raises(GovorError, match="not what govor align writes"):
-        kept(workspace, Following.heads)
+        kept(workspace, Following.heads, "speech")
     assert measure_heads(Following(), clips[:3], "speech") is None
     (workspace / "alignment.json").unlink()
     notes: list[str] = []

@@ -8,13 +8,14 @@ from typing import Annotated, Any, Literal
 import typer
 
 from govor.cli import console
-from govor.cli.options import Device, Json, Overwrite, examples
+from govor.cli.models import Device, Engine, EngineName, Precision, PrecisionName
+from govor.cli.options import Json, Overwrite, examples, refuse_given
 from govor.cli.summary import exit_if
+from govor.runs import EVALS
 
-EVALS = Path("manifests") / "evals"
 Context = Literal["padded", "speech", "both"]
 Contexts = tuple[Literal["padded", "speech"], ...]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+_OF_SUITES, _OF_SERVERS = ("suite_data", "hear_training"), ("concurrency",)
 
 
 def register(app: typer.Typer) -> None:
@@ -33,6 +34,7 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
+    given: typer.Context,
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="A run, package, checkpoint, ggml file, Hub id, or a server's model.")
     ],
@@ -68,8 +70,8 @@ def evaluate(
         typer.Option(help="What the encoder sees: 30 s with padding, the speech alone, or score both."),
     ] = "both",
     beam_size: Annotated[int, typer.Option(min=1, help="1 is greedy.")] = 1,
-    engine: Annotated[Literal["torch", "ct2"], typer.Option(help="ct2: the CTranslate2 files of a package.")] = "torch",
-    precision: Annotated[Precision, typer.Option(help="auto: bf16 where it measures faster here.")] = "auto",
+    engine: Engine = "torch",
+    precision: Precision = "auto",
     device: Device = "auto",
     hear_training: Annotated[
         bool | None,
@@ -88,29 +90,41 @@ def evaluate(
         raise GovorError(
             "What to score on was not given, or more than once: give --manifest, --suite or --hallucination."
         )
-    if server is not None and hallucination:
-        raise GovorError("--hallucination looks into the model, which a server does not allow; give it a model here.")
+    if timestamps and manifest is None:
+        raise GovorError("--timestamps splices clips of a manifest; give --manifest.")
+    for looks_in, option in ((hallucination, "--hallucination"), (timestamps, "--timestamps")):
+        if looks_in and server is not None:
+            raise GovorError(f"{option} looks into the model, which a server does not allow; give it a model here.")
     contexts: Contexts = ("padded", "speech") if context == "both" else (context,)
     if hallucination:
-        _hallucination(model, contexts, engine, precision, device, overwrite, as_json)
+        from govor.cli.probes import run_hallucination
+
+        refuse_given(given, "--hallucination", *_OF_SUITES, *_OF_SERVERS, "max_samples", "beam_size", "resume")
+        run_hallucination(model, contexts, engine, precision, device, overwrite, as_json)
         return
     if suite is not None:
         from govor.cli.suites import run_suite
 
         if server is not None:
             raise GovorError("A suite is scored with a model here; give the server one of the suite's manifests.")
+        refuse_given(given, "--suite", *_OF_SERVERS)
         options = (contexts, beam_size, engine, precision, device, max_samples, overwrite)
         run_suite(model, suite, suite_data, hear_training, options, as_json)
         return
     assert manifest is not None
+    refuse_given(given, "--manifest", *_OF_SUITES)
     if timestamps:
-        if server is not None:
-            raise GovorError("--timestamps looks into the model, which a server does not allow; give it a model here.")
-        _timestamps(model, manifest, context, precision, device, overwrite, as_json)
+        from govor.cli.probes import run_timestamps
+
+        refuse_given(given, "--timestamps", *_OF_SERVERS, "beam_size", "engine", "resume")
+        shape = None if context == "both" else context
+        run_timestamps(model, manifest, shape, max_samples, precision, device, overwrite, as_json)
         return
     if server is not None:
+        refuse_given(given, "--server", "context", "beam_size", "engine", "precision", "device")
         summaries = [run_remote(model, manifest, server, concurrency, max_samples, resume, overwrite)]
     else:
+        refuse_given(given, "a model here", *_OF_SERVERS)
         summaries = run_evaluation(
             model, manifest, contexts, beam_size, engine, precision, device, overwrite, max_samples, resume
         )
@@ -124,7 +138,8 @@ def evaluate(
     for item in failed[:10]:
         console.note(f"failed  {item['id']}: {item['reason']}")
     if failed:
-        console.note(f"{len(failed)} clips got no answer and count as empty; --resume asks for them again")
+        lost = "could not be read" if server is None else "got no answer"
+        console.note(f"{len(failed)} clips {lost} and count as empty; --resume tries them again")
     exit_if(bool(failed))
 
 
@@ -133,8 +148,8 @@ def run_evaluation(
     manifest: Path,
     contexts: Contexts,
     beam_size: int = 1,
-    engine: Literal["torch", "ct2"] = "torch",
-    precision: Precision = "auto",
+    engine: EngineName = "torch",
+    precision: PrecisionName = "auto",
     device: str = "auto",
     overwrite: bool = False,
     max_samples: int | None = None,
@@ -146,13 +161,13 @@ def run_evaluation(
     from govor.families.opening import open_recogniser, weights_stamp
     from govor.files import refuse_existing
     from govor.measure.evaluate import dataset_name, eval_name
-    from govor.measure.scoring import check_lengths, clips_to_score, score_here
+    from govor.measure.scoring import check_clips, clips_to_score, score_here
 
     clips = clips_to_score(manifest, max_samples)
     chosen = pick_device(device).value
     number_format = pick_precision(precision, chosen)
     opened = open_recogniser(model, torch_dtype(number_format.value), chosen, engine, console.note)
-    check_lengths(clips, opened.recogniser.longest_seconds, manifest)
+    check_clips(opened.recogniser, clips, manifest, opened.language_token)
     suffix = (f"-beam{beam_size}" if beam_size > 1 else "") + ("-ct2" if engine == "ct2" else "")
     name = opened.name + suffix
     dataset = set_name or dataset_name(manifest)
@@ -245,91 +260,6 @@ def run_remote(
     finally:
         server.close()
     return {**summary, "file": f"{target}.json"}
-
-
-def _hallucination(
-    model: str, contexts: Contexts, engine: Any, precision: Any, device: str, overwrite: bool, as_json: bool
-) -> None:
-    from govor.corpus.vad import open_vad
-    from govor.device import pick_device, pick_precision, torch_dtype
-    from govor.families.opening import open_recogniser
-    from govor.files import refuse_existing, write_json
-    from govor.measure.hallucination import measure, sentence
-
-    chosen = pick_device(device).value
-    opened = open_recogniser(model, torch_dtype(pick_precision(precision, chosen).value), chosen, engine, console.note)
-    detector = open_vad("auto", console.note)
-    made, found = [], []
-    for context in contexts:
-        target = EVALS / f"{opened.name}__hallucination__{context}.json"
-        refuse_existing(target, overwrite, "--overwrite to measure it again")
-        with console.bar(f"listen to nothing, {context}", None) as bar:
-            result = measure(opened.recogniser, opened.language, context, detector, bar.advance)
-        result = {"model": opened.name, "source": model, "context": context, **result}
-        write_json(target, result)
-        made.append(str(target))
-        found.append(result)
-    console.result("\n".join(map(sentence, found)), found, as_json)
-    console.made(", ".join(made))
-
-
-def _timestamps(
-    model: str, manifest: Path, context: Context, precision: Any, device: str, overwrite: bool, as_json: bool
-) -> None:
-    from govor.cli.timing import open_model
-    from govor.errors import GovorError
-    from govor.families.base import Aligner
-    from govor.files import refuse_existing, write_json
-    from govor.measure.evaluate import dataset_name
-    from govor.measure.scoring import clips_to_score
-    from govor.measure.timestamps import TROUBLES, measure
-    from govor.timing.anything import told
-    from govor.timing.heads import measure_heads
-    from govor.timing.splice import splices
-
-    clips = clips_to_score(manifest)
-    opened = open_model(model, "torch", precision, device)
-    shape = opened.context if context == "both" else context
-    target = EVALS / f"{opened.name}__timestamps__{dataset_name(manifest)}.json"
-    refuse_existing(target, overwrite, "--overwrite to measure it again")
-    # The heads are chosen on one half of the clips, and judged on the other.
-    half = len(clips) // 2
-    clips = [told(opened, clip) for clip in clips]
-    measured = measure_heads(opened.recogniser, clips[:half], shape) if isinstance(opened.recogniser, Aligner) else None
-    listening = measured.listening if measured else None
-    if measured:
-        console.note(
-            f"{len(measured.listening.heads)} heads chosen on {measured.borders} borders of one half of the clips"
-        )
-    made = list(splices(clips[half:], 40, 1))
-    if not made:
-        raise GovorError(f"{manifest} holds no two short clips of one language to splice.")
-    with console.bar(f"time {len(made)} splices", len(made) * len(TROUBLES)) as bar:
-        found = measure(opened.recogniser, made, shape, listening, TROUBLES, bar.advance)
-    result = {"model": opened.name, "source": model, "set": dataset_name(manifest), "context": shape, **found}
-    write_json(target, result)
-    shown = [
-        {"": name if name != "all" else "as recorded", **{key: found[name][key] for key in _SHOWN}}
-        for name in found
-        if isinstance(found[name], dict)
-    ]
-    console.result(_offset_line(result), result, as_json)
-    console.table("offset from the truth in seconds, share of words in their own line", shown)
-    console.made(target)
-
-
-_SHOWN = ("offset_seconds", "onset_seconds", "end_seconds", "p90_seconds", "coverage", "words")
-
-
-def _offset_line(result: dict[str, Any]) -> str:
-    found = result["all"]
-    if found["offset_seconds"] is None:
-        return f"{result['model']}: no word could be placed"
-    guess = "; approximate, this family has no aligner" if result["approximate"] else ""
-    return (
-        f"{result['model']} on {result['splices']} splices of {result['set']}: mean offset "
-        f"{found['offset_seconds'] * 1000:.0f} ms, {found['coverage']:.1%} of {found['words']} words in their own line{guess}"
-    )
 
 
 def rescore(

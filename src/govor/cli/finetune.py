@@ -13,7 +13,8 @@ import typer
 from rich.markup import escape
 
 from govor.cli import console
-from govor.cli.options import Device, Json, Out, Overwrite, examples
+from govor.cli.models import Device
+from govor.cli.options import Json, Out, Overwrite, examples
 
 if TYPE_CHECKING:
     from govor.finetune.loop import StepRecord
@@ -144,7 +145,7 @@ def average(
     as_json: Json = False,
 ) -> None:
     """Average a run's best checkpoints (weights by 1 / loss) and keep the mean where it scores better than the best one."""
-    from govor.cli.measure import find_run
+    from govor.cli.models import find_run
     from govor.finetune.record import average_run
 
     folder = find_run(run)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from govor.cli import console
-from govor.cli.options import Device, Json, Out, Overwrite, examples
+from govor.cli.models import Context, Device, Model, Precision, find_run, open_model
+from govor.cli.options import Json, Out, Overwrite, examples
 from govor.cli.summary import exit_if
-
-EVALS = Path("manifests") / "evals"
+from govor.runs import EVALS
 
 
 def register(app: typer.Typer) -> None:
@@ -125,37 +125,31 @@ def accept(
 
 def audit(
     manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="Clips with transcripts.")],
-    model: Annotated[str, typer.Option("--model", "-m", help="A package, run, ggml file or Hub id.")],
+    model: Model,
     planted_share: Annotated[
         float, typer.Option(min=0.01, max=0.5, help="Share of clips that get another's transcript, to calibrate.")
     ] = 0.05,
     max_share: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Exit 1 when more than this share of the clips is suspicious.")
     ] = 0.05,
-    context: Annotated[
-        Literal["padded", "speech"] | None,
-        typer.Option(help="What the encoder sees; chosen by the model's record.", show_default=False),
-    ] = None,
+    context: Context = None,
     out: Out = None,
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="auto: bf16 where it measures faster here.")
-    ] = "auto",
+    precision: Precision = "auto",
     device: Device = "auto",
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Does each transcript match its audio? Calibrated by planting wrong ones; the worst clips are listed to listen to."""
-    from govor.cli.timing import open_model
     from govor.files import refuse_existing
     from govor.measure.audit import FILES, run_audit, sentence
-    from govor.measure.scoring import check_lengths, clips_to_score
+    from govor.measure.scoring import check_clips, clips_to_score
 
     clips = clips_to_score(manifest)
     target = out or Path("reports") / f"audit-{manifest.stem}"
     refuse_existing(target, overwrite)
     check_replaceable(target, FILES, "an audit")
-    opened = open_model(model, "torch", precision, device)
-    check_lengths(clips, opened.recogniser.longest_seconds, manifest)
+    opened = open_model(model, precision=precision, device=device)
+    check_clips(opened.recogniser, clips, manifest, opened.language_token)
     with console.bar("audit", None) as bar:
         result = run_audit(opened, clips, context or opened.context, planted_share, target, overwrite, bar.to)
     console.result(sentence(result), {key: value for key, value in result.items() if key != "rows"}, as_json)
@@ -174,24 +168,6 @@ def check_replaceable(target: Path, files: frozenset[str], what: str) -> None:
 
     if target.is_file() or (target.exists() and not {path.name for path in target.iterdir()} <= files):
         raise GovorError(f"{target} holds other things than {what}, so it is not replaced; give another --out.")
-
-
-def find_run(name: str) -> Path:
-    """A run's folder by path or by name below models/."""
-    from govor.errors import GovorError, nearest
-
-    if Path(name).is_dir():
-        return Path(name)
-    folders = [path for path in Path("models").glob("*/*") if path.is_dir() and not path.name.startswith(".")]
-    found = [path for path in folders if path.name == name]
-    if len(found) > 1:
-        raise GovorError(
-            f"There are {len(found)} runs called '{name}': {', '.join(map(str, found))}; give one of the paths."
-        )
-    if found:
-        return found[0]
-    runs = [path.name for path in folders]
-    raise GovorError(f"There is no run '{name}'; {nearest(name, runs)}")
 
 
 def compare_lines(result: dict[str, Any]) -> str:

@@ -21,7 +21,16 @@ License = Annotated[
 Speaker = Annotated[
     str | None, typer.Option("--speaker", help="The one speaker of these recordings.", show_default=False)
 ]
-Device = Annotated[str, typer.Option("--device", help="auto, cuda, mps or cpu.")]
+
+
+def refuse_given(context: typer.Context, mode: str, *names: str) -> None:
+    """Refuse options that were given on the command line and do nothing with `mode`, rather than ignore them."""
+    from govor.errors import GovorError
+
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name in names and source is not None and source.name == "COMMANDLINE":
+            raise GovorError(f"{parameter.opts[0]} does nothing with {mode}; leave it out.")
 
 
 def examples(*lines: str) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from govor.cli import console
-from govor.cli.measure import find_run
+from govor.cli.models import find_run
 from govor.cli.options import Json, Overwrite, examples
 
 

@@ -209,11 +209,12 @@ def _recipe(name: str, split: Path, base_model: str | None, overrides: list[str]
 
 def _scores(model: str, test: Path) -> dict[str, Path]:
     """Score padded and on the speech, or reuse scorings of the same model on the same clips."""
-    from govor.cli.evaluate import EVALS, run_evaluation, score_line
+    from govor.cli.evaluate import run_evaluation, score_line
     from govor.corpus.manifests import fingerprint
     from govor.families.opening import scored_name
     from govor.files import read_json
     from govor.measure.evaluate import dataset_name, eval_name
+    from govor.runs import EVALS
 
     name = scored_name(model)
     files = {c: EVALS / f"{eval_name(name, dataset_name(test), c)}.json" for c in ("padded", "speech")}

@@ -19,8 +19,8 @@ def run_suite(
     from govor.files import write_json
     from govor.measure.evaluate import read_eval
     from govor.measure.overlap import overlap, overlap_line, training_manifests
-    from govor.measure.suites import find_suite, rate_by, set_manifest, table
-    from govor.runs import now
+    from govor.measure.suites import find_suite, set_manifest, set_result, table
+    from govor.runs import EVALS, now
 
     suite = find_suite(name)
     contexts, beam_size, engine, precision, device, max_samples, overwrite = options
@@ -47,27 +47,12 @@ def run_suite(
             model, manifest, contexts, beam_size, engine, precision, device, overwrite, max_samples,
             resume=not overwrite, set_name=f"{Path(name).stem}-{label}",
         )  # fmt: skip
-        best = min(summaries, key=lambda summary: float("inf") if summary["wer"] is None else summary["wer"])
-        rows = read_eval(Path(best["file"]))[1]
-        clean = [row for row in rows if row["id"] not in set(overlaps[label]["ids"])]
-        results[label] = {
-            "context": best["context"],
-            "clips": best["clips"],
-            "wer": best["wer"],
-            "wer_interval": best["wer_interval"],
-            "cer": best["cer"],
-            "published_wer": rate_by(rows, suite.normaliser),
-            "wer_without_overlap": rate_by(clean, "strict-v1") if len(clean) < len(rows) else None,
-            "overlap": {key: value for key, value in overlaps[label].items() if key != "ids"},
-            "files": [summary["file"] for summary in summaries],
-        }
+        scorings = {s["context"]: (s, read_eval(Path(s["file"]))[1]) for s in summaries}
+        results[label] = set_result(suite, scorings, overlaps[label])
     shown = table(suite, Path(model).name, results)
     result = {"suite": name, "model": model, "created": now(), "sets": results, "not_run": not_run, "table": shown}
-    target = (
-        Path("manifests")
-        / "evals"
-        / f"{Path(model).name}__suite-{Path(name).stem}{'' if max_samples is None else f'-{max_samples}'}.json"
-    )
+    part = "" if max_samples is None else f"-{max_samples}"
+    target = EVALS / f"{Path(model).name}__suite-{Path(name).stem}{part}.json"
     write_json(target, result)
     console.result(_suite_lines(suite.title, shown, results), result, as_json)
     if suite.published_from:
@@ -87,9 +72,10 @@ def _suite_lines(title: str, rows: list[dict[str, Any]], results: dict[str, dict
         lines.append(" ".join([f"{row['model']:<{widths[0]}}", f"{row['normaliser']:<{widths[1]}}", *cells]))
     for name, found in results.items():
         if found["overlap"]["clips"]:
-            without = found["wer_without_overlap"]
+            without = {c: one["wer_without_overlap"] for c, one in found["contexts"].items()}
+            rates = ", ".join(f"{rate:.3f} {context}" for context, rate in without.items() if rate is not None)
             lines.append(
                 f"{name}: {found['overlap']['clips']} clips are in the training data"
-                + ("" if without is None else f"; strict WER without them {without:.3f}")
+                + (f"; strict WER without them {rates}" if rates else "")
             )
     return "\n".join(lines)

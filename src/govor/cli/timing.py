@@ -9,18 +9,11 @@ from typing import Annotated, Any, Literal
 import typer
 
 from govor.cli import console
-from govor.cli.options import Device, Json, Language, Out, Overwrite, examples
+from govor.cli.models import Context, Device, Engine, Model, Precision, open_model
+from govor.cli.options import Json, Language, Out, Overwrite, examples
 from govor.cli.summary import exit_if
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Format = Literal["txt", "json", "srt", "vtt", "lrc", "ass", "textgrid"]
-Context = Annotated[
-    Literal["padded", "speech"] | None,
-    typer.Option(
-        help="speech for models adapted to it, padded for stock ones; chosen by the model's record.", show_default=False
-    ),
-]
-Model = Annotated[str, typer.Option("--model", "-m", help="A package, run, ggml file or Hub id.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -66,8 +59,8 @@ def transcribe(
         Literal["auto", "silero", "energy", "off"], typer.Option(help="How windows without speech are told.")
     ] = "auto",
     guard: Annotated[bool, typer.Option(help="Leave out what is written for no speech, hear loops again.")] = True,
-    engine: Annotated[Literal["torch", "ct2"], typer.Option(help="ct2: the CTranslate2 files of a package.")] = "torch",
-    precision: Annotated[Precision, typer.Option(help="auto: bf16 where it measures faster here.")] = "auto",
+    engine: Engine = "torch",
+    precision: Precision = "auto",
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
@@ -151,13 +144,7 @@ def _transcribe_one(
     from govor.timing.words import make_lines
 
     lines = make_lines(words)
-    about = {
-        "audio": str(path),
-        "model": opened.name,
-        "language": how.language,
-        "method": method,
-        "approximate": method != "cross-attention",
-    }
+    about = _about(str(path), opened, how.language, method)
     if outputs:
         made = write_outputs(outputs, lines, ("json", "txt", "lrc"), seconds, **about)
         console.made(", ".join(map(str, made)))
@@ -166,10 +153,26 @@ def _transcribe_one(
 
 def _output_folder(path: Path, among: Sequence[Path]) -> Path:
     """outputs/<stem>; where two recordings share a stem, their paths keep them apart."""
+    same = sum(other.stem == path.stem for other in among)
+    return _outputs_of(path.stem if same == 1 else path.with_suffix("").as_posix())
+
+
+def _outputs_of(name: str) -> Path:
+    """The folder of one recording or clip."""
     from govor.timing.files import file_id
 
-    same = sum(other.stem == path.stem for other in among)
-    return Path("outputs") / file_id(path.stem if same == 1 else path.with_suffix("").as_posix())
+    return Path("outputs") / file_id(name)
+
+
+def _about(audio: str, opened: Any, language: str | None, method: str) -> dict[str, Any]:
+    """What every file in it says of itself."""
+    return {
+        "audio": audio,
+        "model": opened.name,
+        "language": language,
+        "method": method,
+        "approximate": method != "cross-attention",
+    }
 
 
 def _timed(opened: Any, samples: Any, piece: dict[str, Any], how: Any, listening: Any) -> Any:
@@ -192,7 +195,7 @@ def align(
     measure_heads: Annotated[
         bool, typer.Option("--measure-heads", help="Choose the heads anew, even if it was done before.")
     ] = False,
-    precision: Annotated[Precision, typer.Option(help="auto: bf16 where it measures faster here.")] = "auto",
+    precision: Precision = "auto",
     device: Device = "auto",
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -202,7 +205,7 @@ def align(
     from govor.errors import AudioError, GovorError, nearest
     from govor.files import refuse_existing
     from govor.timing.anything import align_any, listening_of, told
-    from govor.timing.files import file_id, write_outputs
+    from govor.timing.files import output_path, write_outputs
     from govor.timing.subtitles import FORMATS
     from govor.timing.words import make_lines
 
@@ -215,7 +218,12 @@ def align(
     total = len(Manifest(manifest))
     if not total:
         raise GovorError(f"{manifest} holds no clips to align.")
-    opened = open_model(model, "torch", precision, device)
+    for clip in read_clips(manifest) if kinds else ():
+        for kind in kinds:
+            refuse_existing(
+                output_path(_outputs_of(clip.id), kind), overwrite, "--overwrite to replace it, or --formats none"
+            )
+    opened = open_model(model, precision=precision, device=device)
     shape = context or opened.context
     listening = listening_of(opened, read_clips(manifest), shape, measure_heads, console.note)
     done, lost, placed, words = 0, 0, 0, 0
@@ -240,10 +248,9 @@ def align(
             lines = make_lines(found.words)
             write.clip(clip.replace(segments=segments_of(lines), words=tuple(word.to_row() for word in found.words)))
             done += 1
-            about = {"audio": clip.audio, "model": opened.name, "language": clip.language, "method": found.method}
             if kinds:
-                about["approximate"] = found.method != "cross-attention"
-                write_outputs(Path("outputs") / file_id(clip.id), lines, kinds, seconds, **about)
+                about = _about(clip.audio, opened, clip.language, found.method)
+                write_outputs(_outputs_of(clip.id), lines, kinds, seconds, **about)
     result = {"aligned": done, "dropped": lost, "words": words, "words_placed": placed, "manifest": str(target)}
     text = f"{done} of {total} rows aligned, {placed} of {words} words placed" + (
         f"; {lost} rows were not, reasons in {dropped}" if lost else ""
@@ -264,7 +271,7 @@ def karaoke(
     ] = None,
     language: Language = None,
     context: Context = None,
-    precision: Annotated[Precision, typer.Option(help="auto: bf16 where it measures faster here.")] = "auto",
+    precision: Precision = "auto",
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
@@ -274,17 +281,17 @@ def karaoke(
     from govor.errors import GovorError
     from govor.files import refuse_existing
     from govor.timing.anything import align_any, listening_of
-    from govor.timing.files import file_id, write_outputs
+    from govor.timing.files import write_outputs
     from govor.timing.karaoke import write_page
     from govor.timing.words import Line, pieces_of
 
     target = out or Path(f"{audio.stem}.html")
     refuse_existing(target, overwrite)
-    outputs = Path("outputs") / file_id(audio.stem)
+    outputs = _outputs_of(audio.stem)
     refuse_existing(outputs / "karaoke.lrc", overwrite)
     seconds = probe(audio).duration_seconds
     written = _lyrics(text)
-    opened = open_model(model, "torch", precision, device)
+    opened = open_model(model, precision=precision, device=device)
     code = language or opened.language
     if code is None:
         raise GovorError("The language is not known: this model was not trained for one; give --language.")
@@ -302,15 +309,8 @@ def karaoke(
     if found.refused:
         raise GovorError(f"{text} cannot be laid over {audio}: {found.refused}.")
     placed = sum(word.start is not None for word in found.words)
-    approximate = found.method != "cross-attention"
-    write_page(target, audio, lines, audio.stem, code, approximate)
-    about = {
-        "audio": str(audio),
-        "model": opened.name,
-        "language": code,
-        "method": found.method,
-        "approximate": approximate,
-    }
+    write_page(target, audio, lines, audio.stem, code, found.method != "cross-attention")
+    about = _about(str(audio), opened, code, found.method)
     made = write_outputs(outputs, lines, ("json", "txt", "lrc"), heard, **about)
     console.say(f"{placed} of {len(found.words)} words placed")
     console.made(", ".join(map(str, [target, *made])))
@@ -341,15 +341,6 @@ def _lyrics(path: Path) -> list[str]:
     if not found:
         raise GovorError(f"{path} holds no words.")
     return found
-
-
-def open_model(model: str, engine: Any, precision: Any, device: str) -> Any:
-    """The model on its device."""
-    from govor.device import pick_device, pick_precision, torch_dtype
-    from govor.families.opening import open_recogniser
-
-    chosen = pick_device(device).value
-    return open_recogniser(model, torch_dtype(pick_precision(precision, chosen).value), chosen, engine, console.note)
 
 
 def segments_of(lines: Sequence[Any]) -> tuple[Any, ...]:

@@ -173,6 +173,10 @@ class Recogniser(Protocol):
     name: str
     longest_seconds: float
 
+    def check_language(self, language: str) -> None:
+        """Raise GovorError where the model cannot be told this language."""
+        ...
+
     def transcribe(
         self,
         clips: Sequence[Samples],

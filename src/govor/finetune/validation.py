@@ -84,7 +84,7 @@ class Validation:
             return {"wer": None, "cer": None}
         mine = self._mine(self.decode_clips)
         clips = [clip for _, clip in mine]
-        told = transcribe_clips(family, clips, self.context, language=self.language)[0] if clips else []
+        told = transcribe_clips(family, clips, self.context, self.language) if clips else []
         rows = with_counts(told)
         counted = [(labels, row["words"], row["characters"]) for (labels, _), row in zip(mine, rows, strict=True)]
         if self.accelerator.num_processes > 1:

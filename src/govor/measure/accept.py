@@ -9,9 +9,8 @@ from govor.config import parse, read_yaml
 from govor.errors import GovorError
 from govor.files import read_json, write_json
 from govor.recipe import Acceptance
-from govor.runs import now
+from govor.runs import EVALS, now
 
-EVALS = Path("manifests") / "evals"
 # Gates of which more is better.
 _AT_LEAST = frozenset({"timestamp_coverage"})
 
@@ -71,40 +70,53 @@ def keep(run: str, verdict: dict[str, Any]) -> Path:
 
 def _measured(gate: str, run: str, on: str | None, context: str) -> tuple[float | None, str]:
     """The value, and the file it stands in; else how to measure it."""
-    if gate.startswith("timestamp_"):
-        found = _newest(f"{run}__timestamps__*.json")
-        if found is None:
-            return None, f"run: govor evaluate {run} --manifest TEST.jsonl --timestamps"
-        return read_json(found)["all"][gate.removeprefix("timestamp_")], found.as_posix()
     if gate == "hallucination_rate":
         file = EVALS / f"{run}__hallucination__{context}.json"
         if not file.exists():
             return None, f"run: govor evaluate {run} --hallucination"
         return read_json(file)["hallucination_rate"], file.as_posix()
+    if gate.startswith("timestamp_"):
+        return _of_timestamps(gate, run, on, context)
     if on is not None:
-        return _of_suite(gate, run, *on.split("/"))
+        return _of_suite(gate, run, on, context)
+    file, after = _own_test(run, context)
+    if after is None:
+        return None, f"run: govor evaluate {run} --manifest TEST.jsonl, then govor compare BEFORE AFTER --run {run}"
+    return _rate(after, gate), file.as_posix()
+
+
+def _own_test(run: str, context: str) -> tuple[Path, dict[str, Any] | None]:
+    """The headline file, and the scoring of the run's own test set in it."""
     file = Path("manifests") / f"eval_{run}.json"
     contexts = read_json(file)["contexts"] if file.exists() else {}
-    if context not in contexts:
-        return None, f"run: govor evaluate {run} --manifest TEST.jsonl, then govor compare BEFORE AFTER --run {run}"
-    return _rate(contexts[context]["after"], gate), file.as_posix()
+    return file, contexts[context]["after"] if context in contexts else None
 
 
-def _of_suite(gate: str, run: str, suite: str, name: str) -> tuple[float | None, str]:
+def _of_timestamps(gate: str, run: str, on: str | None, context: str) -> tuple[float | None, str]:
+    """Of the set that the rates are of, and no other."""
+    after = None if on else _own_test(run, context)[1]
+    name = on.split("/")[1] if on else str(after["set"]) if after else None
+    manifest = f"manifests/suites/{on}.jsonl" if on else "TEST.jsonl"
+    file = EVALS / f"{run}__timestamps__{name}.json"
+    found = read_json(file) if name and file.exists() else {}
+    if found.get("context") != context:
+        return None, f"run: govor evaluate {run} --manifest {manifest} --timestamps --context {context}"
+    return found["all"][gate.removeprefix("timestamp_")], file.as_posix()
+
+
+def _of_suite(gate: str, run: str, on: str, context: str) -> tuple[float | None, str]:
+    suite, name = on.split("/")
     file = EVALS / f"{run}__suite-{suite}.json"
-    found = read_json(file)["sets"].get(name) if file.exists() else None
+    sets = read_json(file)["sets"] if file.exists() else {}
+    found = sets.get(name, {}).get("contexts", {}).get(context)
     if found is None:
-        return None, f"run: govor evaluate {run} --suite {suite}"
-    return found["published_wer"] if gate == "wer" else _rate(found, gate), file.as_posix()
+        return None, f"run: govor evaluate {run} --suite {suite} --context {context}"
+    return _rate(found["published"] if gate.startswith("wer") else found, gate), file.as_posix()
 
 
 def _rate(summary: dict[str, Any], gate: str) -> float | None:
     if gate == "wer_upper":
-        spread = summary.get("wer_interval")
+        spread = summary["wer_interval"]
         return spread[1] if spread else None
     value: float | None = summary[gate]
     return value
-
-
-def _newest(pattern: str) -> Path | None:
-    return max(EVALS.glob(pattern), key=lambda path: path.stat().st_mtime, default=None)

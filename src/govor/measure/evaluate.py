@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from govor.audio import SAMPLE_RATE
+from govor.audio import SAMPLE_RATE, Samples
 from govor.corpus.manifests import fingerprint, read_rows, write_rows
 from govor.corpus.records import Clip
 from govor.corpus.samples import clip_samples
 from govor.corpus.validate import noise_of
-from govor.errors import GovorError
+from govor.errors import AudioError, GovorError
 from govor.families.base import ContextMode, Recogniser
 from govor.files import read_json, write_json
 from govor.measure.intervals import choose_clusters, interval
@@ -28,21 +28,10 @@ _COUNT_KEYS = set(Counts().to_row())
 
 
 def transcribe_clips(
-    recogniser: Recogniser,
-    clips: Sequence[Clip],
-    context: ContextMode,
-    beam_size: int = 1,
-    on_done: Callable[[int], None] | None = None,
-    language: str | None = None,
-) -> tuple[list[ClipRow], float]:
-    """Per-clip rows with raw reference and hypothesis, and the seconds that transcribing took (decoding included).
-
-    `language` is the one that the model is told for every clip, in place of the clip's own.
-    """
-    start = time.perf_counter()
-    blocks = transcribe_blocks(recogniser, clips, context, beam_size, on_done, language)
-    rows = [row for block in blocks for row in block]
-    return rows, time.perf_counter() - start
+    recogniser: Recogniser, clips: Sequence[Clip], context: ContextMode, language: str | None = None
+) -> list[ClipRow]:
+    """The rows of `transcribe_blocks` at once; a clip that cannot be read is refused."""
+    return [row for block in transcribe_blocks(recogniser, clips, context, language=language) for row in block]
 
 
 def transcribe_blocks(
@@ -52,14 +41,31 @@ def transcribe_blocks(
     beam_size: int = 1,
     on_done: Callable[[int], None] | None = None,
     language: str | None = None,
+    on_unreadable: Callable[[Clip, AudioError], None] | None = None,
 ) -> Iterator[list[ClipRow]]:
-    """`transcribe_clips`, block by block; each row says what share of its block's seconds it took."""
+    """Rows with raw reference and hypothesis, a block of clips at a time; each says what share of its block's seconds it took.
+
+    Args:
+        language: the one that the model is told for every clip, in place of the clip's own.
+        on_unreadable: hears of clips that cannot be read, which are left out; without it they are refused.
+
+    Raises:
+        AudioError: a clip cannot be read.
+    """
     for at in range(0, len(clips), _BLOCK):
-        block = clips[at : at + _BLOCK]
         start = time.perf_counter()
-        samples = [clip_samples(clip) for clip in block]
+        block: list[Clip] = []
+        samples: list[Samples] = []
+        for clip in clips[at : at + _BLOCK]:
+            try:
+                samples.append(clip_samples(clip))
+                block.append(clip)
+            except AudioError as error:
+                if on_unreadable is None:
+                    raise
+                on_unreadable(clip, error)
         codes = [language or clip.language for clip in block]
-        found = recogniser.transcribe(samples, codes, context, beam_size, on_done)
+        found = recogniser.transcribe(samples, codes, context, beam_size, on_done) if block else []
         took = (time.perf_counter() - start) / max(sum(len(audio) for audio in samples), 1)
         yield [
             {

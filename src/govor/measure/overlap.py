@@ -60,13 +60,15 @@ def overlap(
     hear = hours <= MOST_HOURS_HEARD if hear is None else hear
     found: dict[str, dict[str, str]] = {kind: {} for kind in KINDS}
     sentences: dict[str, list[str]] = {}
-    sounds: dict[str, str] = {}
+    sounds: dict[str, list[str]] = {}
     numbered: list[str] = []
     with Index() as prints:
         for clip, heard in _heard(test, True):
-            sentences.setdefault(sentence_key(clip.transcript), []).append(clip.id)
+            # Clips in which nothing is written are no sentence in common.
+            if any(letter.isalnum() for letter in clip.transcript):
+                sentences.setdefault(sentence_key(clip.transcript), []).append(clip.id)
             for key in _hashes(clip, heard):
-                sounds.setdefault(key, clip.id)
+                sounds.setdefault(key, []).append(clip.id)
             if hear and heard.print is not None:
                 prints.add(heard.print)
                 numbered.append(clip.id)
@@ -77,8 +79,8 @@ def overlap(
                 for name in sentences.get(sentence_key(clip.transcript), ()):
                     found["sentence"].setdefault(name, clip.id)
                 for key in _hashes(clip, heard):
-                    if key in sounds:
-                        found["audio"].setdefault(sounds[key], clip.id)
+                    for name in sounds.get(key, ()):
+                        found["audio"].setdefault(name, clip.id)
                 if hear and heard.print is not None:
                     prints.add(heard.print)
                     numbered.append(clip.id)

@@ -11,8 +11,8 @@ from typing import Any
 from govor.audio import split_blob
 from govor.corpus.manifests import fingerprint, read_clips
 from govor.corpus.records import Clip
-from govor.errors import GovorError
-from govor.families.base import ContextMode
+from govor.errors import AudioError, GovorError
+from govor.families.base import ContextMode, Recogniser
 from govor.families.opening import Opened
 from govor.measure.evaluate import clip_row, transcribe_blocks, write_eval
 from govor.measure.partial import Partial
@@ -46,14 +46,26 @@ def clips_to_score(manifest: Path, most: int | None = None) -> list[Clip]:
     return clips
 
 
-def check_lengths(clips: Sequence[Clip], longest_seconds: float, manifest: Path) -> None:
-    """Refuse clips that a model does not take at once."""
-    too_long = [clip.id for clip in clips if clip.duration > longest_seconds]
+def check_clips(recogniser: Recogniser, clips: Sequence[Clip], manifest: Path, language: str | None = None) -> None:
+    """Refuse clips that a model does not take, before any is transcribed.
+
+    Args:
+        language: the one that the model is told for every clip, in place of the clip's own.
+
+    Raises:
+        GovorError: clips are too long for it, or in a language that it cannot be told.
+    """
+    too_long = [clip.id for clip in clips if clip.duration > recogniser.longest_seconds]
     if too_long:
         raise GovorError(
-            f"{len(too_long)} clips of {manifest} are longer than {longest_seconds:g} s (first: {too_long[0]}); validate "
-            "the manifest first."
+            f"{len(too_long)} clips of {manifest} are longer than {recogniser.longest_seconds:g} s (first: {too_long[0]}); "
+            "validate the manifest first."
         )
+    for code in sorted({language or clip.language for clip in clips}):
+        try:
+            recogniser.check_language(code)
+        except GovorError as error:
+            raise GovorError(f"{manifest}: {error}") from None
 
 
 def score_here(
@@ -68,19 +80,41 @@ def score_here(
     overwrite: bool = False,
     on_done: OnDone | None = None,
 ) -> dict[str, Any]:
-    """Transcribe and count; returns the summary. `about` says what is scored and how."""
+    """Transcribe and count; returns the summary. `about` says what is scored and how.
+
+    Clips that cannot be read stand under `failed` and count as empty, as those that a server gives no answer for, so that
+    one clip does not end a scoring of hours; asked to resume, they are tried again.
+    """
     partial = Partial(target, {**about, "manifest": fingerprint(manifest), "clips": len(clips)}, resume, overwrite)
     done = {row["id"] for row in partial.rows}
     if on_done and done:
         on_done(len(done))
     left = [clip for clip in clips if clip.id not in done]
-    for rows in transcribe_blocks(opened.recogniser, left, context, beam_size, on_done, opened.language_token):
+    failed: list[dict[str, str]] = []
+    lost: list[dict[str, Any]] = []
+
+    def unreadable(clip: Clip, error: AudioError) -> None:
+        failed.append({"id": clip.id, "reason": str(error)})
+        lost.append(_lost(clip))
+        if on_done:
+            on_done(1)
+
+    for rows in transcribe_blocks(
+        opened.recogniser, left, context, beam_size, on_done, opened.language_token, unreadable
+    ):
         partial.add(rows)
-    rows = in_order(partial.rows, clips)
-    seconds, audio = sum(row["took_seconds"] for row in rows), sum(row["duration"] for row in rows)
-    timing = {"seconds": round(seconds, 2), "real_time_factor": round(seconds / audio, 4) if audio else None}
-    summary = write_eval(target, rows, {**about, **timing}, manifest)
-    partial.finished()
+    if not partial.rows:
+        raise GovorError(f"None of the {len(clips)} clips of {manifest} can be read; the first: {failed[0]['reason']}")
+    rows = in_order([*partial.rows, *lost], clips)
+    seconds, audio = (sum(row[key] for row in partial.rows) for key in ("took_seconds", "duration"))
+    found = {
+        "seconds": round(seconds, 2),
+        "real_time_factor": round(seconds / audio, 4) if audio else None,
+        "failed": failed,
+    }
+    summary = write_eval(target, rows, {**about, **found}, manifest)
+    if not failed:
+        partial.finished()
     return summary
 
 
@@ -108,16 +142,12 @@ def score_server(
     start = time.perf_counter()
     asked_seconds = 0.0
     for clip, answer in ask_all(server, [c for c in clips if c.id not in answered], concurrency, None, on_done):
-        row = {
-            **clip_row(clip, answer.samples, answer.snr_db),
-            "hypothesis": answer.text or "",
-            "latency_seconds": round(answer.latency_seconds, 4),
-            "tries": answer.tries,
-        }
+        asked = {"latency_seconds": round(answer.latency_seconds, 4), "tries": answer.tries}
         if answer.text is None:
             failed.append({"id": clip.id, "reason": answer.reason or "no answer"})
-            lost.append({**row, "duration": clip.duration})
+            lost.append({**_lost(clip), **asked})
         else:
+            row = {**clip_row(clip, answer.samples, answer.snr_db), "hypothesis": answer.text, **asked}
             asked_seconds += row["duration"]
             partial.add([row])
     seconds = time.perf_counter() - start
@@ -136,6 +166,10 @@ def score_server(
     if not failed:
         partial.finished()
     return summary
+
+
+def _lost(clip: Clip) -> dict[str, Any]:
+    return {**clip_row(clip, 0, clip.snr_db), "duration": clip.duration, "hypothesis": ""}
 
 
 def in_order(rows: Sequence[dict[str, Any]], clips: Sequence[Clip]) -> list[dict[str, Any]]:

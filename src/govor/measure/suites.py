@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -20,6 +20,7 @@ from govor.corpus.prepare import prepare_hub
 from govor.corpus.sources import plan, registry, split_of
 from govor.errors import AudioError, GovorError, nearest
 from govor.measure.evaluate import ClipRow
+from govor.measure.intervals import choose_clusters, interval
 from govor.measure.text import NAME
 from govor.measure.wer import score, total
 
@@ -132,30 +133,56 @@ def _from_parquet(files: list[Path], folder: Path, target: Path, wanted: TestSet
         )
 
 
-def rate_by(rows: list[ClipRow], normaliser: str) -> float | None:
-    """Corpus WER with any normaliser."""
+def rate_by(rows: Sequence[ClipRow], normaliser: str) -> dict[str, Any]:
+    """Corpus `wer` and `wer_interval` with any normaliser."""
     found = score(
         [row["reference"] for row in rows],
         [row["hypothesis"] for row in rows],
         [row.get("language") for row in rows],
         normaliser,
     )
-    return total(one.words for one in found).rate
+    counts = [one.words for one in found]
+    rate = total(counts).rate
+    spread = interval([c.errors for c in counts], [c.length for c in counts], choose_clusters(rows))
+    return {
+        "wer": None if rate is None else round(rate, 6),
+        "wer_interval": [round(spread.low, 6), round(spread.high, 6)] if spread else None,
+    }
+
+
+def set_result(
+    suite: Suite, scorings: Mapping[str, tuple[dict[str, Any], list[ClipRow]]], overlap: dict[str, Any]
+) -> dict[str, Any]:
+    """What a suite keeps of one set: each context by itself, since the better of two on a test set is nobody's score.
+
+    Args:
+        scorings: summary and clip rows by context.
+        overlap: what `measure.overlap.overlap` found of this set.
+    """
+    known = set(overlap["ids"])
+    contexts = {}
+    for context, (summary, rows) in scorings.items():
+        clean = [row for row in rows if row["id"] not in known]
+        contexts[context] = {
+            **{key: summary[key] for key in ("clips", "wer", "wer_interval", "cer", "cer_interval", "file")},
+            "published": {"normaliser": suite.normaliser, **rate_by(rows, suite.normaliser)},
+            "wer_without_overlap": rate_by(clean, NAME)["wer"] if 0 < len(clean) < len(rows) else None,
+        }
+    return {"contexts": contexts, "overlap": {key: value for key, value in overlap.items() if key != "ids"}}
 
 
 def table(suite: Suite, model: str, ours: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of WER by set: the published ones, then ours, with the suite's normaliser and with the strict one."""
+    """Rows of WER by set: the published ones, then ours in each context, with the suite's normaliser and the strict one."""
     rows: list[dict[str, Any]] = [
         {"model": name, "normaliser": suite.normaliser, **{name_: figures.get(name_) for name_ in suite.sets}}
         for name, figures in suite.published.items()
     ]
-    if suite.normaliser != NAME:
-        rows.append(
-            {"model": model, "normaliser": suite.normaliser}
-            | {name: ours[name]["published_wer"] if name in ours else None for name in suite.sets}
-        )
-    rows.append(
-        {"model": model, "normaliser": NAME}
-        | {name: ours[name]["wer"] if name in ours else None for name in suite.sets}
-    )
+    contexts = dict.fromkeys(context for found in ours.values() for context in found["contexts"])
+    for context in contexts:
+        of_set = {name: ours[name]["contexts"].get(context, {}) if name in ours else {} for name in suite.sets}
+        about = {"model": f"{model}, {context}"}
+        if suite.normaliser != NAME:
+            published = {name: found.get("published", {}).get("wer") for name, found in of_set.items()}
+            rows.append({**about, "normaliser": suite.normaliser, **published})
+        rows.append({**about, "normaliser": NAME, **{name: found.get("wer") for name, found in of_set.items()}})
     return rows

@@ -34,7 +34,7 @@ def listening_of(
     recogniser = opened.recogniser
     if not isinstance(recogniser, Aligner):
         return None
-    found = None if anew else heads.kept(opened.folder, recogniser.heads)
+    found = None if anew else heads.kept(opened.folder, recogniser.heads, context)
     if found is not None:
         return found
     measured = None

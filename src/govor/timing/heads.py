@@ -128,8 +128,8 @@ def _offsets(cases: Sequence[_Case], gains: Sequence[Any], late: float) -> Any:
     return np.clip(found, -_MOST_SECONDS, _MOST_SECONDS)
 
 
-def kept(folder: Path, heads: Sequence[Head]) -> Listening | None:
-    """What was chosen for the model in `folder`, if anything was; `heads` are all that it has.
+def kept(folder: Path, heads: Sequence[Head], context: ContextMode) -> Listening | None:
+    """What was chosen for the model in `folder` in this context, if anything was; `heads` are all that it has.
 
     Raises:
         GovorError: the file is not ours, or of another model.
@@ -144,7 +144,8 @@ def kept(folder: Path, heads: Sequence[Head]) -> Listening | None:
         raise GovorError(f"{file} is not what govor align writes; delete it.") from None
     if not listening.heads or not set(listening.heads) <= set(heads):
         raise GovorError(f"{file} names heads that this model does not have; delete it.")
-    return listening
+    # Heads that follow a clip of 5 s may look elsewhere in 30 s of padding.
+    return listening if found.get("context") == context else None
 
 
 def keep(folder: Path, measured: Measured, about: dict[str, Any]) -> Path:

@@ -268,6 +268,10 @@ class Qwen3Asr:
         save_thinker_processor(self.tokens, self.encoder.n_mels, folder)
 
     @torch.inference_mode()
+    def check_language(self, language: str) -> None:
+        """See `Recogniser.check_language`."""
+        language_name(language)
+
     def transcribe(
         self,
         clips: Sequence[Samples],

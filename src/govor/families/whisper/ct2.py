@@ -51,6 +51,10 @@ class CTranslate2Whisper:
         """The engine's encoder states of a StorageView [B, n_mels, F]."""
         return self._model.encode(features, to_cpu=True)
 
+    def check_language(self, language: str) -> None:
+        """See `Recogniser.check_language`."""
+        self.tokens.language(language)
+
     def transcribe(
         self,
         clips: Sequence[Samples],

@@ -210,6 +210,10 @@ class Whisper:
         self.save_base(folder)
 
     @torch.inference_mode()
+    def check_language(self, language: str) -> None:
+        """See `Recogniser.check_language`."""
+        self.tokens.language(language)
+
     def transcribe(
         self,
         clips: Sequence[Samples],

@@ -22,8 +22,8 @@ from govor.measure.report.figures import (
 )
 from govor.measure.report.page import render, script_json
 from govor.measure.wer import Counts, Diff, word_diffs
+from govor.runs import EVALS
 
-EVALS = Path("manifests") / "evals"
 FILES = frozenset({"index.html", "clips.js", "audio"})
 # Recordings of a large test set would fill gigabytes: those with most errors are the ones to listen to.
 MOST_AUDIO = 2_000

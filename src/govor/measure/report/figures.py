@@ -26,6 +26,9 @@ def letter_confusions(rows: Sequence[ClipRow]) -> dict[str, Any]:
     """`letters` (reference, most confused first) and `counts` [reference][heard]; ∅ is a letter left out, or put in."""
     counts: Counter[tuple[str, str]] = Counter()
     pairs = [(scoring_text(row["reference"]), scoring_text(row["hypothesis"])) for row in rows]
+    for said, heard in pairs:  # what one side lacks wholly was left out, or put in
+        counts.update((letter, NOTHING) for letter in said if not heard)
+        counts.update((NOTHING, letter) for letter in heard if not said)
     both = [pair for pair in pairs if all(pair)]
     if both:
         output = jiwer.process_characters([said for said, _ in both], [heard for _, heard in both])

@@ -1,0 +1,55 @@
+"""How commands name and open a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from govor.cli import console
+
+if TYPE_CHECKING:  # a command's help must not wait for torch
+    from govor.families.opening import Opened
+
+EngineName = Literal["torch", "ct2"]
+PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
+Engine = Annotated[EngineName, typer.Option(help="ct2: the CTranslate2 files of a package.")]
+Precision = Annotated[PrecisionName, typer.Option(help="auto: bf16 where it measures faster here.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cuda, mps or cpu.")]
+Context = Annotated[
+    Literal["padded", "speech"] | None,
+    typer.Option(
+        help="speech for models adapted to it, padded for stock ones; chosen by the model's record.", show_default=False
+    ),
+]
+Model = Annotated[str, typer.Option("--model", "-m", help="A package, run, ggml file or Hub id.")]
+
+
+def open_model(
+    model: str, engine: EngineName = "torch", precision: PrecisionName = "auto", device: str = "auto"
+) -> Opened:
+    """The model on its device, in its number format."""
+    from govor.device import pick_device, pick_precision, torch_dtype
+    from govor.families.opening import open_recogniser
+
+    chosen = pick_device(device).value
+    return open_recogniser(model, torch_dtype(pick_precision(precision, chosen).value), chosen, engine, console.note)
+
+
+def find_run(name: str) -> Path:
+    """A run's folder by path or by name below models/."""
+    from govor.errors import GovorError, nearest
+
+    if Path(name).is_dir():
+        return Path(name)
+    folders = [path for path in Path("models").glob("*/*") if path.is_dir() and not path.name.startswith(".")]
+    found = [path for path in folders if path.name == name]
+    if len(found) > 1:
+        raise GovorError(
+            f"There are {len(found)} runs called '{name}': {', '.join(map(str, found))}; give one of the paths."
+        )
+    if found:
+        return found[0]
+    runs = [path.name for path in folders]
+    raise GovorError(f"There is no run '{name}'; {nearest(name, runs)}")

@@ -1,0 +1,110 @@
+"""evaluate --hallucination, --timestamps: what a scoring of texts does not show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from govor.cli import console
+from govor.cli.models import EngineName, PrecisionName, open_model
+from govor.runs import EVALS
+
+ContextName = Literal["padded", "speech"]
+
+
+def run_hallucination(
+    model: str,
+    contexts: Sequence[ContextName],
+    engine: EngineName,
+    precision: PrecisionName,
+    device: str,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """What a model writes for silence, noise and music, in each context."""
+    from govor.corpus.vad import open_vad
+    from govor.files import refuse_existing, write_json
+    from govor.measure.hallucination import measure, sentence
+
+    opened = open_model(model, engine, precision, device)
+    detector = open_vad("auto", console.note)
+    made, found = [], []
+    for context in contexts:
+        target = EVALS / f"{opened.name}__hallucination__{context}.json"
+        refuse_existing(target, overwrite, "--overwrite to measure it again")
+        with console.bar(f"listen to nothing, {context}", None) as bar:
+            result = measure(opened.recogniser, opened.language, context, detector, bar.advance)
+        result = {"model": opened.name, "source": model, "context": context, **result}
+        write_json(target, result)
+        made.append(str(target))
+        found.append(result)
+    console.result("\n".join(map(sentence, found)), found, as_json)
+    console.made(", ".join(made))
+
+
+def run_timestamps(
+    model: str,
+    manifest: Path,
+    context: ContextName | None,
+    max_samples: int | None,
+    precision: PrecisionName,
+    device: str,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """How well a model times words, on splices of the manifest's clips."""
+    from govor.errors import GovorError
+    from govor.families.base import Aligner
+    from govor.files import refuse_existing, write_json
+    from govor.measure.evaluate import dataset_name
+    from govor.measure.scoring import check_clips, clips_to_score
+    from govor.measure.timestamps import TROUBLES, measure
+    from govor.timing.anything import told
+    from govor.timing.heads import measure_heads
+    from govor.timing.splice import splices
+
+    clips = clips_to_score(manifest, max_samples)
+    opened = open_model(model, precision=precision, device=device)
+    check_clips(opened.recogniser, clips, manifest, opened.language_token)
+    shape = context or opened.context
+    target = EVALS / f"{opened.name}__timestamps__{dataset_name(manifest)}.json"
+    refuse_existing(target, overwrite, "--overwrite to measure it again")
+    # The heads are chosen on one half of the clips, and judged on the other.
+    half = len(clips) // 2
+    clips = [told(opened, clip) for clip in clips]
+    measured = measure_heads(opened.recogniser, clips[:half], shape) if isinstance(opened.recogniser, Aligner) else None
+    listening = measured.listening if measured else None
+    if measured:
+        console.note(
+            f"{len(measured.listening.heads)} heads chosen on {measured.borders} borders of one half of the clips"
+        )
+    made = list(splices(clips[half:], 40, 1))
+    if not made:
+        raise GovorError(f"{manifest} holds no two short clips of one language to splice.")
+    with console.bar(f"time {len(made)} splices", len(made) * len(TROUBLES)) as bar:
+        found = measure(opened.recogniser, made, shape, listening, TROUBLES, bar.advance)
+    result = {"model": opened.name, "source": model, "set": dataset_name(manifest), "context": shape, **found}
+    write_json(target, result)
+    shown = [
+        {"": name if name != "all" else "as recorded", **{key: found[name][key] for key in _SHOWN}}
+        for name in found
+        if isinstance(found[name], dict)
+    ]
+    console.result(_offset_line(result), result, as_json)
+    console.table("offset from the truth in seconds, share of words in their own line", shown)
+    console.made(target)
+
+
+_SHOWN = ("offset_seconds", "onset_seconds", "end_seconds", "p90_seconds", "coverage", "words")
+
+
+def _offset_line(result: dict[str, Any]) -> str:
+    found = result["all"]
+    if found["offset_seconds"] is None:
+        return f"{result['model']}: no word could be placed"
+    guess = "; approximate, this family has no aligner" if result["approximate"] else ""
+    return (
+        f"{result['model']} on {result['splices']} splices of {result['set']}: mean offset "
+        f"{found['offset_seconds'] * 1000:.0f} ms, {found['coverage']:.1%} of {found['words']} words in their own line{guess}"
+    )
