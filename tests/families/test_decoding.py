@@ -6,8 +6,9 @@ import torch
 from transformers.generation import GenerationMixin
 
 from govor.families.decoding import beam, greedy
+from govor.families.whisper.batches import batches_by_length, max_new_tokens
 from govor.families.whisper.forward import encode
-from govor.families.whisper.model import Whisper, batches_by_length, max_new_tokens
+from govor.families.whisper.model import Whisper
 from govor.families.whisper.tiny import tiny
 
 

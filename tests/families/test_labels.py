@@ -7,8 +7,8 @@ import pytest
 from govor.corpus.records import Clip, Segment
 from govor.errors import GovorError
 from govor.examples.spec import ExampleSpec
+from govor.families.whisper.examples import IGNORED, WhisperExamples
 from govor.families.whisper.labels import build_labels
-from govor.families.whisper.model import IGNORED, WhisperExamples
 from govor.families.whisper.tiny import tiny
 from govor.families.whisper.tokens import LANGUAGES, WhisperTokens
 

@@ -14,9 +14,10 @@ from govor.errors import GovorError
 from govor.examples.spec import ExampleSpec
 from govor.families.base import Family, Recogniser
 from govor.families.qwen3_asr import model as family_module
+from govor.families.qwen3_asr.examples import IGNORED
 from govor.families.qwen3_asr.features import audio_tokens, log_mel, stack
 from govor.families.qwen3_asr.labels import prompt_ids
-from govor.families.qwen3_asr.model import IGNORED, Qwen3Asr, _Decoder, batches_by_length, max_new_tokens
+from govor.families.qwen3_asr.model import Qwen3Asr, _Decoder, batches_by_length, max_new_tokens
 from govor.families.qwen3_asr.tiny import tiny
 from govor.finetune.checkpoints import weights_of
 

@@ -15,14 +15,10 @@ from accelerate.state import AcceleratorState
 
 from govor.device import pick_device
 from govor.errors import GovorError
-from govor.examples.augment import Augmenter
-from govor.examples.batching import check_plan
-from govor.examples.mixing import Chance
 from govor.families import adapters
-from govor.families.opening import base_sha256, best_checkpoint, trainable_folder
-from govor.families.registry import family_class, family_of
+from govor.families.opening import base_sha256, best_checkpoint
 from govor.files import read_json, write_json, write_text
-from govor.finetune import checkpoints, groups
+from govor.finetune import checkpoints
 from govor.finetune.average import average_and_judge
 from govor.finetune.diagnose import write_diagnosis
 from govor.finetune.folder import (
@@ -37,15 +33,15 @@ from govor.finetune.folder import (
 )
 from govor.finetune.loop import Trainer
 from govor.finetune.memory import fitting_budget
-from govor.finetune.phases import Stage, forecast, stages
-from govor.finetune.planning import build_plan, load_augmenter
-from govor.finetune.survey import SourceData, all_languages, all_licenses, augment_sha256, fingerprints, odds, survey
+from govor.finetune.phases import Stage
+from govor.finetune.planning import build_plan
+from govor.finetune.prepare import Ready, about_source, load, prepare, shares, tell
+from govor.finetune.survey import all_languages, all_licenses, augment_sha256, fingerprints
 from govor.finetune.track import Trackers, check_installed
 from govor.finetune.upload import Uploader
 from govor.finetune.validation import Validation
 from govor.finetune.watch import Reporter, Watch, read_metrics
-from govor.hub import find_model
-from govor.recipe import Finetune, Recipe
+from govor.recipe import Recipe
 from govor.runs import environment, memory_mb, now
 
 _FAST_CLIPS = 8
@@ -108,17 +104,6 @@ def train(
         AcceleratorState._reset_state()  # the next run of this process begins anew
 
 
-@dataclass(frozen=True, slots=True)
-class _Ready:
-    """Everything that is settled before a weight is loaded."""
-
-    base: Path
-    sources: list[SourceData]
-    stages: list[Stage]
-    chances: list[dict[str, Chance]]
-    augmenter: Augmenter | None
-
-
 def _train(recipe: Recipe, reporter: Reporter, resume: bool, overwrite: bool, device: str) -> Finished:
     run, data = run_folder(recipe), fingerprints(recipe)
     chosen_device = pick_device(device)
@@ -129,15 +114,15 @@ def _train(recipe: Recipe, reporter: Reporter, resume: bool, overwrite: bool, de
         may_start(run, recipe, data, resume, overwrite)
     check_installed(recipe.tracking.to)
     uploader = _uploader(recipe, say) if main else None
-    ready = _prepare(recipe, state, chosen_device.value, say)
+    ready = prepare(recipe, state, chosen_device.value, say)
     if main:
-        _tell(recipe, ready, reporter)
+        tell(recipe, ready, reporter)
     base_sha = base_sha256(ready.base)
     if main and resume and read_json(run / "base_model.json")["sha256"] != base_sha:
         raise GovorError(
             f"{recipe.base_model} has changed since {run} was begun; bring the old one back, or train anew."
         )
-    family, targets = _load(recipe, ready, chosen_device.value)
+    family, targets = load(recipe, ready, chosen_device.value)
     if main:  # only now that the run can begin does an old one give way
         open_folder(run, resume)
         choose_precision(run, recipe, chosen_device.value, resume)
@@ -174,7 +159,7 @@ def _go(
     recipe: Recipe,
     run: Path,
     data: dict[str, Any],
-    ready: _Ready,
+    ready: Ready,
     base_sha: str,
     trainer: Trainer,
     watcher: Watch,
@@ -203,7 +188,7 @@ def _trainer(
     recipe: Recipe,
     run: Path,
     family: Any,
-    ready: _Ready,
+    ready: Ready,
     accelerator: Accelerator,
     device: str,
     say: Callable[[str], None],
@@ -231,7 +216,7 @@ def _watcher(
     recipe: Recipe,
     run: Path,
     trainer: Trainer,
-    ready: _Ready,
+    ready: Ready,
     targets: list[str],
     data_sha256: str,
     reporter: Reporter,
@@ -244,7 +229,7 @@ def _watcher(
     if trainer.accelerator.is_main_process and recipe.tracking.to:
         tracking = recipe.tracking
         trackers = Trackers(tracking.to, tracking.project, recipe.name, run / "tracking", settings, reporter.note, done)
-    asked = {stage.name: _shares(recipe, chance) for stage, chance in zip(ready.stages, ready.chances, strict=True)}
+    asked = {stage.name: shares(recipe, chance) for stage, chance in zip(ready.stages, ready.chances, strict=True)}
     watcher = Watch(
         recipe,
         run,
@@ -267,7 +252,7 @@ def _watcher(
         precision=trainer.precision,
         total_steps=trainer.total_steps,
         resumed_after=done,
-        data={source.name: _about(source) for source in ready.sources},
+        data={source.name: about_source(source) for source in ready.sources},
     )
     return watcher
 
@@ -280,95 +265,6 @@ def _steps(trainer: Trainer, watcher: Watch, done: int) -> float:
     if not watcher.patience.exhausted:
         trainer.run(done, watcher)
     return round(time.perf_counter() - started, 1)
-
-
-def _prepare(recipe: Recipe, state: PartialState, device: str, say: Callable[[str], None]) -> _Ready:
-    """Base model, data and phases, with everything refused that can be refused without weights."""
-    settings = recipe.finetune
-    if settings.lora.quantize != "none" and not device.startswith("cuda"):
-        raise GovorError(
-            f"finetune.lora.quantize is {settings.lora.quantize}, which needs an NVIDIA GPU (the arithmetic exists only "
-            f"there) and this run is on {device}; leave it out."
-        )
-    with state.main_process_first():
-        base = trainable_folder(find_model(recipe.base_model, say), say)
-    found = family_of(base, recipe.base_model)
-    if found != recipe.family:
-        raise GovorError(f"{recipe.base_model} is a {found} model and the recipe's family is {recipe.family}; set one.")
-    family = family_class(recipe.family)
-    sources = survey(recipe, family.examples(base), family.supports_timestamps)
-    rows = [len(source.train) for source in sources]
-    planned = stages(recipe, rows)
-    check_plan(sum(rows), settings.clips_per_step, state.num_processes)
-    chances = [odds(recipe, sources, stage) for stage in planned]
-    return _Ready(base, sources, planned, chances, load_augmenter(recipe))
-
-
-def _tell(recipe: Recipe, ready: _Ready, reporter: Reporter) -> None:
-    """Draws, repeats and hours of each source, and shares that the rows do not allow, before training."""
-    names, seconds = [source.name for source in ready.sources], [source.seconds for source in ready.sources]
-    rows: list[dict[str, Any]] = []
-    for stage in ready.stages:
-        some, warnings = forecast(stage, names, seconds, recipe.finetune.clips_per_step)
-        rows += some
-        for warning in warnings:
-            reporter.note(f"warning: {warning}")
-    rule = recipe.data.epoch
-    told = "as many draws as there are rows" if rule == "rows" else f"as many draws as see '{rule}' once"
-    reporter.table(f"data (an epoch: {told})", rows)
-    missed = [phase.name for phase in recipe.finetune.phases[len(ready.stages) :]]
-    if missed:
-        reporter.note(f"warning: finetune.max_steps ends the run before phase {', '.join(missed)}")
-    for source in ready.sources:
-        for reason, count in source.left_out.items():
-            reporter.note(f"{source.name}: {count} rows left out ({reason})")
-    for stage, chances in zip(ready.stages, ready.chances, strict=True):
-        for name, chance in chances.items():
-            if chance.reachable > chance.asked + 1e-9:
-                reporter.note(
-                    f"warning: {name} asked for {chance.asked:.0%} of the examples, and {chance.reachable:.1%} of the rows of "
-                    f"phase '{stage.name}' were cut at the end of a slice and make no sense without"
-                )
-            if chance.reachable < chance.asked - 1e-9:
-                reporter.note(
-                    f"warning: {name} asked for {chance.asked:.0%} of the examples and {chance.reachable:.1%} is what the "
-                    f"rows of phase '{stage.name}' allow"
-                )
-
-
-def _load(recipe: Recipe, ready: _Ready, device: str) -> tuple[Any, list[str]]:
-    """The model, with adapters if asked for, and the layers that have them; the phases' groups are checked."""
-    settings = recipe.finetune
-    options = _quantized(settings, device) if settings.lora.quantize != "none" else {}
-    family = family_class(recipe.family).load(ready.base, **options)
-    family.allow_all_text()
-    targets: list[str] = []
-    parts = family.parameter_groups()
-    if settings.method == "lora":
-        lora = settings.lora
-        targets = (
-            family.lora_targets() if lora.targets is None else groups.linear_layers(family.module, parts, lora.targets)
-        )
-        adapters.inject(family.module, targets, lora, settings.seed)
-        parts = groups.adapter_parts(family.parameter_groups())
-    for stage in ready.stages:
-        groups.assign(parts, stage.rates)
-    return family, targets
-
-
-def _quantized(settings: Finetune, device: str) -> dict[str, Any]:
-    """Options that load the frozen weights in 8 or 4 bits."""
-    try:
-        import bitsandbytes  # type: ignore[import-not-found]  # noqa: F401
-    except ImportError:
-        raise GovorError(
-            f"finetune.lora.quantize={settings.lora.quantize} needs bitsandbytes; install it with: pip install bitsandbytes"
-        ) from None
-    from transformers import BitsAndBytesConfig
-
-    wanted = settings.lora.quantize
-    config = BitsAndBytesConfig(load_in_8bit=wanted == "8bit", load_in_4bit=wanted == "4bit")
-    return {"quantization_config": config, "device_map": {"": device}}
 
 
 def _resume(
@@ -434,30 +330,10 @@ def _uploader(recipe: Recipe, say: Callable[[str], None]) -> Uploader | None:
     return uploader
 
 
-def _shares(recipe: Recipe, chances: dict[str, Chance]) -> dict[str, Any]:
-    full = 1.0 if recipe.examples.context == "padded" else recipe.examples.full_length_share
-    return {
-        "asked": {**{name: chance.asked for name, chance in chances.items()}, "full_length": full},
-        "reachable": {**{name: round(chance.reachable, 6) for name, chance in chances.items()}, "full_length": full},
-    }
-
-
-def _about(source: SourceData) -> dict[str, Any]:
-    return {
-        "rows": len(source.train),
-        "hours": round(source.seconds / 3600, 3),
-        "validation_rows": len(source.validation),
-        "left_out": source.left_out,
-        "with_times": round(source.timed, 4),
-        "with_previous": round(source.previous, 4),
-        "licenses": source.licenses,
-    }
-
-
 def _record(
     recipe: Recipe,
     data: dict[str, Any],
-    ready: _Ready,
+    ready: Ready,
     base_sha: str,
     trainer: Trainer,
     watcher: Watch,
@@ -476,7 +352,7 @@ def _record(
         "data": data,
         "augment_sha256": augment_sha256(recipe),
         "split": {name: read_json(proof) for name, proof in proofs.items() if proof.exists()},
-        "sources": {source.name: _about(source) for source in ready.sources},
+        "sources": {source.name: about_source(source) for source in ready.sources},
         "recipe": recipe.model_dump(mode="json"),
         "seed": recipe.finetune.seed,
         "phases": watcher.phases,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,112 +20,22 @@ from transformers.cache_utils import DynamicCache
 
 from govor.audio import SAMPLE_RATE, Samples
 from govor.errors import GovorError
-from govor.examples.spec import ExampleSpec
-from govor.families.base import Batch, ContextMode, Hypothesis, Labels
+from govor.families.base import Batch, ContextMode, Hypothesis
 from govor.families.decoding import Found, beam, greedy
 from govor.families.qwen3_asr.convert import assemble, is_thinker, load_thinker, read_config, write_thinker
-from govor.families.qwen3_asr.features import MAX_SECONDS, audio_tokens, clip_frames, frames_of, log_mel, stack
-from govor.families.qwen3_asr.labels import MAX_CONTEXT_TOKENS, build_labels, prompt_ids
+from govor.families.qwen3_asr.examples import IGNORED, Qwen3AsrExamples, pad_left
+from govor.families.qwen3_asr.features import MAX_SECONDS, audio_tokens, log_mel, stack
+from govor.families.qwen3_asr.labels import prompt_ids
 from govor.families.qwen3_asr.languages import language_name
 from govor.families.qwen3_asr.processor import save_processor, save_thinker_processor
 from govor.families.qwen3_asr.tokens import QwenTokens
 
-IGNORED = -100
 # No language's speech needs more byte-level tokens in a second than this (fast Ge'ez: about 30).
 # Without a bound a model that loops writes until its positions end.
 MAX_TOKENS_PER_SECOND = 40
 # "language Serbo-Croatian<asr_text>", where the model writes it itself.
 LANGUAGE_TOKENS = 16
-# More than the turns of the template take in any vocabulary.
-TEMPLATE_TOKENS = 64
 BATCH_AUDIO_SECONDS = 120.0
-_DURATION_ROUNDING_SECONDS = 0.005
-
-
-@dataclass(frozen=True, slots=True)
-class Qwen3AsrExample:
-    """mel [n_mels, F] and the token row."""
-
-    mel: torch.Tensor
-    labels: Labels
-
-
-class Qwen3AsrExamples:
-    """Renders examples; holds the vocabulary and sizes, no weights."""
-
-    longest_seconds = float(MAX_SECONDS)
-
-    def __init__(self, tokens: QwenTokens, n_mels: int, n_window: int, max_tokens: int) -> None:
-        self.tokens = tokens
-        self.n_mels, self.n_window = n_mels, n_window
-        self.max_tokens = max_tokens
-
-    @classmethod
-    def of(cls, tokens: QwenTokens, config: Qwen3ASRConfig) -> Qwen3AsrExamples:
-        """With the sizes of a configuration."""
-        if config.audio_token_id != tokens.audio_pad:
-            raise GovorError(
-                f"The configuration's audio_token_id is {config.audio_token_id} and the tokenizer's <|audio_pad|> is "
-                f"{tokens.audio_pad}; the two belong to different models."
-            )
-        audio, text = config.audio_config, config.text_config
-        return cls(tokens, audio.num_mel_bins, audio.n_window, text.max_position_embeddings)
-
-    @classmethod
-    def load(cls, folder: Path) -> Qwen3AsrExamples:
-        """From a model's configuration and tokenizer files, in either layout, without its weights."""
-        return cls.of(QwenTokens.load(folder), read_config(folder))
-
-    def context_frames(self, spec: ExampleSpec) -> int:
-        """The clip's mel frames; there is no full window here, so `full_length` changes nothing."""
-        return clip_frames(spec.clip.duration)
-
-    def encode(self, spec: ExampleSpec, samples: Samples) -> Qwen3AsrExample:
-        """Features and labels; samples past 1,200 s (a rounding of the manifest's duration) are cut."""
-        mel = log_mel(samples[: MAX_SECONDS * SAMPLE_RATE], self.n_mels)
-        length = audio_tokens(mel.shape[-1], self.n_window)
-        return Qwen3AsrExample(mel, build_labels(spec, self.tokens, length, self.max_tokens))
-
-    def labels(self, spec: ExampleSpec) -> Labels:
-        """The token row of an example without its audio, whose tokens are counted from the manifest's duration."""
-        return build_labels(spec, self.tokens, self._audio_tokens(spec), self.max_tokens)
-
-    def _audio_tokens(self, spec: ExampleSpec) -> int:
-        return audio_tokens(frames_of(round(spec.clip.duration * SAMPLE_RATE)), self.n_window)
-
-    def collate(self, examples: Sequence[Qwen3AsrExample]) -> Batch:
-        """mels (a list of [n_mels, F]), inputs, attention (1 where a token is), positions and targets, each [B, T].
-
-        A target stands where the token before it is the input, -100 where nothing is taught.
-        """
-        rows = [example.labels.tokens for example in examples]
-        inputs, attention, positions = pad_left([row[:-1] for row in rows], self.tokens.end)
-        targets = torch.full_like(inputs, IGNORED)
-        for row, example in enumerate(examples):
-            taught = example.labels.tokens[example.labels.given :]
-            targets[row, -len(taught) :] = torch.tensor(taught)
-        return {
-            "mels": [example.mel for example in examples],
-            "inputs": inputs,
-            "attention": attention,
-            "positions": positions,
-            "targets": targets,
-        }
-
-    def check(self, spec: ExampleSpec) -> None:
-        """Refuse what cannot be rendered, before any audio is read."""
-        clip = spec.clip
-        if clip.duration > MAX_SECONDS + _DURATION_ROUNDING_SECONDS:
-            raise GovorError(
-                f"Clip '{clip.id}' is {clip.duration:g} s long and Qwen3-ASR takes {MAX_SECONDS:,} s; "
-                "cut it into slices first."
-            )
-        language_name(spec.language)
-        # A token is at least one byte, so most rows need not be encoded to know that they fit.
-        text = len(clip.transcript.encode("utf-8", "replace"))
-        at_most = text + self._audio_tokens(spec) + MAX_CONTEXT_TOKENS + TEMPLATE_TOKENS
-        if spec.with_timestamps or at_most > self.max_tokens:
-            self.labels(spec)
 
 
 class Qwen3Asr:
@@ -415,20 +324,6 @@ def _load_native(folder: Path, config: Qwen3ASRConfig, dtype: torch.dtype, optio
     tied = module.lm_head.weight is module.model.language_model.embed_tokens.weight
     module.config.tie_word_embeddings = module.config.text_config.tie_word_embeddings = tied
     return module
-
-
-def pad_left(rows: Sequence[list[int]], filler: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Token rows as ids [B, T] with the filler on the left, the mask [B, T] of real tokens, and their positions [B, T].
-
-    Positions count from 0 at a row's first token.
-    """
-    length = max(len(row) for row in rows)
-    ids = torch.full((len(rows), length), filler)
-    mask = torch.zeros((len(rows), length), dtype=torch.long)
-    for place, row in enumerate(rows):
-        ids[place, length - len(row) :] = torch.tensor(row)
-        mask[place, length - len(row) :] = 1
-    return ids, mask, (mask.cumsum(-1) - 1).clamp(min=0)
 
 
 def max_new_tokens(seconds: float, language_given: bool, room: int) -> int:

@@ -14,9 +14,9 @@ import numpy as np
 from govor.audio import SAMPLE_RATE, Samples
 from govor.errors import GovorError
 from govor.families.base import ContextMode, Hypothesis
+from govor.families.whisper.batches import PROMPT_TOKENS, max_new_tokens, transcribe_in_batches
 from govor.families.whisper.features import FULL_FRAMES, bucket_frames, log_mel
 from govor.families.whisper.labels import MAX_TOKENS
-from govor.families.whisper.model import PROMPT_TOKENS, max_new_tokens, transcribe_in_batches
 from govor.families.whisper.tokens import WhisperTokens
 from govor.files import read_json
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,89 +17,14 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from govor.audio import SAMPLE_RATE, Samples
 from govor.errors import GovorError
-from govor.examples.spec import ExampleSpec
-from govor.families.base import Attention, Batch, ContextMode, Head, Hypothesis, Labels
+from govor.families.base import Attention, Batch, ContextMode, Head, Hypothesis
 from govor.families.decoding import Found, beam, greedy
 from govor.families.whisper.attention import all_heads, attend
+from govor.families.whisper.batches import PROMPT_TOKENS, max_new_tokens, transcribe_in_batches
+from govor.families.whisper.examples import IGNORED, WhisperExamples
 from govor.families.whisper.features import FULL_FRAMES, bucket_frames, log_mel
 from govor.families.whisper.forward import States, decode, encode, parts_of
-from govor.families.whisper.labels import build_labels
 from govor.families.whisper.tokens import WhisperTokens
-
-IGNORED = -100
-# No language's speech needs more byte-level tokens in a second than this (fast Ge'ez: about 30).
-# Without a bound a model that loops writes 448 tokens for every clip.
-MAX_TOKENS_PER_SECOND = 40
-BATCH_AUDIO_SECONDS = 120.0
-PROMPT_TOKENS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class WhisperExample:
-    """mel [n_mels, frames] and the decoder's tokens."""
-
-    mel: torch.Tensor
-    labels: Labels
-
-
-class WhisperExamples:
-    """Renders examples; holds the vocabulary and sizes, no weights."""
-
-    longest_seconds = 30.0
-
-    def __init__(self, tokens: WhisperTokens, n_mels: int, max_tokens: int) -> None:
-        self.tokens = tokens
-        self.n_mels = n_mels
-        self.max_tokens = max_tokens
-
-    @classmethod
-    def load(cls, folder: Path) -> WhisperExamples:
-        """From a model's configuration and tokenizer files, without its weights."""
-        config = WhisperConfig.from_pretrained(folder, local_files_only=True)
-        return cls(WhisperTokens.load(folder), config.num_mel_bins, config.max_target_positions)
-
-    def context_frames(self, spec: ExampleSpec) -> int:
-        """The clip's bucket, or the full 3,000 frames."""
-        return FULL_FRAMES if spec.full_length else bucket_frames(spec.clip.duration)
-
-    def encode(self, spec: ExampleSpec, samples: Samples) -> WhisperExample:
-        """Features and labels; the samples past the manifest's duration (a rounding) are cut."""
-        frames = self.context_frames(spec)
-        mel = log_mel(samples[: 30 * SAMPLE_RATE], self.n_mels, frames)
-        return WhisperExample(mel, self.labels(spec))
-
-    def labels(self, spec: ExampleSpec) -> Labels:
-        """The decoder's tokens of an example, without its audio."""
-        return build_labels(spec, self.tokens, self.max_tokens)
-
-    def collate(self, examples: Sequence[WhisperExample]) -> Batch:
-        """mels (a list of [n_mels, F]), decoder inputs [B, T] padded with the end token, targets [B, T] with -100.
-
-        Padding is to the right of a causal decoder, so no valid token sees it and no mask is needed.
-        """
-        length = max(len(example.labels.tokens) for example in examples) - 1
-        inputs = torch.full((len(examples), length), self.tokens.end)
-        targets = torch.full((len(examples), length), IGNORED)
-        for row, example in enumerate(examples):
-            ids = torch.tensor(example.labels.tokens)
-            inputs[row, : len(ids) - 1] = ids[:-1]
-            targets[row, example.labels.given - 1 : len(ids) - 1] = ids[example.labels.given :]
-        return {"mels": [example.mel for example in examples], "inputs": inputs, "targets": targets}
-
-    def check(self, spec: ExampleSpec) -> None:
-        """Refuse what cannot be rendered, before any audio is read."""
-        try:
-            bucket_frames(spec.clip.duration)
-        except ValueError as error:
-            raise GovorError(f"Clip '{spec.clip.id}': {error}; cut it into slices of at most 30 s first.") from None
-        # A token is at least one byte of text, or a time.
-        segments = spec.clip.segments if spec.with_timestamps else ()
-        text = " ".join(segment.text for segment in segments) if segments else spec.clip.transcript
-        most = len(text.encode("utf-8", "replace")) + 4 * len(segments)
-        if most >= self.max_tokens - 8:
-            self.labels(spec)
-        else:
-            self.tokens.language(spec.language)
 
 
 class Whisper:
@@ -343,62 +267,6 @@ class _Decoder:
 
     def _logprobs(self, hidden: torch.Tensor, banned: torch.Tensor) -> torch.Tensor:
         return F.log_softmax(self._model.proj_out(hidden[:, -1]).float() + banned, dim=-1)
-
-
-def max_new_tokens(seconds: float, positions: int) -> int:
-    """How many tokens a clip may yield: bounded by its length, and by the decoder's positions less the prompt."""
-    speech = bucket_frames(min(seconds, 30.0)) / 100
-    return int(min(positions - PROMPT_TOKENS, 20 + MAX_TOKENS_PER_SECOND * speech))
-
-
-Search = Callable[[list[Samples], list[str | None], list[str | None]], list[Hypothesis]]
-
-
-def transcribe_in_batches(
-    search: Search,
-    clips: Sequence[Samples],
-    languages: Sequence[str | None],
-    context: ContextMode,
-    on_done: Callable[[int], None] | None,
-    previous: Sequence[str | None] | None = None,
-) -> list[Hypothesis]:
-    """Run `search` over batches of one context length; results in the order of `clips`.
-
-    Clips with a text before them go one by one: their prompts differ in length.
-    """
-    results: dict[int, Hypothesis] = {}
-    before = list(previous) if previous is not None else [None] * len(clips)
-    batches = batches_by_length([len(clip) / SAMPLE_RATE for clip in clips], context)
-    for rows in [[row] for batch in batches for row in batch] if any(before) else batches:
-        found = search([clips[i] for i in rows], [languages[i] for i in rows], [before[i] for i in rows])
-        results.update(zip(rows, found, strict=True))
-        if on_done:
-            on_done(len(rows))
-    return [results[i] for i in range(len(clips))]
-
-
-def batches_by_length(
-    seconds: Sequence[float],
-    context: ContextMode,
-    budget_seconds: float = BATCH_AUDIO_SECONDS,
-    most: int = 32,
-) -> list[list[int]]:
-    """Indices of clips in batches of one context bucket each, the budget counted in the bucket's length."""
-    for index, length in enumerate(seconds):
-        if length > 30:
-            raise GovorError(f"Clip {index} is {length:.1f} s long; at most 30 s fit a Whisper window.")
-    order = sorted(range(len(seconds)), key=lambda i: seconds[i])
-    batches: list[list[int]] = []
-    last = 0
-    for index in order:
-        bucket = bucket_frames(seconds[index])
-        frames = FULL_FRAMES if context == "padded" else bucket
-        full = batches and (len(batches[-1]) >= most or (len(batches[-1]) + 1) * frames / 100 > budget_seconds)
-        if not batches or bucket != last or full:
-            batches.append([])
-        batches[-1].append(index)
-        last = bucket
-    return batches
 
 
 def save_processor(tokens: WhisperTokens, n_mels: int, folder: Path) -> None:

@@ -1,0 +1,72 @@
+"""Which clips are transcribed together, and how much each may yield; the same for every engine that runs a Whisper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from govor.audio import SAMPLE_RATE, Samples
+from govor.errors import GovorError
+from govor.families.base import ContextMode, Hypothesis
+from govor.families.whisper.features import FULL_FRAMES, bucket_frames
+
+# No language's speech needs more byte-level tokens in a second than this (fast Ge'ez: about 30).
+# Without a bound a model that loops writes 448 tokens for every clip.
+MAX_TOKENS_PER_SECOND = 40
+BATCH_AUDIO_SECONDS = 120.0
+PROMPT_TOKENS = 4
+
+
+def max_new_tokens(seconds: float, positions: int) -> int:
+    """How many tokens a clip may yield: bounded by its length, and by the decoder's positions less the prompt."""
+    speech = bucket_frames(min(seconds, 30.0)) / 100
+    return int(min(positions - PROMPT_TOKENS, 20 + MAX_TOKENS_PER_SECOND * speech))
+
+
+Search = Callable[[list[Samples], list[str | None], list[str | None]], list[Hypothesis]]
+
+
+def transcribe_in_batches(
+    search: Search,
+    clips: Sequence[Samples],
+    languages: Sequence[str | None],
+    context: ContextMode,
+    on_done: Callable[[int], None] | None,
+    previous: Sequence[str | None] | None = None,
+) -> list[Hypothesis]:
+    """Run `search` over batches of one context length; results in the order of `clips`.
+
+    Clips with a text before them go one by one: their prompts differ in length.
+    """
+    results: dict[int, Hypothesis] = {}
+    before = list(previous) if previous is not None else [None] * len(clips)
+    batches = batches_by_length([len(clip) / SAMPLE_RATE for clip in clips], context)
+    for rows in [[row] for batch in batches for row in batch] if any(before) else batches:
+        found = search([clips[i] for i in rows], [languages[i] for i in rows], [before[i] for i in rows])
+        results.update(zip(rows, found, strict=True))
+        if on_done:
+            on_done(len(rows))
+    return [results[i] for i in range(len(clips))]
+
+
+def batches_by_length(
+    seconds: Sequence[float],
+    context: ContextMode,
+    budget_seconds: float = BATCH_AUDIO_SECONDS,
+    most: int = 32,
+) -> list[list[int]]:
+    """Indices of clips in batches of one context bucket each, the budget counted in the bucket's length."""
+    for index, length in enumerate(seconds):
+        if length > 30:
+            raise GovorError(f"Clip {index} is {length:.1f} s long; at most 30 s fit a Whisper window.")
+    order = sorted(range(len(seconds)), key=lambda i: seconds[i])
+    batches: list[list[int]] = []
+    last = 0
+    for index in order:
+        bucket = bucket_frames(seconds[index])
+        frames = FULL_FRAMES if context == "padded" else bucket
+        full = batches and (len(batches[-1]) >= most or (len(batches[-1]) + 1) * frames / 100 > budget_seconds)
+        if not batches or bucket != last or full:
+            batches.append([])
+        batches[-1].append(index)
+        last = bucket
+    return batches

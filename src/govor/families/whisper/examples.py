@@ -1,0 +1,88 @@
+"""Whisper's examples: what data-loading workers render, without any weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import WhisperConfig
+
+from govor.audio import SAMPLE_RATE, Samples
+from govor.errors import GovorError
+from govor.examples.spec import ExampleSpec
+from govor.families.base import Batch, Labels
+from govor.families.whisper.features import FULL_FRAMES, bucket_frames, log_mel
+from govor.families.whisper.labels import build_labels
+from govor.families.whisper.tokens import WhisperTokens
+
+IGNORED = -100
+
+
+@dataclass(frozen=True, slots=True)
+class WhisperExample:
+    """mel [n_mels, frames] and the decoder's tokens."""
+
+    mel: torch.Tensor
+    labels: Labels
+
+
+class WhisperExamples:
+    """Renders examples; holds the vocabulary and sizes, no weights."""
+
+    longest_seconds = 30.0
+
+    def __init__(self, tokens: WhisperTokens, n_mels: int, max_tokens: int) -> None:
+        self.tokens = tokens
+        self.n_mels = n_mels
+        self.max_tokens = max_tokens
+
+    @classmethod
+    def load(cls, folder: Path) -> WhisperExamples:
+        """From a model's configuration and tokenizer files, without its weights."""
+        config = WhisperConfig.from_pretrained(folder, local_files_only=True)
+        return cls(WhisperTokens.load(folder), config.num_mel_bins, config.max_target_positions)
+
+    def context_frames(self, spec: ExampleSpec) -> int:
+        """The clip's bucket, or the full 3,000 frames."""
+        return FULL_FRAMES if spec.full_length else bucket_frames(spec.clip.duration)
+
+    def encode(self, spec: ExampleSpec, samples: Samples) -> WhisperExample:
+        """Features and labels; the samples past the manifest's duration (a rounding) are cut."""
+        frames = self.context_frames(spec)
+        mel = log_mel(samples[: 30 * SAMPLE_RATE], self.n_mels, frames)
+        return WhisperExample(mel, self.labels(spec))
+
+    def labels(self, spec: ExampleSpec) -> Labels:
+        """The decoder's tokens of an example, without its audio."""
+        return build_labels(spec, self.tokens, self.max_tokens)
+
+    def collate(self, examples: Sequence[WhisperExample]) -> Batch:
+        """mels (a list of [n_mels, F]), decoder inputs [B, T] padded with the end token, targets [B, T] with -100.
+
+        Padding is to the right of a causal decoder, so no valid token sees it and no mask is needed.
+        """
+        length = max(len(example.labels.tokens) for example in examples) - 1
+        inputs = torch.full((len(examples), length), self.tokens.end)
+        targets = torch.full((len(examples), length), IGNORED)
+        for row, example in enumerate(examples):
+            ids = torch.tensor(example.labels.tokens)
+            inputs[row, : len(ids) - 1] = ids[:-1]
+            targets[row, example.labels.given - 1 : len(ids) - 1] = ids[example.labels.given :]
+        return {"mels": [example.mel for example in examples], "inputs": inputs, "targets": targets}
+
+    def check(self, spec: ExampleSpec) -> None:
+        """Refuse what cannot be rendered, before any audio is read."""
+        try:
+            bucket_frames(spec.clip.duration)
+        except ValueError as error:
+            raise GovorError(f"Clip '{spec.clip.id}': {error}; cut it into slices of at most 30 s first.") from None
+        # A token is at least one byte of text, or a time.
+        segments = spec.clip.segments if spec.with_timestamps else ()
+        text = " ".join(segment.text for segment in segments) if segments else spec.clip.transcript
+        most = len(text.encode("utf-8", "replace")) + 4 * len(segments)
+        if most >= self.max_tokens - 8:
+            self.labels(spec)
+        else:
+            self.tokens.language(spec.language)
