@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ import torch
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 torch.set_num_threads(1)
 
+# What every command of a test is run with.
+_OF_COMMANDS = {"OMP_NUM_THREADS": "1", "COLUMNS": "120"}
 WORDS = ("sol", "luna", "mar", "pan", "vid", "zem")
 
 
@@ -125,18 +128,60 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+class Zygote:
+    """The process that runs govor commands; see zygote.py."""
+
+    def __init__(self, folder: Path) -> None:
+        environment = {**os.environ, **_OF_COMMANDS}
+        self._folder, self._lock = folder, threading.Lock()
+        self._process = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("zygote.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+
+    def run(self, arguments: list[str], folder: Path, extra: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        """One command's exit status and what it printed."""
+        with self._lock:
+            files = {name: self._folder / name for name in ("stdout", "stderr")}
+            job = {
+                "arguments": arguments,
+                "folder": str(folder),
+                "environment": {**os.environ, **_OF_COMMANDS, **extra},
+                **{name: str(file) for name, file in files.items()},
+            }
+            assert self._process.stdin and self._process.stdout
+            self._process.stdin.write(json.dumps(job) + "\n")
+            self._process.stdin.flush()
+            status = int(self._process.stdout.readline())
+            out, err = (file.read_bytes().decode() for file in files.values())
+        return subprocess.CompletedProcess(arguments, status, out, err)
+
+    def close(self) -> None:
+        """End it."""
+        assert self._process.stdin
+        self._process.stdin.close()
+        self._process.wait(10)
+
+
+@pytest.fixture(scope="session")
+def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
+    """One for all tests."""
+    process = Zygote(tmp_path_factory.mktemp("zygote"))
+    yield process
+    process.close()
+
+
 @pytest.fixture
-def govor(workspace: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the command as a user would, in the workspace, on one thread."""
+def govor(workspace: Path, zygote: Zygote) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command in a process of its own in the workspace, on one thread."""
 
     def run(*arguments: object, expect: int | None = 0, **extra: str) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120", **extra}
-        command = [sys.executable, "-m", "govor", *map(str, arguments)]
-        done = subprocess.run(
-            command, cwd=workspace, env=environment, capture_output=True, text=True, timeout=600, check=False
-        )
+        done = zygote.run(list(map(str, arguments)), workspace, extra)
         if expect is not None:
-            assert done.returncode == expect, f"{command}\n{done.stdout}\n{done.stderr}"
+            assert done.returncode == expect, f"govor {done.args}\n{done.stdout}\n{done.stderr}"
         return done
 
     return run
