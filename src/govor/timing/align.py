@@ -22,10 +22,14 @@ from govor.timing.words import Method, Word, ordered, pieces_of
 Curve = npt.NDArray[np.float32]
 # What a frame is worth to a token is the logarithm of how much more the heads listen there than on average, held between
 # these. A pause gains as much as any token where nothing sounds, since heads listen to the quiet before a word too, and
-# nothing where something does. Chosen on one half of spliced Czech, judged on the other: docs/log.md.
+# hardly more than a token that hears nothing where something does (a breath). Longer sound that no word claims is foreign;
+# inside of a sentence that has a price, since the first word of a text is drawn to the first speech, wherever the rest of
+# its sentence lies. Chosen on some splices of Czech, judged on others: docs/log.md.
 FLOOR, CEILING = -1.5, 5.0
 SMOOTH_FRAMES = 3
-QUIET_GAIN, SOUND_GAIN = 5.0, 0.0
+QUIET_GAIN, SOUND_GAIN, FOREIGN_GAIN = 5.0, -1.4, 0.0
+FOREIGN_PRICE = 150.0
+_ENDS_SENTENCE = frozenset(".?!…。！？؟۔।॥։።፧؛")
 _SHORTEST_PAUSE_FRAMES = 3
 _LEVEL_FRAME_SECONDS = 0.01
 # A word's edge is moved to where the sound begins or ends when that is as near as this.
@@ -107,7 +111,8 @@ def on_the_clock(
     group_of = {piece: number for number, group in enumerate(groups) for piece in group}
     owners = np.array([group_of[piece] for piece in attention.owner])
     by_group = replace(attention, owner=tuple(owners.tolist()))
-    spans = spans_of(gains_of(attention.weights), by_group, samples, late_seconds)
+    price = prices([pieces[group[-1]] for group in groups])
+    spans = spans_of(gains_of(attention.weights), by_group, samples, price, late_seconds)
     if spans is None:
         return _refused(pieces, f"{len(attention.owner)} tokens cannot be said in {seconds:.2f} s")
     step = attention.position_seconds
@@ -145,10 +150,19 @@ def _nothing_to_align(samples: Samples, pieces: Sequence[str]) -> str | None:
     return None if audible(samples).any() else "nothing is audible"
 
 
+def prices(pieces: Sequence[str]) -> list[float]:
+    """What something foreign costs before each piece: nothing where a sentence begins."""
+    before = [piece.rstrip().rstrip("\"'»”’)]}")[-1:] for piece in ("", *pieces[:-1])]
+    return [0.0 if place == 0 or mark in _ENDS_SENTENCE else FOREIGN_PRICE for place, mark in enumerate(before)]
+
+
 def spans_of(
-    gains: Curve, attention: Attention, samples: Samples, late_seconds: float = 0.0
+    gains: Curve, attention: Attention, samples: Samples, price: Sequence[float], late_seconds: float = 0.0
 ) -> list[tuple[int, int]] | None:
-    """Frames of each piece: the best path, gains moved to when the sound was, pauses where it is quiet."""
+    """Frames of each piece: the best path, gains moved to when the sound was, pauses where it is quiet.
+
+    `price` is that of something foreign before each piece.
+    """
     shift = round(late_seconds / attention.position_seconds)
     if shift:
         gains = np.roll(gains, -shift, axis=1)
@@ -156,11 +170,13 @@ def spans_of(
             gains[:, -shift:] = FLOOR
         else:
             gains[:, :-shift] = FLOOR
-    return best_path(gains, attention.owner, pauses(samples, gains.shape[1]))
+    quiet = is_quiet(samples, gains.shape[1])
+    pause, foreign = (np.where(quiet, QUIET_GAIN, gain).astype(np.float32) for gain in (SOUND_GAIN, FOREIGN_GAIN))
+    return best_path(gains, attention.owner, pause, foreign, price)
 
 
-def pauses(samples: Samples, frames: int) -> Curve:
-    """What a pause gains in each frame of 20 ms [frames]; quiet of less than 60 ms is none."""
+def is_quiet(samples: Samples, frames: int) -> npt.NDArray[np.bool_]:
+    """In which frames of 20 ms [frames] nothing sounds; quiet of less than 60 ms is none."""
     loud = audible(samples)
     sounding = np.zeros(frames, np.bool_)
     whole = min(len(loud) // 2, frames)
@@ -169,8 +185,7 @@ def pauses(samples: Samples, frames: int) -> Curve:
     for start, end in edges.reshape(-1, 2):
         if end - start < _SHORTEST_PAUSE_FRAMES:
             sounding[start:end] = True
-    gain: Curve = np.where(sounding, SOUND_GAIN, QUIET_GAIN).astype(np.float32)
-    return gain
+    return ~sounding
 
 
 def gains_of(weights: Curve) -> Curve:

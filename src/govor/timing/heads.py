@@ -18,7 +18,7 @@ from govor.corpus.records import Clip
 from govor.errors import GovorError
 from govor.families.base import Aligner, Attention, ContextMode, Head
 from govor.files import read_json, write_json
-from govor.timing.align import Listening, gains_of, spans_of
+from govor.timing.align import Listening, gains_of, prices, spans_of
 from govor.timing.splice import Splice, splices
 from govor.timing.words import pieces_of
 
@@ -52,6 +52,7 @@ class _Case:
     attention: Attention
     pieces: list[int]  # the first piece of each line but the first
     times: list[float]  # when it begins
+    price: list[float]  # of something foreign before each piece
 
 
 def measure_heads(
@@ -84,13 +85,14 @@ def measure_heads(
 
 
 def _case(splice: Splice, attention: Attention) -> _Case:
-    pieces, times, at = [], [], 0
+    pieces: list[str] = []
+    firsts, times = [], []
     for number, line in enumerate(splice.lines):
         if number:
-            pieces.append(at)
+            firsts.append(len(pieces))
             times.append(line.start)
-        at += len(pieces_of(line.text, splice.language))
-    return _Case(splice, attention, pieces, times)
+        pieces += pieces_of(line.text, splice.language)
+    return _Case(splice, attention, firsts, times, prices(pieces))
 
 
 def _in_line(case: _Case, head: int) -> float:
@@ -119,7 +121,7 @@ def _error(cases: Sequence[_Case], places: list[int]) -> tuple[float, float]:
 def _offsets(cases: Sequence[_Case], gains: Sequence[Any], late: float) -> Any:
     found: list[float] = []
     for case, gain in zip(cases, gains, strict=True):
-        spans = spans_of(gain.copy(), case.attention, case.splice.samples, late)
+        spans = spans_of(gain.copy(), case.attention, case.splice.samples, case.price, late)
         if spans is None:
             found += [_MOST_SECONDS] * len(case.times)
             continue
