@@ -87,7 +87,10 @@ def run_timestamps(
     result = {"model": opened.name, "source": model, "set": dataset_name(manifest), "context": shape, **found}
     write_json(target, result)
     shown = [
-        {"": name if name != "all" else "as recorded", **{key: found[name][key] for key in _SHOWN}}
+        {
+            "": name if name != "all" else "as recorded",
+            **{shown: found[name].get(key, "") for shown, key in _SHOWN.items()},
+        }
         for name in found
         if isinstance(found[name], dict)
     ]
@@ -96,7 +99,15 @@ def run_timestamps(
     console.made(target)
 
 
-_SHOWN = ("offset_seconds", "onset_seconds", "end_seconds", "p90_seconds", "coverage", "words")
+_SHOWN = {
+    "offset s": "offset_seconds",
+    "onset s": "onset_seconds",
+    "end s": "end_seconds",
+    "p90 s": "p90_seconds",
+    "in line": "coverage",
+    "words": "words",
+    "unsaid left out": "unsaid_left_out",
+}
 
 
 def _offset_line(result: dict[str, Any]) -> str:

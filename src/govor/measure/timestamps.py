@@ -14,8 +14,8 @@ from govor.timing.align import Aligned, Listening, align
 from govor.timing.splice import Line, Splice
 from govor.timing.words import pieces_of
 
-Trouble = Literal["none", "wrong word", "missing line", "music before", "noise"]
-TROUBLES: tuple[Trouble, ...] = ("none", "wrong word", "missing line", "music before", "noise")
+Trouble = Literal["none", "wrong word", "missing line", "unsaid line", "music before", "noise"]
+TROUBLES: tuple[Trouble, ...] = ("none", "wrong word", "missing line", "unsaid line", "music before", "noise")
 _MUSIC_SECONDS = 3.0
 _NOISE_DB = 15.0  # below the speech
 _SEED = 1729
@@ -23,16 +23,23 @@ _SEED = 1729
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Samples, the text that is aligned, and the true lines: (first word, one past the last, start, end) in seconds."""
+    """Samples, the text that is aligned, and the true lines: (first word, one past the last, start, end) in seconds.
+
+    `unsaid` is the stretch of words (first, one past the last) that nobody says, if there is one.
+    """
 
     samples: Samples
     text: str
     language: str
     lines: tuple[tuple[int, int, float, float], ...]
+    unsaid: tuple[int, int] | None = None
 
 
-def troubled(splice: Splice, trouble: Trouble, number: int) -> Task:
-    """A splice as a task, with one thing wrong that real recordings have; a missing line is not in the text."""
+def troubled(splice: Splice, trouble: Trouble, number: int, other: str = "") -> Task:
+    """A splice as a task, with one thing wrong that real recordings have.
+
+    A missing line is said and not in the text; an unsaid one, which is `other`, is in the text and not said.
+    """
     generator = np.random.default_rng([_SEED, number])
     samples, lines = splice.samples, list(splice.lines)
     if trouble == "missing line":
@@ -47,13 +54,21 @@ def troubled(splice: Splice, trouble: Trouble, number: int) -> Task:
     texts = [pieces_of(line.text, splice.language) for line in lines]
     if trouble == "wrong word":
         some = int(generator.integers(0, len(texts)))
-        other = [word for words in texts for word in words]
-        texts[some][int(generator.integers(0, len(texts[some])))] = other[int(generator.integers(0, len(other)))]
-    found, at = [], 0
-    for line, words in zip(lines, texts, strict=True):
-        found.append((at, at + len(words), line.start, line.end))
-        at += len(words)
-    return Task(samples.astype(np.float32), "".join(w for words in texts for w in words), splice.language, tuple(found))
+        words = [word for text in texts for word in text]
+        texts[some][int(generator.integers(0, len(texts[some])))] = words[int(generator.integers(0, len(words)))]
+    extra = pieces_of(other, splice.language) if trouble == "unsaid line" else []
+    before = int(generator.integers(0, len(lines) + 1)) if extra else -1
+    found: list[tuple[int, int, float, float]] = []
+    written: list[str] = []
+    unsaid = None
+    for place, (line, part) in enumerate(zip([*lines, None], [*texts, []], strict=True)):
+        if place == before:
+            unsaid = (len(written), len(written) + len(extra))
+            written += extra
+        if line is not None:
+            found.append((len(written), len(written) + len(part), line.start, line.end))
+            written += part
+    return Task(samples.astype(np.float32), "".join(written), splice.language, tuple(found), unsaid)
 
 
 def measure(
@@ -67,12 +82,15 @@ def measure(
     """Offsets and coverage for each trouble.
 
     `offset_seconds` is the mean distance of each line's first onset and last end from the truth; `coverage` the share of
-    words of which at least half lies within their own line.
+    words of which at least half lies within their own line; `unsaid_left_out` that of words which nobody says and to which
+    no time was given.
     """
     result: dict[str, Any] = {}
     method = None
     for trouble in troubles:
-        tasks = [troubled(splice, trouble, number) for number, splice in enumerate(splices)]
+        # The line that nobody says here is one of the next splice.
+        others = [splice.lines[0].text for splice in (*splices[1:], *splices[:1])]
+        tasks = [troubled(splice, trouble, number, others[number]) for number, splice in enumerate(splices)]
         # What is left of a splice of two lines without one may be nothing to align.
         tasks = [task for task in tasks if task.text and len(task.samples) <= 30 * SAMPLE_RATE]
         found = align(
@@ -94,7 +112,9 @@ def scored(tasks: Sequence[Task], found: Sequence[Aligned]) -> dict[str, Any]:
     onsets: list[float] = []
     ends: list[float] = []
     inside = words = 0
+    unsaid: list[bool] = []
     for task, aligned in zip(tasks, found, strict=True):
+        unsaid += [word.start is None for word in aligned.words[slice(*(task.unsaid or (0, 0)))]]
         for first, after, start, end in task.lines:
             line = aligned.words[first:after]
             words += len(line)
@@ -118,6 +138,7 @@ def scored(tasks: Sequence[Task], found: Sequence[Aligned]) -> dict[str, Any]:
         "p90_seconds": round(float(np.percentile(both, 90)), 4) if len(both) else None,
         "mean_signed_onset_seconds": round(float(np.mean(onsets)), 4) if onsets else None,
         "coverage": round(inside / words, 4) if words else None,
+        **({"unsaid_left_out": round(sum(unsaid) / len(unsaid), 4)} if unsaid else {}),
     }
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from govor.audio import SAMPLE_RATE, Samples
 from govor.families.base import Aligner, Attention, ContextMode, Head
 from govor.timing.path import best_path
-from govor.timing.words import Method, Word, ordered, pieces_of
+from govor.timing.words import Method, Word, ends_sentence, ordered, pieces_of
 
 Curve = npt.NDArray[np.float32]
 # What a frame is worth to a token is the logarithm of how much more the heads listen there than on average, held between
@@ -29,7 +29,6 @@ FLOOR, CEILING = -1.5, 5.0
 SMOOTH_FRAMES = 3
 QUIET_GAIN, SOUND_GAIN, FOREIGN_GAIN = 5.0, -1.4, 0.0
 FOREIGN_PRICE = 150.0
-_ENDS_SENTENCE = frozenset(".?!…。！？؟۔।॥։።፧؛")
 _SHORTEST_PAUSE_FRAMES = 3
 _LEVEL_FRAME_SECONDS = 0.01
 # A word's edge is moved to where the sound begins or ends when that is as near as this.
@@ -37,6 +36,9 @@ SNAP_SECONDS = 0.15
 _UNDER_PEAK_DB = 40.0
 # The fastest speech stays far below this.
 _MOST_CHARACTERS_PER_SECOND = 40.0
+# So many letters in a row that are faster, of words less probable than this, are a line that nobody says.
+_FEWEST_UNSAID_LETTERS = 12
+_DOUBTED = 0.22
 _OVER_FLOOR_DB = 6.0
 _SILENCE_DBFS = -60.0
 
@@ -128,7 +130,29 @@ def on_the_clock(
             words.append(
                 Word(text.strip(), float(edges[place]), float(edges[place + 1]), confidence, text.startswith(" "))
             )
-    return Aligned(tuple(ordered(words)), "cross-attention")
+    return Aligned(tuple(_without_unsaid(ordered(words))), "cross-attention")
+
+
+def _without_unsaid(words: Sequence[Word]) -> list[Word]:
+    """A stretch of words that the model doubts and that nobody could say so fast is a line that nobody says: it loses its
+    times. Every token gets a frame, so the path itself cannot leave one out."""
+    kept = list(words)
+    run: list[int] = []
+    for place, word in enumerate([*words, None]):
+        if word is not None and word.start is not None and word.end is not None and word.confidence is not None:
+            letters = _letters(word)
+            if word.confidence < _DOUBTED and letters > _MOST_CHARACTERS_PER_SECOND * (word.end - word.start):
+                run.append(place)
+                continue
+        if sum(_letters(words[i]) for i in run) >= _FEWEST_UNSAID_LETTERS:
+            for i in run:
+                kept[i] = replace(words[i], start=None, end=None, confidence=None)
+        run = []
+    return kept
+
+
+def _letters(word: Word) -> int:
+    return sum(letter.isalnum() for letter in word.text)
 
 
 def _groups(pieces: int, owner: Sequence[int]) -> list[list[int]]:
@@ -152,8 +176,8 @@ def _nothing_to_align(samples: Samples, pieces: Sequence[str]) -> str | None:
 
 def prices(pieces: Sequence[str]) -> list[float]:
     """What something foreign costs before each piece: nothing where a sentence begins."""
-    before = [piece.rstrip().rstrip("\"'»”’)]}")[-1:] for piece in ("", *pieces[:-1])]
-    return [0.0 if place == 0 or mark in _ENDS_SENTENCE else FOREIGN_PRICE for place, mark in enumerate(before)]
+    begins = [True, *map(ends_sentence, pieces)]
+    return [0.0 if first else FOREIGN_PRICE for first in begins[: len(pieces)]]
 
 
 def spans_of(

@@ -15,6 +15,8 @@ MAX_LINE_CHARACTERS = 42
 MAX_LINE_SECONDS = 7.0
 LINE_PAUSE_SECONDS = 0.7
 
+_SENTENCE_ENDS = frozenset(".?!…。！？؟۔।॥։።፧؛")
+
 Method = Literal["cross-attention", "proportional"]
 
 
@@ -109,6 +111,11 @@ def pieces_of(text: str, language: str | None) -> list[str]:
     return pieces
 
 
+def ends_sentence(text: str) -> bool:
+    """Whether its last mark, quotes and brackets aside, ends a sentence."""
+    return text.rstrip().rstrip("\"'»”’)]}")[-1:] in _SENTENCE_ENDS
+
+
 def _clusters(word: str) -> list[str]:
     """Characters with the marks that follow them; a leading space and runs of Latin letters or digits stay together."""
     found: list[str] = []
@@ -142,7 +149,7 @@ def _breaks(held: list[Word], word: Word) -> bool:
     length = len(joined([*held, word]))
     if length > MAX_LINE_CHARACTERS:
         return True
-    if held[-1].text[-1:] in ".!?…։。！？؟" and length > MAX_LINE_CHARACTERS // 2:
+    if ends_sentence(held[-1].text) and length > MAX_LINE_CHARACTERS // 2:
         return True
     if word.start is None or last_end is None or first is None:
         return False
