@@ -1,4 +1,4 @@
-"""`make bench`, or `python -m bench decode corpus near language stream train seq2seq transcribe scoring align evidence`."""
+"""`make bench`, or `python -m bench decode corpus near language stream train seq2seq transcribe scoring align inner evidence`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,20 @@ import os
 import platform
 from datetime import date
 
-from bench import align, corpus, decode, evidence, language, near, scoring, seq2seq, stream, train_step, transcribe
+from bench import (
+    align,
+    corpus,
+    decode,
+    evidence,
+    inner,
+    language,
+    near,
+    scoring,
+    seq2seq,
+    stream,
+    train_step,
+    transcribe,
+)
 
 MEASUREMENTS = {
     "decode": decode.main,
@@ -20,6 +33,7 @@ MEASUREMENTS = {
     "transcribe": transcribe.main,
     "scoring": scoring.main,
     "align": align.main,
+    "inner": inner.main,
     "evidence": evidence.main,
 }
 
@@ -28,7 +42,10 @@ def main() -> None:
     """Run the measurements asked for, all by default."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("which", nargs="*", choices=[[], *MEASUREMENTS], help="all but evidence by default")
-    parser.add_argument("--model", help="a packaged run, for transcribe; models/whisper/quickstart by default")
+    parser.add_argument(
+        "--model",
+        help="a packaged run, for transcribe (models/whisper/quickstart by default) and inner (untouched base)",
+    )
     asked = parser.parse_args()
     print(f"{date.today()}, {_processor()}, {os.cpu_count()} cores, {platform.platform()}\n")
     for name in asked.which or [name for name in MEASUREMENTS if name != "evidence"]:

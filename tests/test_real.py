@@ -53,54 +53,12 @@ def test_quickstart_end_to_end_on_real_speech(
     assert losses[-1] < 0.75 * losses[0], f"eight real steps must help: {losses}"
 
 
-def espeak(text: str, voice: str) -> tuple[Any, list[float]]:
-    """(samples at 16 kHz, when each word begins) of synthetic speech, from the word events of the espeak-ng library."""
-    import ctypes
-
-    import numpy as np
-    import soxr
-
-    class Event(ctypes.Structure):
-        _fields_ = (
-            ("type", ctypes.c_int),
-            ("identifier", ctypes.c_uint),
-            ("text_position", ctypes.c_int),
-            ("length", ctypes.c_int),
-            ("audio_position", ctypes.c_int),
-            ("sample", ctypes.c_int),
-            ("user_data", ctypes.c_void_p),
-            ("id", ctypes.c_char * 8),
-        )
-
-    library = ctypes.CDLL("libespeak-ng.so.1")
-    rate = library.espeak_Initialize(2, 0, None, 0)
-    blocks: list[Any] = []
-    starts: list[float] = []
-
-    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(Event))
-    def told(samples: Any, count: int, events: Any) -> int:
-        if count and samples:
-            blocks.append(np.ctypeslib.as_array(samples, (count,)).copy())
-        place = 0
-        while events[place].type:
-            if events[place].type == 1:
-                starts.append(events[place].sample / rate)
-            place += 1
-        return 0
-
-    library.espeak_SetSynthCallback(told)
-    library.espeak_SetVoiceByName(voice.encode())
-    data = text.encode()
-    library.espeak_Synth(data, len(data) + 1, 0, 1, 0, 1, None, None)
-    wave = np.concatenate(blocks).astype(np.float32) / 32768
-    return soxr.resample(wave, rate, 16_000).astype(np.float32), starts
-
-
 def test_words_are_on_the_clock_on_real_and_synthetic_speech(real_base: Path, real_czech: Path) -> None:
     import ctypes.util
 
     import numpy as np
     import torch
+    from bench.inner import espeak
 
     from govor.corpus.manifests import read_clips
     from govor.families.opening import open_recogniser
