@@ -3,7 +3,7 @@ words of real speech laid edge to edge, so that no pause gives the borders away.
 
 from __future__ import annotations
 
-import ctypes
+import ctypes.util
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,8 @@ SENTENCES = 20
 
 def main(model: str | None = None) -> None:
     """Print how far inner words' beginnings are off, with the configuration's heads and with measured ones."""
+    if not ctypes.util.find_library("espeak-ng"):
+        raise SystemExit("espeak-ng is not installed; install it: apt-get install espeak-ng")
     opened = open_recogniser(model or MODEL)
     czech = [told(opened, clip) for clip in read_clips(fillets.prepare(print)) if 1.0 < clip.duration < 6.0]
     recogniser: Any = opened.recogniser
