@@ -20,10 +20,9 @@ from govor.families.opening import open_recogniser, trainable_folder
 from govor.hub import find_model
 from govor.measure.text import scoring_text
 from govor.measure.timestamps import Task, scored, troubled
-from govor.timing.align import align
+from govor.timing.align import align_pieces
 from govor.timing.heads import measure_heads
 from govor.timing.splice import splices
-from govor.timing.words import pieces_of
 
 MODEL = "openai/whisper-base"
 SPLICES = 24
@@ -41,8 +40,8 @@ def main(_: str | None = None) -> None:
     ours = {}
     for name, listening in (("heads of the configuration", None), ("heads measured", measured.listening)):
         start = time.perf_counter()
-        ours[name] = align(
-            recogniser, *zip(*((t.samples, t.text, t.language) for t in tasks), strict=True), "padded", listening
+        ours[name] = align_pieces(
+            recogniser, *zip(*((t.samples, t.pieces, t.language) for t in tasks), strict=True), "padded", listening
         )  # type: ignore[arg-type]
         spent = time.perf_counter() - start
         found = scored(tasks, ours[name])
@@ -83,7 +82,7 @@ def _faster_whisper(tasks: list[Task]) -> tuple[list[float | None], float]:
         words = [word for segment in segments for word in segment.words or ()]
         heard, said = (
             [scoring_text(w.word) for w in words],
-            [scoring_text(p) for p in pieces_of(task.text, task.language)],
+            [scoring_text(p) for p in task.pieces],
         )
         partner = {
             step.src_start + i: step.dest_start + i

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ torch.set_num_threads(1)
 
 # What every command of a test is run with.
 _OF_COMMANDS = {"OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+_EARLY = re.compile("HF_|HUGGINGFACE|TRANSFORMERS_|TORCH|OMP_|PYTHON")
 WORDS = ("sol", "luna", "mar", "pan", "vid", "zem")
 
 
@@ -133,7 +135,8 @@ class Zygote:
 
     def __init__(self, folder: Path) -> None:
         environment = {**os.environ, **_OF_COMMANDS}
-        self._folder, self._lock = folder, threading.Lock()
+        self._folder, self._lock, self._jobs = folder, threading.Lock(), 0
+        self.environment = environment
         self._process = subprocess.Popen(
             [sys.executable, Path(__file__).with_name("zygote.py")],
             stdin=subprocess.PIPE,
@@ -145,7 +148,8 @@ class Zygote:
     def run(self, arguments: list[str], folder: Path, extra: dict[str, str]) -> subprocess.CompletedProcess[str]:
         """One command's exit status and what it printed."""
         with self._lock:
-            files = {name: self._folder / name for name in ("stdout", "stderr")}
+            self._jobs += 1  # files of their own: what an earlier command left running cannot write into them
+            files = {name: self._folder / f"{self._jobs}.{name}" for name in ("stdout", "stderr")}
             job = {
                 "arguments": arguments,
                 "folder": str(folder),
@@ -180,9 +184,10 @@ def govor(workspace: Path, zygote: Zygote) -> Callable[..., subprocess.Completed
 
     def run(*arguments: object, expect: int | None = 0, **extra: str) -> subprocess.CompletedProcess[str]:
         words = list(map(str, arguments))
-        if any(name.startswith("HF_") for name in extra):  # huggingface_hub reads these when it is imported
+        environment = {**os.environ, **_OF_COMMANDS, **extra}
+        # These are read when Python starts, or a library is imported.
+        if any(environment.get(name) != zygote.environment.get(name) for name in environment if _EARLY.match(name)):
             command = [sys.executable, "-m", "govor", *words]
-            environment = {**os.environ, **_OF_COMMANDS, **extra}
             done = subprocess.run(
                 command, cwd=workspace, env=environment, capture_output=True, text=True, timeout=600, check=False
             )

@@ -42,6 +42,8 @@ def run(job: dict[str, object]) -> int:
             status = 0
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else int(end.code is not None)
+            if isinstance(end.code, str):
+                print(end.code, file=sys.stderr)
         except BaseException:  # what Python would print of any other process
             traceback.print_exc()
         finally:
@@ -51,13 +53,13 @@ def run(job: dict[str, object]) -> int:
 
 def _become(job: dict[str, object]) -> None:
     signal.alarm(LONGEST_SECONDS)
-    os.environ.clear()
-    os.environ.update(dict(job["environment"]))  # type: ignore[call-overload]
-    os.chdir(str(job["folder"]))
     for number, name in ((1, "stdout"), (2, "stderr")):
         file = os.open(str(job[name]), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, number)
         os.close(file)
+    os.environ.clear()
+    os.environ.update(dict(job["environment"]))  # type: ignore[call-overload]
+    os.chdir(str(job["folder"]))
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     sys.argv = ["govor", *map(str, job["arguments"])]  # type: ignore[call-overload]

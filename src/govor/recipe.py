@@ -232,7 +232,7 @@ class Acceptance(Settings):
 
     @model_validator(mode="after")
     def _names_a_set(self) -> Acceptance:
-        if self.measured_on is not None and self.measured_on.count("/") != 1:
+        if self.measured_on is not None and (self.measured_on.count("/") != 1 or not all(self.measured_on.split("/"))):
             raise ValueError(
                 f"acceptance.measured_on is '{self.measured_on}', and SUITE/SET was wanted, such as hebrew/eval-d1"
             )

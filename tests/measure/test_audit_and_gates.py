@@ -125,11 +125,12 @@ def test_gates_are_judged_by_what_was_measured(workspace: Path, govor: Govor) ->
     run = run_folder({"wer": 0.3, "wer_upper": 0.4, "cer": 0.2, "timestamp_coverage": 0.95, "hallucination_rate": 0.1})
     nothing = judge(run)
     assert not nothing["accepted"] and all("not measured; run: govor" in entry["reason"] for entry in nothing["gates"])
-    after = {"wer": 0.25, "wer_interval": [0.2, 0.45], "cer": 0.1, "set": "x"}
+    after = {"wer": 0.25, "wer_interval": [0.2, 0.45], "cer": 0.1, "manifest": {"sha256": "abc"}}
     Path("manifests/eval_r1.json").write_text(json.dumps({"run": "r1", "contexts": {"speech": {"after": after}}}))
-    Path("manifests/evals/r1__timestamps__x.json").write_text(
-        json.dumps({"context": "speech", "all": {"offset_seconds": 0.05, "coverage": 0.97}})
-    )
+    timed = {"context": "speech", "max_samples": None, "all": {"offset_seconds": 0.05, "coverage": 0.97}}
+    for name, sha, more in (("x", "abc", {}), ("other", "def", {}), ("x-8", "abc", {"max_samples": 8})):
+        file = Path(f"manifests/evals/r1__timestamps__{name}__speech.json")
+        file.write_text(json.dumps({**timed, "manifest": {"sha256": sha}, **more}))
     Path("manifests/evals/r1__hallucination__speech.json").write_text(json.dumps({"hallucination_rate": 0.02}))
     done = govor("accept", "r1", expect=1)
     assert "red    wer_upper: 0.45, and at most 0.4 was wanted" in done.stdout and done.stdout.count("green") == 4
@@ -138,6 +139,8 @@ def test_gates_are_judged_by_what_was_measured(workspace: Path, govor: Govor) ->
     assert govor("accept", "r1", "--set", "wer=0.3", "--set", "timestamp_offset_seconds=0.08").stdout.endswith(
         "accepted: true\n"
     )
+    Path("manifests/evals/r1__timestamps__x__speech.json").unlink()  # the others are of other clips, or of some
+    assert not judge(run, Acceptance(timestamp_offset_seconds=0.08))["accepted"]
     published = {"wer": 0.06, "wer_interval": [0.05, 0.07]}
     found = {"published": published, "wer": 0.09, "wer_interval": [0.08, 0.1], "cer": 0.02}
     suite = {"sets": {"eval-d1": {"contexts": {"speech": found}}}}
@@ -149,6 +152,13 @@ def test_gates_are_judged_by_what_was_measured(workspace: Path, govor: Govor) ->
     elsewhere = judge(run, Acceptance(measured_on="hebrew/eval-d1", timestamp_coverage=0.9))
     assert "manifests/suites/hebrew/eval-d1.jsonl --timestamps" in elsewhere["gates"][0]["reason"]
     assert not judge(run, Acceptance(measured_on="hebrew/fleurs", wer=0.5))["accepted"]
+    suite["sets"]["eval-d1"]["contexts"]["speech"]["failed"] = 2
+    Path("manifests/evals/r1__suite-hebrew.json").write_text(json.dumps(suite))
+    unread = judge(run, Acceptance(measured_on="hebrew/eval-d1", wer=0.065))
+    assert not unread["accepted"] and "2 clips could not be read" in unread["gates"][0]["reason"]
+    Path("manifests/evals/r1__suite-mine.json").write_text("[]")
+    with pytest.raises(GovorError, match="no result of"):
+        judge(run, Acceptance(measured_on="mine/a", wer=0.1))
 
 
 def test_gates_that_make_no_sense_are_refused(workspace: Path, govor: Govor) -> None:

@@ -19,9 +19,13 @@ from govor.measure.overlap import overlap
 from govor.measure.partial import Partial
 from govor.measure.remote import Server
 from govor.measure.report.figures import letter_confusions
-from govor.timing.align import align, on_the_clock, snapped
+from govor.measure.timestamps import Task, _foreign_line, measure, scored
+from govor.timing.align import Aligned, align, on_the_clock, snapped
 from govor.timing.files import file_id
 from govor.timing.recordings import Window, align_recording
+from govor.timing.splice import Line, Splice
+from govor.timing.subtitles import to_srt
+from govor.timing.words import Word, filled, make_lines
 
 Govor = Callable[..., Any]
 
@@ -158,11 +162,12 @@ def test_one_unreadable_clip_costs_its_own_words_and_is_tried_again(
     Path(first.audio).write_bytes(b"RIFF nothing")
     arguments = ("evaluate", tiny_folder, "--manifest", test, "--context", "speech")
     done = govor(*arguments, expect=1)
-    assert f"failed  {first.id}" in done.stderr and "1 clips could not be read and count as empty" in done.stderr
+    assert f"failed  {first.id}" in done.stderr and "1 clips could not be scored and count as empty" in done.stderr
     file = workspace / "manifests/evals/tiny__toy-test__speech.json"
     summary, rows = read_eval(file)
     assert summary["clips"] == 4 and [item["id"] for item in summary["failed"]] == [first.id]
     assert rows[0]["hypothesis"] == "" and rows[0]["words"]["deletions"] == len(first.transcript.split())
+    assert "1 clips as empty that could not be read" in govor("compare", file, file, expect=2).stderr
     Path(first.audio).write_bytes(whole)
     govor(*arguments, "--resume")
     summary, rows = read_eval(file)
@@ -229,3 +234,56 @@ def test_align_does_not_replace_outputs_unasked(govor: Govor, workspace: Path, t
     kept.write_text("corrected by hand")
     refused = govor("align", test, "--model", tiny_folder, expect=2)
     assert "transcription_base.json already exists" in refused.stderr and kept.read_text() == "corrected by hand"
+
+
+def test_failures_of_any_context_are_told_and_a_suite_keeps_its_contexts(
+    govor: Govor, workspace: Path, tiny_folder: Path
+) -> None:
+    test = make_split(workspace) / "test.jsonl"
+    target = workspace / "manifests/suites/own/a.jsonl"
+    target.parent.mkdir(parents=True)
+    write_clips(target, list(read_clips(test)))
+    (workspace / "own.yaml").write_text(json.dumps({"title": "own", "sets": {"a": {"source": "own/a"}}}))
+    suite = ("evaluate", tiny_folder, "--suite", "own.yaml")
+    govor(*suite, "--context", "speech")
+    file = workspace / "manifests/evals/tiny__suite-own.json"
+    govor(*suite, "--context", "padded")
+    assert set(json.loads(file.read_text())["sets"]["a"]["contexts"]) == {"speech", "padded"}
+    govor(*suite, "--context", "speech", "--beam-size", "2")
+    assert file.with_name("tiny-beam2__suite-own.json").exists()
+    assert set(json.loads(file.read_text())["sets"]["a"]["contexts"]) == {"speech", "padded"}
+    govor("evaluate", tiny_folder, "--manifest", test, "--context", "speech")
+    first, *_ = read_clips(test)
+    Path(first.audio).write_bytes(b"RIFF nothing")
+    told = govor("evaluate", tiny_folder, "--manifest", test, "--resume", expect=1)
+    assert f"failed  {first.id}" in told.stderr
+    assert "is of other weights" not in told.stderr
+    told = govor(*suite, "--context", "speech", "--overwrite", expect=1)
+    assert f"failed  {first.id}" in told.stderr
+    assert json.loads(file.read_text())["sets"]["a"]["contexts"]["speech"]["failed"] == 1
+
+
+def test_unsaid_words_are_lines_of_their_own_and_what_a_model_wrote_is_never_lost() -> None:
+    said = [Word("Ahoj,", 1.0, 1.4), Word("tome.", 1.4, 1.9)]
+    unsaid = [Word(word, None, None) for word in ["Tohle", "nikdo", "neřekl"]]
+    lines = make_lines([*said, *unsaid, Word("Konec", 20.0, 20.5)])
+    assert [line.text for line in lines] == ["Ahoj, tome.", "Tohle nikdo neřekl", "Konec"]
+    assert "Tohle" not in to_srt(lines) and to_srt(lines).count("-->") == 2
+    whole = filled([Word("a", None, None), *said, *unsaid], 0.0, 4.0)
+    assert [round(word.start, 2) for word in whole if word.start is not None] == [0.0, 1.0, 1.4, 1.9, 2.56, 3.21]
+    assert filled(unsaid, 0.0, 0.0)[-1].end == 0.0 and filled([], 0.0, 1.0) == []
+
+
+def test_a_lost_line_is_no_better_than_a_misplaced_one() -> None:
+    task = Task(loud(4.0), (" a", " b"), "cs", ((0, 1, 0.5, 1.0), (1, 2, 2.0, 3.0)))
+    right, lost = Word("a", 0.5, 1.0), Word("b", None, None)
+    found = scored([task], [Aligned((right, lost), "cross-attention")])
+    assert found["offset_seconds"] == 0.5 and found["coverage"] == 0.5
+
+
+def test_a_line_that_is_said_is_not_taken_for_unsaid(workspace: Path) -> None:
+    one = Splice(loud(2.0), "cs", (Line("sol luna", 0.5, 1.0), Line("mar pan", 1.2, 1.8)))
+    assert measure(object(), [one], "speech", None, ("unsaid line",)).get("unsaid line") is None
+    other = Splice(loud(2.0), "cs", (Line("sol luna", 0.5, 1.0), Line("vid zem", 1.2, 1.8)))
+    german = Splice(loud(2.0), "de", (Line("ganz anders", 0.5, 1.0), Line("noch mehr", 1.2, 1.8)))
+    assert [_foreign_line([one, other, german], place) for place in range(3)] == ["vid zem", "mar pan", ""]

@@ -127,12 +127,16 @@ def test_heads_are_measured_and_kept(workspace: Path) -> None:
     assert measured.listening.late_seconds == pytest.approx(0.08, abs=0.021)
     late = measure_heads(Following(late_frames=5), clips, "speech")
     assert late is not None and late.listening.late_seconds == pytest.approx(0.18, abs=0.021)
-    keep(workspace, measured, {"model": "x", "context": "speech"})
+    keep(workspace, measured, "speech", {"model": "x"})
     assert kept(workspace, Following.heads, "speech") == measured.listening
     assert kept(workspace, Following.heads, "padded") is None
+    keep(workspace, measured, "padded", {"model": "x"})
+    assert (
+        kept(workspace, Following.heads, "speech") == kept(workspace, Following.heads, "padded") == measured.listening
+    )
     with pytest.raises(GovorError, match="heads that this model does not have"):
         kept(workspace, ((7, 7),), "speech")
-    (workspace / "alignment.json").write_text('{"heads": "no"}')
+    (workspace / "alignment.json").write_text('{"contexts": {"speech": {"heads": "no"}}}')
     with pytest.raises(GovorError, match="not what govor align writes"):
         kept(workspace, Following.heads, "speech")
     assert measure_heads(Following(), clips[:3], "speech") is None
@@ -264,6 +268,20 @@ def test_a_window_left_early_is_heard_again_in_parts(tmp_path: Path) -> None:
     ] == pytest.approx(20.0)
     pace = Pace()
     assert not pace.left_early("x" * 100, 10) and not pace.left_early("", 1) and pace.left_early("ano", 10)
+
+
+def test_windows_grow_shorter_for_a_model_that_leaves_them_early(tmp_path: Path) -> None:
+    pace = Pace()
+    for _ in range(8):
+        pace.note(True)
+    assert pace.window_seconds == 14
+    for in_parts in [True] * 4 + [False] * 4 + [True] * 8 + [True] * 8:
+        pace.note(in_parts)
+    assert pace.window_seconds == 10
+    spans = [
+        span for _, _, some in windows(str(recording(tmp_path / "a.wav", 60)), longest=lambda: 10.0) for span in some
+    ]
+    assert len(spans) >= 6 and all(b - a <= 10.1 * SAMPLE_RATE for a, b in spans)
 
 
 def test_the_text_before_is_given_where_the_model_knows_it(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,7 +10,7 @@ import typer
 
 from govor.cli import console
 from govor.cli.models import Device, Engine, EngineName, Precision, PrecisionName
-from govor.cli.options import Json, Overwrite, examples, refuse_given
+from govor.cli.options import Json, Overwrite, examples, refuse_given, was_given
 from govor.cli.summary import exit_if
 from govor.runs import EVALS
 
@@ -117,8 +118,8 @@ def evaluate(
         from govor.cli.probes import run_timestamps
 
         refuse_given(given, "--timestamps", *_OF_SERVERS, "beam_size", "engine", "resume")
-        shape = None if context == "both" else context
-        run_timestamps(model, manifest, shape, max_samples, precision, device, overwrite, as_json)
+        asked = contexts if was_given(given, "context") else None
+        run_timestamps(model, manifest, asked, max_samples, precision, device, overwrite, as_json)
         return
     if server is not None:
         refuse_given(given, "--server", "context", "beam_size", "engine", "precision", "device")
@@ -134,13 +135,17 @@ def evaluate(
             console.table(f"WER by {kind}", [slice_row(row) for row in rows])
     last = summaries[-1]["file"]
     console.made(", ".join(s["file"] for s in summaries), f"govor compare OTHER_EVAL.json {last}")
-    failed = summaries[-1].get("failed", [])
-    for item in failed[:10]:
-        console.note(f"failed  {item['id']}: {item['reason']}")
+    exit_if(tell_failed(summaries))
+
+
+def tell_failed(summaries: Sequence[dict[str, Any]]) -> bool:
+    """Name the clips that count as empty because they could not be read, or got no answer; whether there are any."""
+    failed = {item["id"]: item["reason"] for summary in summaries for item in summary.get("failed", [])}
+    for name, reason in list(failed.items())[:10]:
+        console.note(f"failed  {name}: {reason}")
     if failed:
-        lost = "could not be read" if server is None else "got no answer"
-        console.note(f"{len(failed)} clips {lost} and count as empty; --resume tries them again")
-    exit_if(bool(failed))
+        console.note(f"{len(failed)} clips could not be scored and count as empty; mend them, then --resume")
+    return bool(failed)
 
 
 def run_evaluation(
@@ -204,16 +209,21 @@ def run_evaluation(
 def _finished(target: Path, manifest: Path, clips: int, about: dict[str, Any]) -> dict[str, Any] | None:
     """The summary of this very scoring, if it is there already; another one in its place is refused."""
     from govor.corpus.manifests import fingerprint
-    from govor.files import read_json, refuse_existing
+    from govor.errors import GovorError
+    from govor.files import read_json
 
     file = target.with_name(target.name + ".json")
     if not file.exists():
         return None
-    summary: dict[str, Any] = read_json(file)
-    same = summary.get("manifest", {}).get("sha256") == fingerprint(manifest)["sha256"] and summary["clips"] == clips
+    summary = read_json(file)
+    if not isinstance(summary, dict):
+        raise GovorError(f"{file} is no scoring; delete it, or give --overwrite.")
+    same = (
+        summary.get("manifest", {}).get("sha256") == fingerprint(manifest)["sha256"] and summary.get("clips") == clips
+    )
     same = same and all(summary.get(key) == value for key, value in about.items())
     if not same:
-        refuse_existing(file, False, "it is of other weights, clips or settings, --overwrite scores again")
+        raise GovorError(f"{file} is of other weights, clips or settings; give --overwrite to score again.")
     return None if summary.get("failed") else summary
 
 

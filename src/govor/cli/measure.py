@@ -47,11 +47,13 @@ def compare(
     """Is B better than A, by how much, and is it more than chance? A paired bootstrap over the same clips."""
     from govor.files import refuse_existing, write_json
     from govor.measure.compare import compare as compare_rows
-    from govor.measure.evaluate import read_eval
+    from govor.measure.evaluate import read_eval, refuse_unread
     from govor.measure.headline import add_to_headline
     from govor.runs import check_name
 
     (a, rows_a), (b, rows_b) = read_eval(eval_a), read_eval(eval_b)
+    for path, summary in ((eval_a, a), (eval_b, b)):
+        refuse_unread(path, summary)
     name = check_name(run) if run else _run_whose_gain_this_is(a, b)
     if out:
         refuse_existing(out, overwrite)

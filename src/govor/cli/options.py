@@ -28,9 +28,14 @@ def refuse_given(context: typer.Context, mode: str, *names: str) -> None:
     from govor.errors import GovorError
 
     for parameter in context.command.params:
-        source = context.get_parameter_source(parameter.name or "")
-        if parameter.name in names and source is not None and source.name == "COMMANDLINE":
+        if parameter.name in names and was_given(context, parameter.name):
             raise GovorError(f"{parameter.opts[0]} does nothing with {mode}; leave it out.")
+
+
+def was_given(context: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def examples(*lines: str) -> str:

@@ -29,13 +29,14 @@ def run_hallucination(
 
     opened = open_model(model, engine, precision, device)
     detector = open_vad("auto", console.note)
+    suffix = "-ct2" if engine == "ct2" else ""
     made, found = [], []
     for context in contexts:
-        target = EVALS / f"{opened.name}__hallucination__{context}.json"
+        target = EVALS / f"{opened.name}{suffix}__hallucination__{context}.json"
         refuse_existing(target, overwrite, "--overwrite to measure it again")
         with console.bar(f"listen to nothing, {context}", None) as bar:
             result = measure(opened.recogniser, opened.language, context, detector, bar.advance)
-        result = {"model": opened.name, "source": model, "context": context, **result}
+        result = {"model": opened.name + suffix, "source": model, "context": context, **result}
         write_json(target, result)
         made.append(str(target))
         found.append(result)
@@ -46,14 +47,15 @@ def run_hallucination(
 def run_timestamps(
     model: str,
     manifest: Path,
-    context: ContextName | None,
+    contexts: Sequence[ContextName] | None,
     max_samples: int | None,
     precision: PrecisionName,
     device: str,
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """How well a model times words, on splices of the manifest's clips."""
+    """How well a model times words, on splices of the manifest's clips; in the context of its record if none is given."""
+    from govor.corpus.manifests import fingerprint
     from govor.errors import GovorError
     from govor.families.base import Aligner
     from govor.files import refuse_existing, write_json
@@ -67,36 +69,46 @@ def run_timestamps(
     clips = clips_to_score(manifest, max_samples)
     opened = open_model(model, precision=precision, device=device)
     check_clips(opened.recogniser, clips, manifest, opened.language_token)
-    shape = context or opened.context
-    target = EVALS / f"{opened.name}__timestamps__{dataset_name(manifest)}.json"
-    refuse_existing(target, overwrite, "--overwrite to measure it again")
+    dataset = dataset_name(manifest) + (f"-{max_samples}" if max_samples is not None else "")
+    shapes = contexts or [opened.context]
+    targets = {shape: EVALS / f"{opened.name}__timestamps__{dataset}__{shape}.json" for shape in shapes}
+    for target in targets.values():
+        refuse_existing(target, overwrite, "--overwrite to measure it again")
     # The heads are chosen on one half of the clips, and judged on the other.
     half = len(clips) // 2
     clips = [told(opened, clip) for clip in clips]
-    measured = measure_heads(opened.recogniser, clips[:half], shape) if isinstance(opened.recogniser, Aligner) else None
-    listening = measured.listening if measured else None
-    if measured:
-        console.note(
-            f"{len(measured.listening.heads)} heads chosen on {measured.borders} borders of one half of the clips"
-        )
-    made = list(splices(clips[half:], 40, 1))
+    made = list(
+        splices(clips[half:], 40, 1, on_unreadable=lambda clip, why: console.note(f"left out  {clip.id}: {why}"))
+    )
     if not made:
         raise GovorError(f"{manifest} holds no two short clips of one language to splice.")
-    with console.bar(f"time {len(made)} splices", len(made) * len(TROUBLES)) as bar:
-        found = measure(opened.recogniser, made, shape, listening, TROUBLES, bar.advance)
-    result = {"model": opened.name, "source": model, "set": dataset_name(manifest), "context": shape, **found}
-    write_json(target, result)
-    shown = [
-        {
-            "": name if name != "all" else "as recorded",
-            **{shown: found[name].get(key, "") for shown, key in _SHOWN.items()},
-        }
-        for name in found
-        if isinstance(found[name], dict)
-    ]
-    console.result(_offset_line(result), result, as_json)
-    console.table("offset from the truth in seconds, share of words in their own line", shown)
-    console.made(target)
+    results = []
+    for shape, target in targets.items():
+        chosen = (
+            measure_heads(opened.recogniser, clips[:half], shape) if isinstance(opened.recogniser, Aligner) else None
+        )
+        if chosen:
+            heads = len(chosen.listening.heads)
+            console.note(f"{heads} heads chosen on {chosen.borders} borders of one half of the clips")
+        with console.bar(f"time {len(made)} splices, {shape}", len(made) * len(TROUBLES)) as bar:
+            listening = chosen.listening if chosen else None
+            found = measure(opened.recogniser, made, shape, listening, TROUBLES, bar.advance)
+        about = {"model": opened.name, "source": model, "set": dataset, "context": shape}
+        result = {**about, "manifest": fingerprint(manifest), "max_samples": max_samples, **found}
+        write_json(target, result)
+        results.append(result)
+    console.result("\n".join(map(_offset_line, results)), results if len(results) > 1 else results[0], as_json)
+    for result in results:
+        shown = [
+            {
+                "": name if name != "all" else "as recorded",
+                **{to: result[name].get(key, "") for to, key in _SHOWN.items()},
+            }
+            for name in ("all", *TROUBLES)
+            if isinstance(result.get(name), dict)
+        ]
+        console.table(f"{result['context']}: offset from the truth in seconds, share of words in their own line", shown)
+    console.made(", ".join(map(str, targets.values())))
 
 
 _SHOWN = {

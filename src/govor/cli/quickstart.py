@@ -209,7 +209,7 @@ def _recipe(name: str, split: Path, base_model: str | None, overrides: list[str]
 
 def _scores(model: str, test: Path) -> dict[str, Path]:
     """Score padded and on the speech, or reuse scorings of the same model on the same clips."""
-    from govor.cli.evaluate import run_evaluation, score_line
+    from govor.cli.evaluate import run_evaluation, score_line, tell_failed
     from govor.corpus.manifests import fingerprint
     from govor.families.opening import scored_name
     from govor.files import read_json
@@ -224,11 +224,12 @@ def _scores(model: str, test: Path) -> dict[str, Path]:
         for context, file in files.items():
             if file.exists() and not (trained.exists() and trained.stat().st_mtime > file.stat().st_mtime):
                 old = read_json(file)
-                if (old.get("manifest"), old.get("source")) == (wanted, model):
+                if (old.get("manifest"), old.get("source")) == (wanted, model) and not old.get("failed"):
                     console.note(f"reusing {file}")
                     continue
             (summary,) = run_evaluation(model, test, (context,), overwrite=True)  # type: ignore[arg-type]
             console.note(score_line(summary))
+            tell_failed([summary])
     return files
 
 

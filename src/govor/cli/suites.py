@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from govor.cli import console
-from govor.cli.evaluate import run_evaluation
+from govor.cli.evaluate import run_evaluation, tell_failed
 from govor.cli.summary import exit_if
 
 
@@ -16,10 +16,10 @@ def run_suite(
     """Score every set that can be had; exit 1 where some could not."""
     from govor.corpus.manifests import read_clips
     from govor.errors import GovorError
-    from govor.files import write_json
+    from govor.files import read_json, write_json
     from govor.measure.evaluate import read_eval
     from govor.measure.overlap import overlap, overlap_line, training_manifests
-    from govor.measure.suites import find_suite, set_manifest, set_result, table
+    from govor.measure.suites import find_suite, set_manifest, set_result, table, with_earlier
     from govor.runs import EVALS, now
 
     suite = find_suite(name)
@@ -42,17 +42,22 @@ def run_suite(
         console.note(overlap_line(label, overlaps[label]))
     # A suite takes hours: finished sets are never scored twice unless asked for.
     results: dict[str, dict[str, Any]] = {}
+    made: list[dict[str, Any]] = []
     for label, manifest in manifests.items():
         summaries = run_evaluation(
             model, manifest, contexts, beam_size, engine, precision, device, overwrite, max_samples,
             resume=not overwrite, set_name=f"{Path(name).stem}-{label}",
         )  # fmt: skip
+        made += summaries
         scorings = {s["context"]: (s, read_eval(Path(s["file"]))[1]) for s in summaries}
         results[label] = set_result(suite, scorings, overlaps[label])
-    shown = table(suite, Path(model).name, results)
-    result = {"suite": name, "model": model, "created": now(), "sets": results, "not_run": not_run, "table": shown}
+    # Under the name that its scorings have, which says how it was decoded.
+    scored = str(made[0]["model"])
     part = "" if max_samples is None else f"-{max_samples}"
-    target = EVALS / f"{Path(model).name}__suite-{Path(name).stem}{part}.json"
+    target = EVALS / f"{scored}__suite-{Path(name).stem}{part}.json"
+    results = with_earlier(results, read_json(target) if target.exists() else None)
+    shown = table(suite, scored, results)
+    result = {"suite": name, "model": model, "created": now(), "sets": results, "not_run": not_run, "table": shown}
     write_json(target, result)
     console.result(_suite_lines(suite.title, shown, results), result, as_json)
     if suite.published_from:
@@ -60,7 +65,7 @@ def run_suite(
             f"published figures: {suite.published_from}; the {suite.normaliser} normaliser is theirs, strict-v1 ours"
         )
     console.made(target, f"govor report {Path(model).name}")
-    exit_if(bool(not_run))
+    exit_if(tell_failed(made) or bool(not_run))
 
 
 def _suite_lines(title: str, rows: list[dict[str, Any]], results: dict[str, dict[str, Any]]) -> str:

@@ -116,6 +116,7 @@ def _transcribe_one(
     from govor.timing.files import write_outputs
     from govor.timing.longform import hear
     from govor.timing.subtitles import write_format
+    from govor.timing.words import filled, make_lines
 
     seconds = probe(path).duration_seconds
     pieces: list[dict[str, Any]] = []
@@ -127,7 +128,8 @@ def _transcribe_one(
             if timed and piece["text"]:
                 found = _timed(opened, samples, piece, how, listening)
                 method = found.method
-                words += [word.moved(piece["start"]) for word in found.words]
+                inside = filled(found.words, 0.0, piece["end"] - piece["start"])
+                words += [word.moved(piece["start"]) for word in inside]
             bar.to(min(round(piece["end"]), round(seconds)), round(seconds))
     seconds = max(seconds, pieces[-1]["end"] if pieces else 0.0)
     for piece in pieces:
@@ -141,8 +143,6 @@ def _transcribe_one(
         else:
             console.say(f"{path}\t{text}" if several else text)
         return
-    from govor.timing.words import make_lines
-
     lines = make_lines(words)
     about = _about(str(path), opened, how.language, method)
     if outputs:

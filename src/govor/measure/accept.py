@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from govor.config import parse, read_yaml
+from govor.corpus.manifests import fingerprint
 from govor.errors import GovorError
 from govor.files import read_json, write_json
+from govor.measure.suites import suites
 from govor.recipe import Acceptance
 from govor.runs import EVALS, now
 
@@ -33,7 +35,7 @@ def judge(run: Path, gates: Acceptance | None = None) -> dict[str, Any]:
         raise GovorError(
             f"The recipe of {run.name} states no gates; state some under `acceptance:`, or here, for example --set wer=0.3."
         )
-    context = wanted.context or recipe["examples"]["context"]
+    context = wanted.context or recipe.get("examples", {}).get("context", "speech")
     entries = []
     for name, limit in wanted.gates().items():
         value, evidence = _measured(name, run.name, wanted.measured_on, context)
@@ -74,7 +76,7 @@ def _measured(gate: str, run: str, on: str | None, context: str) -> tuple[float 
         file = EVALS / f"{run}__hallucination__{context}.json"
         if not file.exists():
             return None, f"run: govor evaluate {run} --hallucination"
-        return read_json(file)["hallucination_rate"], file.as_posix()
+        return _read(file).get("hallucination_rate"), file.as_posix()
     if gate.startswith("timestamp_"):
         return _of_timestamps(gate, run, on, context)
     if on is not None:
@@ -88,30 +90,44 @@ def _measured(gate: str, run: str, on: str | None, context: str) -> tuple[float 
 def _own_test(run: str, context: str) -> tuple[Path, dict[str, Any] | None]:
     """The headline file, and the scoring of the run's own test set in it."""
     file = Path("manifests") / f"eval_{run}.json"
-    contexts = read_json(file)["contexts"] if file.exists() else {}
+    contexts = _read(file).get("contexts", {})
     return file, contexts[context]["after"] if context in contexts else None
 
 
 def _of_timestamps(gate: str, run: str, on: str | None, context: str) -> tuple[float | None, str]:
-    """Of the set that the rates are of, and no other."""
+    """Of the clips that the rates are of, all of them, and no others."""
     after = None if on else _own_test(run, context)[1]
-    name = on.split("/")[1] if on else str(after["set"]) if after else None
-    manifest = f"manifests/suites/{on}.jsonl" if on else "TEST.jsonl"
-    file = EVALS / f"{run}__timestamps__{name}.json"
-    found = read_json(file) if name and file.exists() else {}
-    if found.get("context") != context:
-        return None, f"run: govor evaluate {run} --manifest {manifest} --timestamps --context {context}"
-    return found["all"][gate.removeprefix("timestamp_")], file.as_posix()
+    manifest = Path("manifests") / "suites" / f"{on}.jsonl"
+    if on:
+        wanted = fingerprint(manifest)["sha256"] if manifest.exists() else None
+    else:
+        wanted = after.get("manifest", {}).get("sha256") if after else None
+    for file in sorted(EVALS.glob(f"{run}__timestamps__*__{context}.json")):
+        found = _read(file)
+        if wanted and found.get("max_samples") is None and found.get("manifest", {}).get("sha256") == wanted:
+            return found["all"][gate.removeprefix("timestamp_")], file.as_posix()
+    of = manifest.as_posix() if on else "TEST.jsonl"
+    return None, f"run: govor evaluate {run} --manifest {of} --timestamps --context {context}"
 
 
 def _of_suite(gate: str, run: str, on: str, context: str) -> tuple[float | None, str]:
     suite, name = on.split("/")
     file = EVALS / f"{run}__suite-{suite}.json"
-    sets = read_json(file)["sets"] if file.exists() else {}
-    found = sets.get(name, {}).get("contexts", {}).get(context)
+    found = _read(file).get("sets", {}).get(name, {}).get("contexts", {}).get(context)
     if found is None:
-        return None, f"run: govor evaluate {run} --suite {suite} --context {context}"
+        own = suite if suite in suites() else f"{suite}.yaml"
+        return None, f"run: govor evaluate {run} --suite {own} --context {context}"
+    if found.get("failed"):
+        return None, f"{found['failed']} clips could not be read; mend them, then score the suite again"
     return _rate(found["published"] if gate.startswith("wer") else found, gate), file.as_posix()
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """A result, or nothing where there is none."""
+    found = read_json(file) if file.exists() else {}
+    if not isinstance(found, dict):
+        raise GovorError(f"{file} is no result of `govor evaluate`; delete it.")
+    return found
 
 
 def _rate(summary: dict[str, Any], gate: str) -> float | None:

@@ -180,6 +180,19 @@ def read_eval(path: Path) -> tuple[dict[str, Any], list[ClipRow]]:
     return summary, rows
 
 
+def refuse_unread(path: Path, summary: dict[str, Any]) -> None:
+    """Refuse a scoring in which clips that could not be read count as empty: their errors are nobody's.
+
+    A server's stay, since it would gain by refusing what is hard.
+    """
+    failed = summary.get("failed") or []
+    if failed and "server" not in summary:
+        raise GovorError(
+            f"{path} counts {len(failed)} clips as empty that could not be read (first: '{failed[0]['id']}'); mend them and "
+            "score them with --resume, then compare."
+        )
+
+
 def rescore(path: Path) -> dict[str, Any]:
     """Count and sum up a scoring's texts again, with today's normalisers; no model is needed. Returns the summary."""
     summary, rows = read_eval(path)

@@ -7,7 +7,7 @@ from typing import Any
 
 from govor.files import read_json, write_json
 from govor.measure.compare import compare
-from govor.measure.evaluate import read_eval
+from govor.measure.evaluate import read_eval, refuse_unread
 from govor.runs import now
 
 
@@ -20,6 +20,8 @@ def add_to_headline(run: str, pairs: dict[str, tuple[Path, Path]], fresh: bool =
     contexts: dict[str, Any] = {} if fresh or not file.exists() else dict(read_json(file)["contexts"])
     for context, (before_file, after_file) in pairs.items():
         (before, before_rows), (after, after_rows) = read_eval(before_file), read_eval(after_file)
+        refuse_unread(before_file, before)
+        refuse_unread(after_file, after)
         contexts[context] = {
             "before": before,
             "after": after,

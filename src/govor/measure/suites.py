@@ -164,11 +164,24 @@ def set_result(
     for context, (summary, rows) in scorings.items():
         clean = [row for row in rows if row["id"] not in known]
         contexts[context] = {
-            **{key: summary[key] for key in ("clips", "wer", "wer_interval", "cer", "cer_interval", "file")},
+            **{key: summary[key] for key in ("clips", "wer", "wer_interval", "cer", "cer_interval", "file", "weights")},
+            "manifest_sha256": summary["manifest"]["sha256"],
+            "failed": len(summary.get("failed", [])),
             "published": {"normaliser": suite.normaliser, **rate_by(rows, suite.normaliser)},
             "wer_without_overlap": rate_by(clean, NAME)["wer"] if 0 < len(clean) < len(rows) else None,
         }
     return {"contexts": contexts, "overlap": {key: value for key, value in overlap.items() if key != "ids"}}
+
+
+def with_earlier(results: dict[str, dict[str, Any]], earlier: object) -> dict[str, dict[str, Any]]:
+    """The results with the contexts that an earlier file of the suite holds of the same weights and clips."""
+    old = earlier.get("sets", {}) if isinstance(earlier, dict) else {}
+    for name, found in results.items():
+        (now, *_) = found["contexts"].values()
+        for context, one in old.get(name, {}).get("contexts", {}).items():
+            if all(one.get(key) == now[key] for key in ("weights", "manifest_sha256", "clips")):
+                found["contexts"].setdefault(context, one)
+    return results
 
 
 def table(suite: Suite, model: str, ours: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:

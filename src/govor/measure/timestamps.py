@@ -9,8 +9,9 @@ from typing import Any, Literal
 import numpy as np
 
 from govor.audio import SAMPLE_RATE, Samples
+from govor.corpus.records import sentence_key
 from govor.families.base import ContextMode
-from govor.timing.align import Aligned, Listening, align
+from govor.timing.align import Aligned, Listening, align_pieces
 from govor.timing.splice import Line, Splice
 from govor.timing.words import pieces_of
 
@@ -19,17 +20,18 @@ TROUBLES: tuple[Trouble, ...] = ("none", "wrong word", "missing line", "unsaid l
 _MUSIC_SECONDS = 3.0
 _NOISE_DB = 15.0  # below the speech
 _SEED = 1729
+_LOST_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Samples, the text that is aligned, and the true lines: (first word, one past the last, start, end) in seconds.
+    """Samples, the text that is aligned, cut, and the true lines: (first word, one past the last, start, end) in seconds.
 
     `unsaid` is the stretch of words (first, one past the last) that nobody says, if there is one.
     """
 
     samples: Samples
-    text: str
+    pieces: tuple[str, ...]
     language: str
     lines: tuple[tuple[int, int, float, float], ...]
     unsaid: tuple[int, int] | None = None
@@ -68,7 +70,7 @@ def troubled(splice: Splice, trouble: Trouble, number: int, other: str = "") -> 
         if line is not None:
             found.append((len(written), len(written) + len(part), line.start, line.end))
             written += part
-    return Task(samples.astype(np.float32), "".join(written), splice.language, tuple(found), unsaid)
+    return Task(samples.astype(np.float32), tuple(written), splice.language, tuple(found), unsaid)
 
 
 def measure(
@@ -81,22 +83,27 @@ def measure(
 ) -> dict[str, Any]:
     """Offsets and coverage for each trouble.
 
-    `offset_seconds` is the mean distance of each line's first onset and last end from the truth; `coverage` the share of
+    `offset_seconds` is the mean distance of each line's first onset and last end from the truth, a second for those without a
+    time; `coverage` the share of
     words of which at least half lies within their own line; `unsaid_left_out` that of words which nobody says and to which
     no time was given.
     """
     result: dict[str, Any] = {}
     method = None
     for trouble in troubles:
-        # The line that nobody says here is one of the next splice.
-        others = [splice.lines[0].text for splice in (*splices[1:], *splices[:1])]
-        tasks = [troubled(splice, trouble, number, others[number]) for number, splice in enumerate(splices)]
+        tasks = [
+            troubled(splice, trouble, number, _foreign_line(splices, number)) for number, splice in enumerate(splices)
+        ]
+        if trouble == "unsaid line":
+            tasks = [task for task in tasks if task.unsaid]
         # What is left of a splice of two lines without one may be nothing to align.
-        tasks = [task for task in tasks if task.text and len(task.samples) <= 30 * SAMPLE_RATE]
-        found = align(
+        tasks = [task for task in tasks if task.pieces and len(task.samples) <= 30 * SAMPLE_RATE]
+        if not tasks:
+            continue
+        found = align_pieces(
             recogniser,
             [task.samples for task in tasks],
-            [task.text for task in tasks],
+            [task.pieces for task in tasks],
             [task.language for task in tasks],
             context,
             listening,
@@ -107,6 +114,15 @@ def measure(
     return {"splices": len(splices), "method": method, "approximate": method != "cross-attention", **result}
 
 
+def _foreign_line(splices: Sequence[Splice], number: int) -> str:
+    """A line of another splice in the same language that is not said in this one; none where there is no such line."""
+    splice = splices[number]
+    said = {sentence_key(line.text) for line in splice.lines}
+    others = (line.text for other in (*splices[number + 1 :], *splices[:number]) for line in other.lines
+              if other.language == splice.language and sentence_key(line.text) not in said)  # fmt: skip
+    return next(others, "")
+
+
 def scored(tasks: Sequence[Task], found: Sequence[Aligned]) -> dict[str, Any]:
     """The figures of one trouble."""
     onsets: list[float] = []
@@ -114,7 +130,8 @@ def scored(tasks: Sequence[Task], found: Sequence[Aligned]) -> dict[str, Any]:
     inside = words = 0
     unsaid: list[bool] = []
     for task, aligned in zip(tasks, found, strict=True):
-        unsaid += [word.start is None for word in aligned.words[slice(*(task.unsaid or (0, 0)))]]
+        if not aligned.refused:
+            unsaid += [word.start is None for word in aligned.words[slice(*(task.unsaid or (0, 0)))]]
         for first, after, start, end in task.lines:
             line = aligned.words[first:after]
             words += len(line)
@@ -123,10 +140,9 @@ def scored(tasks: Sequence[Task], found: Sequence[Aligned]) -> dict[str, Any]:
                     continue
                 shared = min(word.end, end) - max(word.start, start)
                 inside += shared >= 0.5 * (word.end - word.start) and shared >= 0
-            if line and line[0].start is not None:
-                onsets.append(line[0].start - start)
-            if line and line[-1].end is not None:
-                ends.append(line[-1].end - end)
+            # A line that was not placed is off by as much as can be told from placed badly.
+            onsets.append(_LOST_SECONDS if line[0].start is None else line[0].start - start)
+            ends.append(_LOST_SECONDS if line[-1].end is None else line[-1].end - end)
     both = np.abs([*onsets, *ends])
     return {
         "lines": sum(len(task.lines) for task in tasks),

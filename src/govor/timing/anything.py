@@ -49,7 +49,7 @@ def listening_of(
         f"{len(recogniser.heads)} follow the speech, off by {measured.error_seconds * 1000:.0f} ms"
     )
     try:
-        heads.keep(opened.folder, measured, {"model": opened.name, "context": context})
+        heads.keep(opened.folder, measured, context, {"model": opened.name})
     except (OSError, GovorError) as error:
         notify(f"the choice cannot be kept beside the model: {error}")
     return measured.listening

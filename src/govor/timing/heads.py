@@ -137,30 +137,39 @@ def kept(folder: Path, heads: Sequence[Head], context: ContextMode) -> Listening
     file = folder / FILE
     if not file.exists():
         return None
-    found = read_json(file)
+    found = _contexts(file).get(context)
+    if found is None:
+        return None
     try:
         listening = Listening(tuple((int(a), int(b)) for a, b in found["heads"]), float(found["late_seconds"]))
     except (KeyError, TypeError, ValueError):
         raise GovorError(f"{file} is not what govor align writes; delete it.") from None
+    if not abs(listening.late_seconds) <= _MOST_SECONDS:
+        raise GovorError(f"{file} is not what govor align writes; delete it.")
     if not listening.heads or not set(listening.heads) <= set(heads):
         raise GovorError(f"{file} names heads that this model does not have; delete it.")
-    # Heads that follow a clip of 5 s may look elsewhere in 30 s of padding.
-    return listening if found.get("context") == context else None
+    return listening
 
 
-def keep(folder: Path, measured: Measured, about: dict[str, Any]) -> Path:
-    """Write the choice beside the model."""
+def _contexts(file: Path) -> dict[str, Any]:
+    """What is kept by context: heads that follow a clip of 5 s may look elsewhere in 30 s of padding."""
+    found = read_json(file) if file.exists() else {}
+    contexts = found.get("contexts", {}) if isinstance(found, dict) else None
+    if not isinstance(contexts, dict):
+        raise GovorError(f"{file} is not what govor align writes; delete it.")
+    return contexts
+
+
+def keep(folder: Path, measured: Measured, context: ContextMode, about: dict[str, Any]) -> Path:
+    """Write the choice for a context beside the model."""
     file = folder / FILE
     alone = [{"layer": a, "head": b, "error_seconds": round(error, 4)} for (a, b), error in measured.alone.items()]
-    write_json(
-        file,
-        {
-            "heads": [list(head) for head in measured.listening.heads],
-            "late_seconds": measured.listening.late_seconds,
-            "borders": measured.borders,
-            "error_seconds": round(measured.error_seconds, 4),
-            **about,
-            "alone": alone,
-        },
-    )
+    found = {
+        "heads": [list(head) for head in measured.listening.heads],
+        "late_seconds": measured.listening.late_seconds,
+        "borders": measured.borders,
+        "error_seconds": round(measured.error_seconds, 4),
+        "alone": alone,
+    }
+    write_json(file, {**about, "contexts": {**_contexts(file), context: found}})
     return file

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +53,7 @@ def splices(
     gaps_seconds: tuple[float, float] = (MIN_GAP_SECONDS, MAX_GAP_SECONDS),
     max_seconds: float = 28.0,
     most_lines: int = 4,
+    on_unreadable: Callable[[Clip, str], None] = lambda _, __: None,
 ) -> Iterator[Splice]:
     """Up to `count` splices of 2 to `most_lines` clips of one language, drawn without replacement in a seeded order.
 
@@ -65,11 +66,12 @@ def splices(
     for clip in order:
         if made == count:
             return
-        if not clip.transcript.split() or clip.duration > max_seconds / 2:
+        if not any(letter.isalnum() for letter in clip.transcript) or clip.duration > max_seconds / 2:
             continue
         try:
             samples = clip_samples(clip)
-        except AudioError:
+        except AudioError as error:
+            on_unreadable(clip, str(error))
             continue
         first, last = speech_edges(samples)
         if last - first < SAMPLE_RATE // 10:

@@ -144,6 +144,9 @@ def make_lines(words: Sequence[Word]) -> list[Line]:
 
 
 def _breaks(held: list[Word], word: Word) -> bool:
+    # What nobody says is no part of a line that somebody does.
+    if (held[-1].start is None) != (word.start is None):
+        return True
     last_end = next((w.end for w in reversed(held) if w.end is not None), None)
     first = next((w.start for w in held if w.start is not None), None)
     length = len(joined([*held, word]))
@@ -154,6 +157,27 @@ def _breaks(held: list[Word], word: Word) -> bool:
     if word.start is None or last_end is None or first is None:
         return False
     return word.start - last_end > LINE_PAUSE_SECONDS or (word.end or word.start) - first > MAX_LINE_SECONDS
+
+
+def filled(words: Sequence[Word], start: float, end: float) -> list[Word]:
+    """Words of what was heard between `start` and `end`: those that could not be placed share, by their length, the time
+    between the placed ones around them, since they were said."""
+    found: list[Word] = []
+    for timed, run in itertools.groupby(words, lambda word: word.start is not None):
+        some = list(run)
+        if timed:
+            found += some
+            continue
+        left = found[-1].end if found and found[-1].end is not None else start
+        after = words[len(found) + len(some)] if len(found) + len(some) < len(words) else None
+        right = max(left, end if after is None or after.start is None else after.start)
+        shares = [0, *itertools.accumulate(max(len(word.text), 1) for word in some)]
+        edges = [left + (right - left) * share / shares[-1] for share in shares]
+        found += [
+            Word(word.text, a, b, None, word.space)
+            for word, (a, b) in zip(some, itertools.pairwise(edges), strict=True)
+        ]
+    return found
 
 
 def ordered(words: Sequence[Word]) -> list[Word]:

@@ -107,5 +107,6 @@ def _extra(run: str) -> dict[str, Any]:
         ("hallucination", f"{run}__hallucination__*.json"),
         ("suites", f"{run}__suite-*.json"),
     ):
-        found[kind] = [read_json(path) for path in sorted(EVALS.glob(pattern))]
+        held = [read_json(path) for path in sorted(EVALS.glob(pattern))]
+        found[kind] = [one for one in held if isinstance(one, dict)]
     return found
