@@ -1,6 +1,7 @@
 """Packaged equals trained: for transformers, for CTranslate2, for faster-whisper."""
 
 import json
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -60,12 +61,17 @@ def test_the_stock_pipeline_transcribes_with_the_package(run: Path) -> None:
 
     package(run, ["hf"], None)
     asr = pipeline("automatic-speech-recognition", str(run), device="cpu")
-    clip = next(iter(Manifest("manifests/splits/toy/train.jsonl")))
+    clips = Manifest("manifests/splits/toy/train.jsonl")
+    clip = next(iter(clips))
     text = asr(
         {"raw": decode(clip.audio), "sampling_rate": 16_000}, generate_kwargs={"language": "en", "num_beams": 1}
     )["text"]
     ours = open_recogniser(str(run)).recogniser.transcribe([decode(clip.audio)], ["en"], "padded")[0].text
     assert text.strip() == ours != ""
+    # Batches need a padding token.
+    some = [{"raw": decode(clip.audio), "sampling_rate": 16_000} for clip in islice(iter(clips), 2)]
+    batch = asr(some, batch_size=2, generate_kwargs={"language": "en", "num_beams": 1})
+    assert [one["text"].strip() for one in batch][0] == ours
 
 
 def test_ct2_and_faster_whisper_load_the_package(run: Path) -> None:

@@ -270,20 +270,6 @@ def test_a_window_left_early_is_heard_again_in_parts(tmp_path: Path) -> None:
     assert not pace.left_early("x" * 100, 10) and not pace.left_early("", 1) and pace.left_early("ano", 10)
 
 
-def test_windows_grow_shorter_for_a_model_that_leaves_them_early(tmp_path: Path) -> None:
-    pace = Pace()
-    for _ in range(8):
-        pace.note(True)
-    assert pace.window_seconds == 14
-    for in_parts in [True] * 4 + [False] * 4 + [True] * 8 + [True] * 8:
-        pace.note(in_parts)
-    assert pace.window_seconds == 10
-    spans = [
-        span for _, _, some in windows(str(recording(tmp_path / "a.wav", 60)), longest=lambda: 10.0) for span in some
-    ]
-    assert len(spans) >= 6 and all(b - a <= 10.1 * SAMPLE_RATE for a, b in spans)
-
-
 def test_the_text_before_is_given_where_the_model_knows_it(tmp_path: Path) -> None:
     model = Scripted()
     list(transcribe_recording(model, recording(tmp_path / "a.wav", 70), Ear("cs", "speech", previous=True)))  # type: ignore[arg-type]

@@ -34,7 +34,6 @@ _SILENCE_DBFS = -60.0
 _SLOWEST_PACE = 1.0
 _SHARE_OF_PACE = 0.4
 _FEWEST_SOUNDING_SECONDS = 4.0
-_SHORTEST_WINDOW_SECONDS = 10.0
 # A block of tokens said so often in a row, and so long in all, is a loop and no emphasis.
 _LOOP_TIMES = 4
 _LOOP_TOKENS = 12
@@ -80,7 +79,7 @@ def hear(
 ) -> Iterator[tuple[dict[str, Any], Samples]]:
     """`transcribe_recording`, each piece with its samples."""
     before, pace = "", Pace()
-    for offset, samples, spans in windows(audio, offset_seconds, duration_seconds, lambda: pace.window_seconds):
+    for offset, samples, spans in windows(audio, offset_seconds, duration_seconds):
         for group in [spans] if not how.previous else [[span] for span in spans]:
             for piece in transcribe_windows(recogniser, samples, group, how, before if how.previous else None, pace):
                 a, b = piece.pop("span")
@@ -94,22 +93,11 @@ def hear(
 class Pace:
     """How many characters a second of sound yields in this recording: a window far below was left before its end.
 
-    Models that learned on short clips stop early in long windows. Where most windows had to be heard again in parts, the
-    next ones are cut shorter from the start.
+    Models that learned on short clips stop early in long windows.
     """
 
     def __init__(self) -> None:
         self._seen: list[float] = []
-        self.window_seconds = WINDOW_SECONDS
-        self._in_parts: list[bool] = []
-
-    def note(self, in_parts: bool) -> None:
-        """Whether a window, as it was cut, had to be heard again in parts."""
-        self._in_parts.append(in_parts)
-        if len(self._in_parts) == WINDOWS:
-            if sum(self._in_parts) > WINDOWS / 2:
-                self.window_seconds = max(self.window_seconds / 2, _SHORTEST_WINDOW_SECONDS)
-            self._in_parts = []
 
     def left_early(self, text: str, sounding_seconds: float) -> bool:
         """Whether the text is too short for the sound; what is not becomes part of the measure."""
@@ -124,15 +112,11 @@ class Pace:
 
 
 def windows(
-    audio: str,
-    offset_seconds: float = 0.0,
-    duration_seconds: float | None = None,
-    longest: Callable[[], float] = lambda: WINDOW_SECONDS,
+    audio: str, offset_seconds: float = 0.0, duration_seconds: float | None = None
 ) -> Iterator[tuple[float, Samples, list[tuple[int, int]]]]:
     """(seconds before these samples, samples, windows in them as sample spans), a few windows at a time.
 
-    Of a part of a recording, when offset and duration are given; times count from its beginning. `longest` says anew each
-    time how many seconds a window may hold.
+    Of a part of a recording, when offset and duration are given; times count from its beginning.
     """
     held: list[Samples] = []
     length = done = 0
@@ -141,7 +125,7 @@ def windows(
     def cut(last: bool) -> tuple[float, Samples, list[tuple[int, int]]]:
         nonlocal held, length, done
         samples = np.concatenate(held) if len(held) != 1 else held[0]
-        spans = cut_at_pauses(samples, longest())
+        spans = cut_at_pauses(samples, WINDOW_SECONDS)
         spans = spans if last else spans[:-1]  # the last one's pause may lie in what is not read yet
         end = spans[-1][1]
         start = done / SAMPLE_RATE
@@ -186,9 +170,6 @@ def transcribe_windows(
         longer = sum(len(piece["text"]) for piece in parts) > len(found[span]["text"])
         return parts if parts and longer else [found[span]]
 
-    for span in spans:
-        if "silence" not in found[span]["flags"]:
-            pace.note(span in parts_of)
     return [piece for span in spans for piece in best(span)]
 
 

@@ -280,7 +280,8 @@ def save_processor(tokens: WhisperTokens, n_mels: int, folder: Path) -> None:
     extractor = WhisperFeatureExtractor(feature_size=n_mels)
     file = folder / "tokenizer.json"
     tokens.tokenizer.save(str(file))
-    processor = WhisperProcessor(extractor, WhisperTokenizer.from_pretrained(folder))
+    # Without a padding token the stock pipeline refuses batches.
+    processor = WhisperProcessor(extractor, WhisperTokenizer.from_pretrained(folder, pad_token="<|endoftext|>"))
     keep = folder / "tokenizer.keep"
     shutil.copy(file, keep)
     processor.save_pretrained(folder)
