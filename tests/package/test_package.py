@@ -71,7 +71,7 @@ def test_the_stock_pipeline_transcribes_with_the_package(run: Path) -> None:
     # Batches need a padding token.
     some = [{"raw": decode(clip.audio), "sampling_rate": 16_000} for clip in islice(iter(clips), 2)]
     batch = asr(some, batch_size=2, generate_kwargs={"language": "en", "num_beams": 1})
-    assert [one["text"].strip() for one in batch][0] == ours
+    assert batch[0]["text"].strip() == ours
 
 
 def test_ct2_and_faster_whisper_load_the_package(run: Path) -> None:
