@@ -84,9 +84,8 @@ def measure(
     """Offsets and coverage for each trouble.
 
     `offset_seconds` is the mean distance of each line's first onset and last end from the truth, a second for those without a
-    time; `coverage` the share of
-    words of which at least half lies within their own line; `unsaid_left_out` that of words which nobody says and to which
-    no time was given.
+    time; `coverage` the share of words of which at least half lies within their own line; `unsaid_left_out` that of words
+    which nobody says and to which no time was given.
     """
     result: dict[str, Any] = {}
     method = None
