@@ -12,7 +12,8 @@ from govor.families.opening import open_recogniser, trainable_folder
 from govor.families.whisper.convert import from_ctranslate2, from_ggml
 from govor.families.whisper.model import Whisper
 from govor.families.whisper.tiny import tiny
-from govor.families.whisper.tokens import WhisperTokens, recover_merges
+from govor.families.vocabulary import recover_merges
+from govor.families.whisper.tokens import WhisperTokens
 from govor.hub import find_model
 
 
@@ -65,7 +66,7 @@ OPENAI_NAMES = (
 def write_ggml(whisper: Whisper, path: Path) -> None:
     """whisper.cpp's layout, independently of the reader: 50,257 pieces, OpenAI's names, float16 matrices."""
     config = whisper.module.config
-    pieces = [bytes([byte]) for byte in range(256)] + [f"_{i}".encode() for i in range(50257 - 256)]
+    pieces = [bytes([byte]) for byte in range(256)] + [bytes(divmod(i, 256)) for i in range(50257 - 256)]
     with path.open("wb") as out:
         out.write(struct.pack("<I11i", 0x67676D6C, 51865, 1500, config.d_model, 2, config.encoder_layers, 448, config.d_model, 2, config.decoder_layers, 80, 1))  # fmt: skip
         out.write(struct.pack("<2i", 80, 201) + np.zeros(80 * 201, np.float32).tobytes())

@@ -176,11 +176,11 @@ class Qwen3Asr:
         write_thinker(self.module, self.tokens, languages, folder)
         save_thinker_processor(self.tokens, self.encoder.n_mels, folder)
 
-    @torch.inference_mode()
     def check_language(self, language: str) -> None:
         """See `Recogniser.check_language`."""
         language_name(language)
 
+    @torch.inference_mode()
     def transcribe(
         self,
         clips: Sequence[Samples],

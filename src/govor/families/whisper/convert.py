@@ -10,18 +10,12 @@ from typing import IO, Any
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
 
 from govor.errors import GovorError
 from govor.families.whisper.model import Whisper
-from govor.families.whisper.tokens import (
-    LANGUAGES,
-    WhisperTokens,
-    add_timestamp_tokens,
-    build_tokenizer,
-    recover_merges,
-)
+from govor.families.vocabulary import recover_merges
+from govor.families.whisper.tokens import LANGUAGES, WhisperTokens, build_tokenizer
 
 Weights = dict[str, torch.Tensor]
 
@@ -46,8 +40,7 @@ def from_ctranslate2(folder: Path) -> Whisper:
         variables[alias] = variables[name]
     weights = _ct2_names(variables, file)
     heads = int(variables["decoder/num_heads"])
-    tokens = WhisperTokens(Tokenizer.from_file(str(folder / "tokenizer.json")))
-    add_timestamp_tokens(tokens.tokenizer)
+    tokens = WhisperTokens.load(folder)
     settings = json.loads((folder / "config.json").read_text()) if (folder / "config.json").exists() else {}
     return _assemble(
         weights,

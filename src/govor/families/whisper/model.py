@@ -133,11 +133,11 @@ class Whisper:
         model.save_pretrained(folder)
         self.save_base(folder)
 
-    @torch.inference_mode()
     def check_language(self, language: str) -> None:
         """See `Recogniser.check_language`."""
         self.tokens.language(language)
 
+    @torch.inference_mode()
     def transcribe(
         self,
         clips: Sequence[Samples],

@@ -7,15 +7,23 @@ then 1,501 time tokens of 0.02 s.
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
 
 from govor.errors import GovorError, nearest
-from govor.families.vocabulary import byte_pair_model
+from govor.families.vocabulary import (
+    Merges,
+    byte_pair_model,
+    fingerprint,
+    mended_merges,
+    read_byte_pairs,
+    tokenizer_state,
+)
 
 END = "<|endoftext|>"
 START = "<|startoftranscript|>"
@@ -24,6 +32,20 @@ TRANSCRIBE = "<|transcribe|>"
 NO_TIMESTAMPS = "<|notimestamps|>"
 TIMESTAMP_STEP_SECONDS = 0.02
 TIMESTAMP_COUNT = 1501
+
+# Fingerprints of the published vocabularies: the pieces by id, and the merges that follow from their ranks. Computed from
+# the two rank files of OpenAI's own package.
+_MULTILINGUAL = "7a1796f07fce01ae84cc2f83b9a72da17dc652ddc339cb113edcc4c60094f418"
+_ENGLISH = "7cff19521369c7f5f5ed77ed7b730e7491800afb47d01d341e12b3ca740d8543"
+_PUBLISHED = {_MULTILINGUAL: "91d7f6fc5cf04b90af7f92da4106cac3164c2c4c2c0bf37e21d6e528daab99de"}
+# The same by the 5,000 pieces (12 digits each), to tell a vocabulary that was damaged from another one.
+_BLOCK = 5_000
+_BLOCKS = (
+    "5736a5444f29", "d5ee6bc6b6be", "a5cf73edf5b1", "9ba196314d10", "cd59044c2e1c", "d7e5b9e5c8e5",
+    "e578fc3b586b", "56d27e5cf3b2", "cf2242ff23d7", "6a2bce1e3f26", "9d077d8d166b",
+)  # fmt: skip
+# The languages of a published vocabulary: 99, and Cantonese since large-v3.
+_PUBLISHED_LANGUAGES = (99, 100)
 
 # Whisper was trained on text that begins with a space, except where a language writes none.
 _WITHOUT_SPACES = frozenset({"zh", "ja", "th", "lo", "my", "yue", "bo", "km"})
@@ -143,12 +165,13 @@ class Encoded:
 
 
 class WhisperTokens:
-    """Ids of one Whisper vocabulary."""
+    """Ids of one Whisper vocabulary. `notes` say what was mended when it was loaded."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, notes: Sequence[str] = ()) -> None:
         # A transcript that happens to contain "<|he|>" must stay text, not steer the decoder.
         tokenizer.encode_special_tokens = True
         self.tokenizer = tokenizer
+        self.notes = tuple(notes)
         self.end = self._id(END)
         self.start = self._id(START)
         self.previous = self._id(PREVIOUS)
@@ -156,18 +179,25 @@ class WhisperTokens:
         self.no_timestamps = self._id(NO_TIMESTAMPS)
         self.no_speech = self.no_timestamps - 1  # <|nospeech|>, which older vocabularies call <|nocaptions|>
         self.first_timestamp = self.no_timestamps + 1
+        self.size = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
+        last = self.first_timestamp + TIMESTAMP_COUNT
+        # Words that somebody added behind the published ids.
+        self.added = frozenset(index for index in tokenizer.get_added_tokens_decoder() if index >= last)
 
     @classmethod
     def load(cls, folder: Path) -> WhisperTokens:
-        """From `tokenizer.json`, or the older vocab.json and merges.txt."""
-        file = folder / "tokenizer.json"
-        if file.exists():
-            return cls(Tokenizer.from_file(str(file)))
-        if (folder / "vocab.json").exists():
+        """From `tokenizer.json`, or the older vocab.json and merges.txt; what is old is mended, with a note.
+
+        Raises:
+            GovorError: there is none, or it is not what a multilingual Whisper was trained with.
+        """
+
+        def older() -> Tokenizer:
             from transformers import WhisperTokenizer
 
-            return cls(WhisperTokenizer.from_pretrained(folder).backend_tokenizer)
-        raise GovorError(f"{folder} holds no tokenizer.json; copy the one of the model's base into it.")
+            return WhisperTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer
+
+        return cls(*_checked(*tokenizer_state(folder, older)))
 
     def _id(self, token: str) -> int:
         found = self.tokenizer.token_to_id(token)
@@ -208,12 +238,22 @@ class WhisperTokens:
 
     def text(self, ids: list[int]) -> str:
         """Plain text of generated ids; steering and time tokens are left out."""
-        decoded: str = self.tokenizer.decode([i for i in ids if i < self.end], skip_special_tokens=True)
+        words = [i for i in ids if i < self.end or i in self.added]
+        decoded: str = self.tokenizer.decode(words, skip_special_tokens=True)
         return decoded.strip()
 
     def steering_ids(self) -> list[int]:
         """Every id that greedy text decoding must not produce (all but text and the end token)."""
         return list(range(self.end + 1, self.first_timestamp))
+
+    def never_text(self, rows: int) -> list[int]:
+        """Every id that a text without times never holds, of a model with `rows` embeddings: what steers, the times, and
+        rows that no token belongs to."""
+        last = self.first_timestamp + TIMESTAMP_COUNT
+        return [*self.steering_ids(), *range(self.first_timestamp, min(last, rows)), *sorted(self._nameless(last, rows))]
+
+    def _nameless(self, last: int, rows: int) -> set[int]:
+        return {index for index in range(last, rows) if index not in self.added}
 
     def prompt(self, language: str, previous: str | None = None, most: int = 223) -> list[int]:
         """What the decoder is given before it writes plain text: the last `most` tokens of the text before, if any."""
@@ -222,46 +262,124 @@ class WhisperTokens:
         return [*told, self.start, self.language(language), self.transcribe, self.no_timestamps]
 
 
-def build_tokenizer(
-    pieces: list[bytes], merges: list[tuple[bytes, bytes]], languages: list[str] | None = None
-) -> Tokenizer:
-    """A byte-level BPE tokenizer with Whisper's special tokens after `pieces`."""
+def build_tokenizer(pieces: list[bytes], merges: Merges, languages: list[str] | None = None) -> Tokenizer:
+    """A byte-level BPE tokenizer with Whisper's special tokens after `pieces`, the 1,501 times included."""
     tokenizer = Tokenizer(byte_pair_model(pieces, merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     codes = LANGUAGES[:99] if languages is None else languages
-    names = [END, START, *(f"<|{code}|>" for code in codes), "<|translate|>", TRANSCRIBE]
-    names += ["<|startoflm|>", PREVIOUS, "<|nospeech|>", NO_TIMESTAMPS]
+    names = _steering_names(codes) + _time_names()
     tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
-    add_timestamp_tokens(tokenizer)
     return tokenizer
 
 
-def add_timestamp_tokens(tokenizer: Tokenizer) -> None:
-    """Name the 1,501 time tokens; many published tokenizer.json files leave them out."""
-    names = [f"<|{index * TIMESTAMP_STEP_SECONDS:.2f}|>" for index in range(TIMESTAMP_COUNT)]
-    missing = [name for name in names if tokenizer.token_to_id(name) is None]
-    tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in missing])
+def _steering_names(codes: Sequence[str]) -> list[str]:
+    """In the order of their ids."""
+    names = [END, START, *(f"<|{code}|>" for code in codes), "<|translate|>", TRANSCRIBE]
+    return [*names, "<|startoflm|>", PREVIOUS, "<|nospeech|>", NO_TIMESTAMPS]
 
 
-def recover_merges(pieces: list[bytes]) -> list[tuple[bytes, bytes]]:
-    """The merges of a rank-ordered byte-pair vocabulary: each piece is the join of its two last parts.
+def _time_names() -> list[str]:
+    return [f"<|{index * TIMESTAMP_STEP_SECONDS:.2f}|>" for index in range(TIMESTAMP_COUNT)]
 
-    Source: the construction of tiktoken vocabularies, where a piece's id is its merge rank.
+
+def _checked(state: dict[str, Any], file: Path) -> tuple[Tokenizer, list[str]]:
+    """A tokenizer file made anew from its pieces, merges and added tokens, and what was mended in it.
+
+    The time tokens, which many published files leave out, are named without a note.
+
+    Raises:
+        GovorError: other pieces or control tokens than the model was trained with.
     """
-    ranks = {piece: index for index, piece in enumerate(pieces)}
-    merges = []
-    for rank, piece in enumerate(pieces):
-        if len(piece) < 2:
-            continue
-        parts = [bytes([byte]) for byte in piece]
-        while len(parts) > 2:
-            joined = [ranks.get(a + b, rank) for a, b in itertools.pairwise(parts)]
-            lowest = min(joined)
-            if lowest >= rank:
-                break
-            at = joined.index(lowest)
-            parts[at : at + 2] = [parts[at] + parts[at + 1]]
-        if len(parts) == 2:
-            merges.append((parts[0], parts[1]))
-    return merges
+    pieces, merges = read_byte_pairs(state, file)
+    named = {str(token["content"]): int(token["id"]) for token in state.get("added_tokens") or ()}
+    if END.encode() in pieces:  # some files list what steers among the pieces
+        at = pieces.index(END.encode())
+        named = {**{piece.decode("utf-8", "replace"): at + i for i, piece in enumerate(pieces[at:])}, **named}
+        pieces = pieces[:at]
+    told = fingerprint(pieces)
+    if told == _ENGLISH:
+        raise GovorError(
+            f"{file.parent} is an English-only Whisper; a multilingual one, for example openai/whisper-base, was wanted."
+        )
+    if told != _MULTILINGUAL and (other := _changed_blocks(pieces)):
+        raise GovorError(
+            f"{file} is Whisper's vocabulary with other pieces ({', '.join(other[:3])} are not the published ones), so the "
+            "model would read and write wrong words; copy the tokenizer.json of its base into its place."
+        )
+    merges, notes = mended_merges(pieces, merges, _PUBLISHED, file)
+    notes += _unusual(state, file)
+    if "<|nocaptions|>" in named:  # what older files call it
+        named["<|nospeech|>"] = named.pop("<|nocaptions|>")
+    codes = _languages_of(named, told == _MULTILINGUAL, file)
+    steering = _steering_names(codes)
+    wanted = {name: len(pieces) + index for index, name in enumerate([*steering, *_time_names()])}
+    wrong = [(name, named[name]) for name in wanted if named.get(name, wanted[name]) != wanted[name]]
+    taken = {index: name for name, index in wanted.items()}
+    wrong += [(name, index) for name, index in named.items() if name not in wanted and index in taken]
+    if wrong:
+        name, index = wrong[0]
+        meant = f"where {taken[index]} belongs" if index in taken else f"{wanted[name]} was wanted"
+        raise GovorError(
+            f"{file} gives '{name}' the id {index}, {meant} ({len(wrong):,} of its control tokens are misplaced); copy the "
+            "tokenizer.json of the model's base into its place."
+        )
+    missing = [name for name in steering if name not in named]
+    if missing and told != _MULTILINGUAL:
+        raise GovorError(f"The tokenizer {file} has no {missing[0]}; a multilingual Whisper tokenizer was wanted.")
+    if missing:
+        notes.append(f"{file} names {len(missing)} control tokens too few (first: {missing[0]}); named as published")
+    tokenizer = build_tokenizer(pieces, merges, codes)
+    words = [token for token in state.get("added_tokens") or () if int(token["id"]) not in taken]
+    _add_words(tokenizer, words, file)
+    return tokenizer, notes
+
+
+def _changed_blocks(pieces: list[bytes]) -> list[str]:
+    """Which ids differ from the published vocabulary, where others are the same; nothing of an altogether other one."""
+    cut = [fingerprint(pieces[at : at + _BLOCK])[:12] for at in range(0, len(pieces), _BLOCK)]
+    same = [found == known for found, known in zip(cut, _BLOCKS, strict=False)]
+    if not any(same) or (all(same) and len(cut) == len(_BLOCKS)):
+        return []
+    ids = [f"ids {at * _BLOCK:,} to {(at + 1) * _BLOCK - 1:,}" for at, equal in enumerate(same) if not equal]
+    return ids or [f"all after id {min(len(cut), len(_BLOCKS)) * _BLOCK - 1:,}"]
+
+
+def _languages_of(named: dict[str, int], published: bool, file: Path) -> list[str]:
+    """Codes in the order of their ids."""
+    if published:
+        count = 100 if "<|yue|>" in named else 99
+        if START in named and "<|translate|>" in named:
+            count = named["<|translate|>"] - named[START] - 1
+        if count not in _PUBLISHED_LANGUAGES:
+            raise GovorError(
+                f"{file} leaves room for {count} languages, and Whisper has {' or '.join(map(str, _PUBLISHED_LANGUAGES))}; "
+                "copy the tokenizer.json of the model's base into its place."
+            )
+        return LANGUAGES[:count]
+    first, last = named.get(START), named.get("<|translate|>")
+    if first is None or last is None:
+        raise GovorError(f"The tokenizer {file} has no {START}; a multilingual Whisper tokenizer was wanted.")
+    return [name.strip("<|>") for name, index in sorted(named.items(), key=lambda item: item[1]) if first < index < last]
+
+
+def _unusual(state: dict[str, Any], file: Path) -> list[str]:
+    """Settings of a tokenizer file that no published Whisper has; the tokenizer is made without them."""
+    before = state.get("pre_tokenizer") or {}
+    found = [name for name in ("normalizer", "truncation", "padding") if state.get(name)]
+    found += [name for name in ("dropout", "unk_token", "byte_fallback", "ignore_merges") if state["model"].get(name)]
+    found += ["add_prefix_space"] if before.get("add_prefix_space") else []
+    found += ["pre_tokenizer"] if before.get("type") != "ByteLevel" or before.get("use_regex") is False else []
+    return [f"{file} sets {', '.join(found)}, which no Whisper was trained with; left out"] if found else []
+
+
+def _add_words(tokenizer: Tokenizer, words: list[dict[str, Any]], file: Path) -> None:
+    """Put back, under the same ids, what somebody added behind the published tokens."""
+    for word in sorted(words, key=lambda token: int(token["id"])):
+        kept = {key: bool(word.get(key)) for key in ("single_word", "lstrip", "rstrip", "normalized", "special")}
+        tokenizer.add_tokens([AddedToken(str(word["content"]), **kept)])
+        if tokenizer.token_to_id(word["content"]) != word["id"]:
+            raise GovorError(
+                f"{file} gives the added token '{word['content']}' the id {word['id']}, and the next free one is "
+                f"{tokenizer.token_to_id(word['content'])}; add tokens without a gap behind the 1,501 times."
+            )
