@@ -190,7 +190,7 @@ def test_weights_that_do_not_fit_say_which(thinker: Path, tmp_path: Path) -> Non
     del weights["thinker.model.norm.weight"]
     save_file({**weights, "thinker.extra": torch.zeros(1)}, folder / "model.safetensors")
     with pytest.raises(
-        GovorError, match=r"1 missing \(model.language_model.norm.weight\), 1 unexpected \(thinker.extra"
+        GovorError, match=r"1 missing \(model.language_model.norm.weight\); 1 unexpected \(thinker.extra"
     ):
         Qwen3Asr.load(folder)
     (folder / "model.safetensors").write_bytes(b"no tensors")

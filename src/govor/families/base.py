@@ -122,11 +122,15 @@ def spelled(tokenizer: Tokenizer, ids: Sequence[int]) -> list[tuple[str, int]]:
 
 @runtime_checkable
 class Family(Protocol):
-    """A model with its way of making examples, computing a loss and saving itself."""
+    """A model with its way of making examples, computing a loss and saving itself.
+
+    `notes` say what of its files was old or incomplete and was mended on loading.
+    """
 
     name: str
     module: nn.Module
     supports_timestamps: bool
+    notes: list[str]
 
     @property
     def encoder(self) -> ExampleEncoder:

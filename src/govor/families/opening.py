@@ -59,11 +59,13 @@ def open_recogniser(
     if run is not None:
         checkpoint = best_checkpoint(run) if path == run else path
         trained = load_checkpoint(run, checkpoint)
+        tell_mended(trained, notify)
         trained.module.to(device=device, dtype=dtype)
         return Opened(run.name if path == run else f"{run.name}-{path.name}", trained, path, *_trained_for(run))
     found = find_model(source, notify)
     folder = trainable_folder(found, notify)
     family = family_class(family_of(folder, source)).load(folder, dtype)
+    tell_mended(family, notify)
     family.module.to(device)
     return Opened(scored_name(source), family, folder, *_trained_for(folder))
 
@@ -82,7 +84,14 @@ def trainable_folder(found: Found, notify: Notify = lambda _: None) -> Path:
         whisper = from_ctranslate2(found.path) if found.format == "ctranslate2" else from_ggml(found.path)
         with atomic_folder(target, "the converted model") as folder:
             whisper.save(folder)
+        tell_mended(whisper, notify)
     return target
+
+
+def tell_mended(family: Any, notify: Notify) -> None:
+    """Say what was mended while a model was loaded."""
+    for note in family.notes:
+        notify(f"note: {note}")
 
 
 def load_checkpoint(run: Path, checkpoint: Path) -> Any:

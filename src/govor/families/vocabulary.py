@@ -25,7 +25,7 @@ def byte_pair_model(pieces: list[bytes], merges: Merges) -> models.BPE:
     """The model of a vocabulary of byte strings, in the order of their ids."""
     return models.BPE(
         vocab={_spell(piece): index for index, piece in enumerate(pieces)},
-        merges=[(_spell(left), _spell(right)) for left, right in merges],
+        merges=[(left, right) for left, right in spelled_merges(merges)],
     )
 
 
@@ -59,8 +59,14 @@ def read_byte_pairs(state: Mapping[str, Any], file: Path) -> tuple[list[bytes], 
         GovorError: it is no byte-level byte-pair vocabulary, or its ids have holes.
     """
     model = state.get("model")
-    if not isinstance(model, Mapping) or model.get("type", "BPE") != "BPE" or not isinstance(model.get("vocab"), Mapping):
-        raise GovorError(f"{file} is no byte-pair tokenizer; copy the tokenizer.json of the model's base into its place.")
+    if (
+        not isinstance(model, Mapping)
+        or model.get("type", "BPE") != "BPE"
+        or not isinstance(model.get("vocab"), Mapping)
+    ):
+        raise GovorError(
+            f"{file} is no byte-pair tokenizer; copy the tokenizer.json of the model's base into its place."
+        )
     added = {str(token.get("content")) for token in state.get("added_tokens") or () if isinstance(token, Mapping)}
     vocabulary = model["vocab"]
     by_id = sorted((index, text) for text, index in vocabulary.items() if text not in added)
@@ -92,7 +98,9 @@ def fingerprint(parts: Iterable[bytes]) -> str:
     return digest.hexdigest()
 
 
-def mended_merges(pieces: list[bytes], merges: Merges, published: Mapping[str, str], file: Path) -> tuple[Merges, list[str]]:
+def mended_merges(
+    pieces: list[bytes], merges: Merges, published: Mapping[str, str], file: Path
+) -> tuple[Merges, list[str]]:
     """The merges that the pieces' ranks ask for, with a note where the file had others.
 
     Args:
@@ -128,7 +136,9 @@ def _compared(found: Merges, wanted: Merges, file: Path) -> tuple[Merges, list[s
         what.append(f"lacks {len(lost):,} of {len(wanted):,} merges (first: {' + '.join(map(_shown, lost[0]))})")
     if extra:
         what.append(f"has {len(extra):,} merges too many (first: {' + '.join(map(_shown, extra[0]))})")
-    return wanted, [f"{file} {' and '.join(what) or 'has its merges in another order'}; mended from the ranks of its pieces"]
+    return wanted, [
+        f"{file} {' and '.join(what) or 'has its merges in another order'}; mended from the ranks of its pieces"
+    ]
 
 
 def _shown(piece: bytes) -> str:
@@ -155,6 +165,11 @@ def tokenizer_state(folder: Path, older: Callable[[], Tokenizer]) -> tuple[dict[
         ) from None
     state: dict[str, Any] = json.loads(tokenizer.to_str())
     return state, file
+
+
+def spelled_merges(merges: Merges) -> list[list[str]]:
+    """Merges as `tokenizer.json` writes them."""
+    return [[_spell(left), _spell(right)] for left, right in merges]
 
 
 def _spell(piece: bytes) -> str:

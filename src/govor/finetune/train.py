@@ -16,7 +16,7 @@ from accelerate.state import AcceleratorState
 from govor.device import pick_device
 from govor.errors import GovorError
 from govor.families import adapters
-from govor.families.opening import base_sha256, best_checkpoint
+from govor.families.opening import base_sha256, best_checkpoint, tell_mended
 from govor.files import read_json, write_json, write_text
 from govor.finetune import checkpoints
 from govor.finetune.average import average_and_judge
@@ -123,6 +123,7 @@ def _train(recipe: Recipe, reporter: Reporter, resume: bool, overwrite: bool, de
             f"{recipe.base_model} has changed since {run} was begun; bring the old one back, or train anew."
         )
     family, targets = load(recipe, ready, chosen_device.value)
+    tell_mended(family, say)
     if main:  # only now that the run can begin does an old one give way
         open_folder(run, resume)
         choose_precision(run, recipe, chosen_device.value, resume)

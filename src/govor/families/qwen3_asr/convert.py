@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from transformers import GenerationConfig, Qwen3ASRConfig, Qwen3ASRForConditionalGeneration
 
 from govor.errors import GovorError
+from govor.families.loading import check_complete
 from govor.families.qwen3_asr.languages import NAMES, PRETRAINED, language_name
 from govor.families.qwen3_asr.tokens import QwenTokens
 from govor.files import read_json, write_json
@@ -114,10 +115,7 @@ def assemble(config: Qwen3ASRConfig, weights: Weights, dtype: torch.dtype, origi
         output_loading_info=True,
         **options,
     )
-    wrong = {kind: sorted(map(str, report[f"{kind}_keys"])) for kind in ("missing", "unexpected", "mismatched")}
-    if any(wrong.values()):
-        found = ", ".join(f"{len(names)} {kind} ({names[0]})" for kind, names in wrong.items() if names)
-        raise GovorError(f"The weights do not fit the configuration in {origin}: {found}; fetch or train it again.")
+    check_complete(report, origin)
     return module
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from torch.nn import functional as F
 from transformers import GenerationConfig, Qwen3ASRConfig, Qwen3ASRForConditionalGeneration
@@ -22,13 +21,28 @@ from govor.audio import SAMPLE_RATE, Samples
 from govor.errors import GovorError
 from govor.families.base import Batch, ContextMode, Hypothesis
 from govor.families.decoding import Found, beam, greedy
-from govor.families.qwen3_asr.convert import assemble, is_thinker, load_thinker, read_config, write_thinker
+from govor.families.loading import (
+    cannot_be_loaded,
+    check_complete,
+    check_dtypes,
+    check_finite,
+    quiet_library,
+    weight_files,
+)
+from govor.families.qwen3_asr.convert import (
+    assemble,
+    generation_config,
+    is_thinker,
+    load_thinker,
+    read_config,
+    write_thinker,
+)
 from govor.families.qwen3_asr.examples import IGNORED, Qwen3AsrExamples, pad_left
 from govor.families.qwen3_asr.features import MAX_SECONDS, audio_tokens, log_mel, stack
 from govor.families.qwen3_asr.labels import prompt_ids
 from govor.families.qwen3_asr.languages import language_name
 from govor.families.qwen3_asr.processor import save_processor, save_thinker_processor
-from govor.families.qwen3_asr.tokens import QwenTokens
+from govor.families.qwen3_asr.tokens import AUDIO_PAD, QwenTokens
 
 # No language's speech needs more byte-level tokens in a second than this (fast Ge'ez: about 30).
 # Without a bound a model that loops writes until its positions end.
@@ -48,6 +62,7 @@ class Qwen3Asr:
     def __init__(self, module: Qwen3ASRForConditionalGeneration, tokens: QwenTokens) -> None:
         self.module: nn.Module = module
         self.tokens = tokens
+        self.notes: list[str] = list(tokens.notes)
         self.encoder = Qwen3AsrExamples.of(tokens, module.config)
 
     @classmethod
@@ -57,17 +72,18 @@ class Qwen3Asr:
         `options` go to `from_pretrained`.
         """
         config, tokens = read_config(folder), QwenTokens.load(folder)
-        if not (folder / "model.safetensors").exists() and not (folder / "model.safetensors.index.json").exists():
-            raise GovorError(f"{folder} holds no model.safetensors; convert the model to safetensors first.")
+        check_dtypes(weight_files(folder))
         try:
-            if is_thinker(folder):
-                module = load_thinker(folder, tokens, dtype, **options)
-            else:
-                module = _load_native(folder, config, dtype, options)
-        except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:
-            first = str(error).splitlines()[0][:200]
-            raise GovorError(f"The model in {folder} cannot be loaded ({first}); fetch or package it again.") from error
-        return cls(module.eval(), tokens)
+            with quiet_library():
+                if is_thinker(folder):
+                    module = load_thinker(folder, tokens, dtype, **options)
+                else:
+                    module = _load_native(folder, config, dtype, options)
+        except GovorError:
+            raise
+        except Exception as error:  # a damaged configuration raises any kind
+            raise cannot_be_loaded(folder, error) from error
+        return cls._whole(module, tokens, folder)
 
     @classmethod
     def from_base(cls, folder: Path, weights: dict[str, torch.Tensor]) -> Qwen3Asr:
@@ -76,7 +92,30 @@ class Qwen3Asr:
         own = {name: tensor.clone() for name, tensor in weights.items()}
         module = assemble(config, own, torch.float32, folder)
         module.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
-        return cls(module.eval(), QwenTokens.load(folder))
+        return cls._whole(module, QwenTokens.load(folder), folder)
+
+    @classmethod
+    def _whole(cls, module: Any, tokens: QwenTokens, folder: Path) -> Qwen3Asr:
+        """A loaded model, checked against the other files of its folder."""
+        rows = module.config.text_config.vocab_size
+        if tokens.size > rows:
+            raise GovorError(
+                f"The tokenizer in {folder} has {tokens.size:,} tokens and the model {rows:,} rows: they are of different "
+                "models; copy the tokenizer.json of the model's base into it."
+            )
+        if module.config.audio_token_id != tokens.audio_pad:
+            raise GovorError(
+                f"{folder / 'config.json'} puts audio where id {module.config.audio_token_id} stands and the tokenizer calls "
+                f"{tokens.audio_pad} {AUDIO_PAD}; copy the tokenizer.json of the model's base into it."
+            )
+        check_finite(module, folder)
+        qwen = cls(module.eval(), tokens)
+        ends = [tokens.end_of_text, tokens.end]
+        told = module.generation_config.eos_token_id
+        if sorted(told if isinstance(told, list) else [told]) != sorted(ends):
+            module.generation_config = generation_config(tokens)
+            qwen.notes.append(f"{folder / 'generation_config.json'} lacked the two end tokens; made from the tokenizer")
+        return qwen
 
     @staticmethod
     def examples(folder: Path) -> Qwen3AsrExamples:
@@ -311,15 +350,18 @@ class _Decoder:
 
 
 def _load_native(folder: Path, config: Qwen3ASRConfig, dtype: torch.dtype, options: dict[str, Any]) -> Any:
-    module = Qwen3ASRForConditionalGeneration.from_pretrained(
+    module, report = Qwen3ASRForConditionalGeneration.from_pretrained(
         folder,
         config=config,
         dtype=dtype,
         attn_implementation="sdpa",
         use_safetensors=True,
         local_files_only=True,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
         **options,
     )
+    check_complete(report, folder)
     # transformers does not tie what is stored twice with different values; the configuration shall say what is.
     tied = module.lm_head.weight is module.model.language_model.embed_tokens.weight
     module.config.tie_word_embeddings = module.config.text_config.tie_word_embeddings = tied

@@ -8,12 +8,20 @@ end-of-message end a text. The embedding has 151,936 rows, so some ids have no t
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 
 from govor.errors import GovorError
-from govor.families.vocabulary import byte_pair_model
+from govor.families.vocabulary import (
+    Merges,
+    byte_pair_model,
+    mended_merges,
+    read_byte_pairs,
+    spelled_merges,
+    tokenizer_state,
+)
 
 END_OF_TEXT = "<|endoftext|>"
 MESSAGE_START = "<|im_start|>"
@@ -24,6 +32,11 @@ AUDIO_PAD = "<|audio_pad|>"
 ASR_TEXT = "<asr_text>"
 NO_SPEECH = "None"
 
+# Fingerprint of the 151,643 published pieces → of the merges that follow from their ranks.
+_PUBLISHED = {
+    "33bc5cb3ea15d95094254600052ea2af5a2b1f2329fe534700587ac0e40a8b2d": "cef5daad934d456e90042cbe11f6129882765c035f95a2b85885561adcfef958",
+}
+
 # Qwen2's splitting rule: contractions, words with the sign before them, single digits, punctuation, line ends, blanks.
 _SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -33,8 +46,9 @@ _SPLIT = (
 class QwenTokens:
     """Ids of one Qwen3-ASR vocabulary. Every text is encoded as text: what spells a special token stays letters."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, notes: Sequence[str] = ()) -> None:
         self.tokenizer = tokenizer
+        self.notes = tuple(notes)
         self.end_of_text = self._id(END_OF_TEXT)
         self.message_start = self._id(MESSAGE_START)
         self.end = self._id(MESSAGE_END)
@@ -48,15 +62,24 @@ class QwenTokens:
 
     @classmethod
     def load(cls, folder: Path) -> QwenTokens:
-        """From `tokenizer.json`, or the older vocab.json and merges.txt."""
-        file = folder / "tokenizer.json"
-        if file.exists():
-            return cls(Tokenizer.from_file(str(file)))
-        if (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
+        """From `tokenizer.json`, or the older vocab.json and merges.txt; lost merges are put back, with a note.
+
+        Raises:
+            GovorError: there is none, or it is not what a Qwen3-ASR model was trained with.
+        """
+
+        def older() -> Tokenizer:
             from transformers import Qwen2Tokenizer
 
-            return cls(Qwen2Tokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer)
-        raise GovorError(f"{folder} holds no tokenizer.json; copy the one of the model's base into it.")
+            found: Tokenizer = Qwen2Tokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer
+            return found
+
+        state, file = tokenizer_state(folder, older)
+        pieces, merges = read_byte_pairs(state, file)
+        right, notes = mended_merges(pieces, merges, _PUBLISHED, file)
+        if right is not merges:
+            state["model"]["merges"] = spelled_merges(right)
+        return cls(Tokenizer.from_str(json.dumps(state)), notes)
 
     def _id(self, token: str) -> int:
         found = self.tokenizer.token_to_id(token)
@@ -91,7 +114,7 @@ class QwenTokens:
         return sorted(self.added - {self.end, self.end_of_text, self.asr_text})
 
 
-def build_tokenizer(pieces: list[bytes], merges: list[tuple[bytes, bytes]]) -> Tokenizer:
+def build_tokenizer(pieces: list[bytes], merges: Merges) -> Tokenizer:
     """A byte-level BPE tokenizer that splits as Qwen2's, with the special tokens that Qwen3-ASR needs after `pieces`."""
     tokenizer = Tokenizer(byte_pair_model(pieces, merges))
     tokenizer.normalizer = normalizers.NFC()

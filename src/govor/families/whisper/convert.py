@@ -10,11 +10,12 @@ from typing import IO, Any
 
 import numpy as np
 import torch
-from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
+from transformers import WhisperConfig, WhisperForConditionalGeneration
 
 from govor.errors import GovorError
-from govor.families.whisper.model import Whisper
 from govor.families.vocabulary import recover_merges
+from govor.families.whisper.generation import generation_config
+from govor.families.whisper.model import Whisper
 from govor.families.whisper.tokens import LANGUAGES, WhisperTokens, build_tokenizer
 
 Weights = dict[str, torch.Tensor]
@@ -110,30 +111,9 @@ def _assemble(
     if unexpected or set(missing) - {"proj_out.weight"}:
         raise GovorError(f"The weights are not those of a Whisper: missing {missing[:3]}, unexpected {unexpected[:3]}.")
     model.generation_config = generation_config(tokens, settings)
-    return Whisper(model.eval(), tokens)
-
-
-def generation_config(tokens: WhisperTokens, settings: dict[str, Any]) -> GenerationConfig:
-    """Language and task ids, suppressed ids and alignment heads; a lost one breaks exports and long-form decoding."""
-    space = tokens.tokenizer.token_to_id("Ġ")
-    config = GenerationConfig(
-        bos_token_id=tokens.end,
-        eos_token_id=tokens.end,
-        pad_token_id=tokens.end,
-        decoder_start_token_id=tokens.start,
-        max_length=448,
-        suppress_tokens=settings.get("suppress_ids", tokens.steering_ids()),
-        begin_suppress_tokens=settings.get("suppress_ids_begin", [space, tokens.end]),
-    )
-    config.is_multilingual = True
-    config.lang_to_id = {f"<|{code}|>": found for code, found in tokens.languages.items()}
-    config.task_to_id = {"transcribe": tokens.transcribe, "translate": tokens.transcribe - 1}
-    config.no_timestamps_token_id = tokens.no_timestamps
-    config.prev_sot_token_id = tokens.previous
-    config.max_initial_timestamp_index = 50
-    if settings.get("alignment_heads"):
-        config.alignment_heads = settings["alignment_heads"]
-    return config
+    whisper = Whisper(model.eval(), tokens)
+    whisper.notes = list(tokens.notes)
+    return whisper
 
 
 def _read_ctranslate2(handle: IO[bytes], file: Path) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, str]]:

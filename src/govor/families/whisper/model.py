@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from torch.nn import functional as F
 from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
@@ -19,12 +18,26 @@ from govor.audio import SAMPLE_RATE, Samples
 from govor.errors import GovorError
 from govor.families.base import Attention, Batch, ContextMode, Head, Hypothesis
 from govor.families.decoding import Found, beam, greedy
+from govor.families.loading import (
+    cannot_be_loaded,
+    check_complete,
+    check_dtypes,
+    check_finite,
+    quiet_library,
+    weight_files,
+)
 from govor.families.whisper.attention import all_heads, attend
 from govor.families.whisper.batches import PROMPT_TOKENS, max_new_tokens, transcribe_in_batches
+from govor.families.whisper.checks import check_sizes
 from govor.families.whisper.examples import IGNORED, WhisperExamples
 from govor.families.whisper.features import FULL_FRAMES, bucket_frames, log_mel
 from govor.families.whisper.forward import States, decode, encode, parts_of
+from govor.families.whisper.generation import completed
 from govor.families.whisper.tokens import WhisperTokens
+
+HEAD = "proj_out.weight"
+_SINUSOIDS = "model.encoder.embed_positions.weight"
+_OF_GENERATION = ("forced_decoder_ids", "suppress_tokens", "begin_suppress_tokens", "max_length")
 
 
 class Whisper:
@@ -37,6 +50,7 @@ class Whisper:
     def __init__(self, module: WhisperForConditionalGeneration, tokens: WhisperTokens) -> None:
         self.module: nn.Module = module
         self.tokens = tokens
+        self.notes: list[str] = []
         config = module.config
         self.encoder = WhisperExamples(tokens, config.num_mel_bins, config.max_target_positions)
 
@@ -47,31 +61,69 @@ class Whisper:
 
     @classmethod
     def load(cls, folder: Path, dtype: torch.dtype = torch.float32, **options: Any) -> Whisper:
-        """From a folder in the `transformers` layout; safetensors only. `options` go to `from_pretrained`."""
-        if not (folder / "model.safetensors").exists() and not (folder / "model.safetensors.index.json").exists():
-            raise GovorError(f"{folder} holds no model.safetensors; convert the model to safetensors first.")
+        """From a folder in the `transformers` layout; safetensors only. `options` go to `from_pretrained`.
+
+        Everything is checked (weights, tokenizer, sizes, generation config); `notes` say what was mended.
+
+        Raises:
+            GovorError: the folder holds no whole multilingual Whisper.
+        """
+        check_dtypes(weight_files(folder))
+        tokens = WhisperTokens.load(folder)
+        # Before the weights are read: sizes that do not belong together have a better reason than a shape.
+        check_sizes(folder, WhisperConfig.from_pretrained(folder, local_files_only=True), tokens)
         try:
-            model = WhisperForConditionalGeneration.from_pretrained(
-                folder, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, local_files_only=True, **options
-            )
-        except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-            first = str(error).splitlines()[0][:200]
-            raise GovorError(f"The model in {folder} cannot be loaded ({first}); fetch or package it again.") from error
-        return cls(model.eval(), WhisperTokens.load(folder))
+            with quiet_library():
+                model, report = WhisperForConditionalGeneration.from_pretrained(
+                    folder,
+                    dtype=dtype,
+                    attn_implementation="sdpa",
+                    use_safetensors=True,
+                    local_files_only=True,
+                    ignore_mismatched_sizes=True,
+                    output_loading_info=True,
+                    **options,
+                )
+        except Exception as error:  # a damaged configuration raises any kind
+            raise cannot_be_loaded(folder, error) from error
+        check_complete(report, folder, (_SINUSOIDS,))
+        notes = []
+        if report["missing_keys"]:
+            notes.append(f"{folder} lacks {_SINUSOIDS}; computed, since they are sinusoids that nothing trains")
+        return cls._whole(model, tokens, folder, notes)
 
     @classmethod
     def from_base(cls, folder: Path, weights: dict[str, torch.Tensor]) -> Whisper:
-        """From the configuration files of `save_base` and a checkpoint's weights (tied ones stored once)."""
-        from transformers import GenerationConfig
+        """From the configuration files of `save_base` and a checkpoint's weights (tied ones stored once).
 
+        Raises:
+            GovorError: the weights are not those of that model.
+        """
         config = WhisperConfig.from_pretrained(folder, attn_implementation="sdpa", local_files_only=True)
         model = WhisperForConditionalGeneration(config)
         missing, unexpected = model.load_state_dict(weights, strict=False)
         model.tie_weights()
-        if unexpected or set(missing) - {"proj_out.weight"}:
-            raise GovorError(f"The weights do not fit {folder}: {len(missing)} missing, {len(unexpected)} unexpected.")
-        model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
-        return cls(model.eval(), WhisperTokens.load(folder))
+        check_complete({"missing_keys": missing, "unexpected_keys": unexpected}, folder, (HEAD,))
+        return cls._whole(model, WhisperTokens.load(folder), folder, [])
+
+    @classmethod
+    def _whole(cls, model: Any, tokens: WhisperTokens, folder: Path, notes: list[str]) -> Whisper:
+        """A loaded model, checked against the other files of its folder."""
+        if model.proj_out.weight is not model.model.decoder.embed_tokens.weight:
+            raise GovorError(
+                f"The model in {folder} has a {HEAD} that differs from its embeddings, and Whisper's are one; save it with "
+                "tie_word_embeddings, or take another model."
+            )
+        check_finite(model, folder)
+        notes += [*tokens.notes, *check_sizes(folder, model.config, tokens)]
+        model.generation_config, mended = completed(folder, tokens, model.config)
+        for name in [name for name in _OF_GENERATION if name in model.config.__dict__]:
+            if name == "forced_decoder_ids" and model.config.forced_decoder_ids:
+                notes.append(f"{folder / 'config.json'} held forced_decoder_ids for every clip; left out")
+            delattr(model.config, name)  # configurations of 2022 held what belongs to generation
+        whisper = cls(model.eval(), tokens)
+        whisper.notes = [*notes, *mended]
+        return whisper
 
     def loss(self, batch: Batch, label_smoothing: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
         """Cross-entropy summed over the taught tokens, and their number. Logits are made for those alone."""
@@ -236,8 +288,7 @@ class _Decoder:
         self._cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         config: Any = self._model.generation_config
         vocabulary: int = self._model.config.vocab_size
-        banned: set[int] = {*(config.suppress_tokens or ()), *whisper.tokens.steering_ids()}
-        banned |= set(range(whisper.tokens.first_timestamp, vocabulary))
+        banned: set[int] = {*(config.suppress_tokens or ()), *whisper.tokens.never_text(vocabulary)}
         self._banned = torch.zeros(vocabulary, device=states.device)
         self._banned[[i for i in banned if i < vocabulary]] = -torch.inf
         # Where the start token stands, the model says whether anybody speaks.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
-from govor.families.whisper.convert import generation_config
+from govor.families.whisper.generation import generation_config
 from govor.families.whisper.model import Whisper
 from govor.families.whisper.tokens import LANGUAGES, WhisperTokens, build_tokenizer
 
