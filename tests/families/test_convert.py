@@ -9,10 +9,10 @@ import torch
 
 from govor.errors import GovorError
 from govor.families.opening import open_recogniser, trainable_folder
+from govor.families.vocabulary import recover_merges
 from govor.families.whisper.convert import from_ctranslate2, from_ggml
 from govor.families.whisper.model import Whisper
 from govor.families.whisper.tiny import tiny
-from govor.families.vocabulary import recover_merges
 from govor.families.whisper.tokens import WhisperTokens
 from govor.hub import find_model
 

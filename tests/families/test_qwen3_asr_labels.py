@@ -18,8 +18,8 @@ from govor.families.qwen3_asr.languages import NAMES, PRETRAINED, language_name
 from govor.families.qwen3_asr.model import Qwen3Asr
 from govor.families.qwen3_asr.tiny import tiny
 from govor.families.qwen3_asr.tokens import QwenTokens, build_tokenizer
-from govor.families.whisper.tokens import LANGUAGES as WHISPERS
 from govor.families.vocabulary import recover_merges
+from govor.families.whisper.tokens import LANGUAGES as WHISPERS
 
 # The tiny vocabulary: bytes, then these.
 END_OF_TEXT, MESSAGE, END, AUDIO_START, AUDIO_END, PAD, ASR_TEXT = range(256, 263)
