@@ -211,9 +211,8 @@ def _qwen_layout(manifest: Path, name: str) -> str:
     from govor.corpus.vad import Vad
 
     clips = Manifest(manifest)
-    results = preprocess(
-        clips, Path("data") / "processed" / f"{name}-wav", PreprocessSettings(), Vad("energy"), resume=True
-    )
+    settings = PreprocessSettings(min_source_seconds=PreprocessSettings().min_seconds)  # clips of a dataset are slices
+    results = preprocess(clips, Path("data") / "processed" / f"{name}-wav", settings, Vad("energy"), resume=True)
     target = manifest.with_name(f"{name}.qwen3-asr.jsonl")
     shown = console.counted(results, "write WAV", len(clips))
     with row_writer(target.with_name(f"{name}.qwen3-asr.dropped.jsonl")) as drop:

@@ -126,7 +126,9 @@ def _of_tag(text: str) -> str | None:
         return None
     try:
         # The tag library rewrites some of what recognisers know (sh becomes sr-Latn, tl fil), so it is asked of the rest.
-        known = _OURS.get(base, base if base in NAMES else langcodes.standardize_tag(base, macro=True).partition("-")[0])
+        known = _OURS.get(
+            base, base if base in NAMES else langcodes.standardize_tag(base, macro=True).partition("-")[0]
+        )
         place = langcodes.Language.get(f"und-{rest}" if rest else "und")
     except ValueError:  # subtags that no tag has
         return None
