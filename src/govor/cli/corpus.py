@@ -213,7 +213,7 @@ def validate(
     ] = MANIFESTS,
     language: Language = None,
     min_seconds: Annotated[
-        float | None, typer.Option(help="Shortest recording kept [1; clips of a dataset 0.5].", show_default=False)
+        float | None, typer.Option(help="Shortest recording kept [0.5].", show_default=False)
     ] = None,
     max_seconds: Annotated[
         float | None,
@@ -250,7 +250,7 @@ def validate(
     if not sources:
         raise GovorError("INVENTORY is missing: the file that `govor inventory` or `govor manifest` wrote.")
     refuse_existing(out / "kept.jsonl", overwrite)
-    given = {"min_seconds": min_seconds, "min_source_seconds": min_seconds, "max_seconds": max_seconds}
+    given = {"min_seconds": min_seconds, "max_seconds": max_seconds}
     values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     limits = parse(Limits, {**values, "near_duplicates": near_duplicates, "prefer": tuple(prefer or ())}, "validate")
     total = sum(1 for source in sources for _ in read_rows(source))

@@ -100,7 +100,7 @@ def language_code(stated: str) -> str:
         GovorError: no language is called that; names the nearest.
     """
     text = " ".join(stated.encode("utf-8", "replace").decode().split())
-    found = _of_tag(text.replace("_", "-")) or _of_name(text)
+    found = _BY_NAME.get(text.casefold()) or _of_tag(text.replace("_", "-")) or _of_name(text)
     if found is None:
         raise GovorError(f"'{text[:60]}' is no language code or name of a language; {_hint(text)}")
     return found

@@ -210,7 +210,9 @@ def _hint(stated: str) -> str:
 @cache
 def _spellings() -> dict[str, str]:
     spellings = {_folded(text): name for text, name in _ALIASES.items()}
-    spellings |= {_folded(name): _current(name) for name in LICENSES}
+    for name, entry in LICENSES.items():
+        spellings[_folded(name)] = _current(name)
+        spellings.setdefault(_folded(entry.name), _current(name))
     for name, license in known().items():
         spellings[_folded(name)] = name
         spellings.setdefault(_folded(license.name), name)

@@ -194,6 +194,8 @@ def _slice_clip(clip: Clip, piece: Slice | Rejected, start: int, end: int) -> Cl
         sha256=None,
         pcm_sha256=None,
         snr_db=None,
+        # Said of the text before the recording, not of that before a slice.
+        extra={key: value for key, value in clip.extra.items() if key != "has_prev"},
     )
 
 

@@ -37,8 +37,7 @@ from govor.files import to_json
 class Limits(Settings):
     """What a recording must be to be kept."""
 
-    min_seconds: float = Field(0.5, ge=0, description="shortest clip of a dataset")
-    min_source_seconds: float = Field(1.0, ge=0, description="shortest recording of an inventory")
+    min_seconds: float = Field(0.5, ge=0, description="shortest recording")
     max_seconds: float = Field(900.0, gt=0, description="longest recording; over 30 s preprocess slices it")
     min_peak_dbfs: float = Field(-60.0, description="a clip whose loudest sample lies below is silent")
     max_clipped_share: float = Field(0.05, ge=0, le=1, description="share of samples at full scale")
@@ -50,11 +49,10 @@ class Limits(Settings):
 
     @model_validator(mode="after")
     def _ordered(self) -> Limits:
-        for name in ("min_seconds", "min_source_seconds"):
-            if getattr(self, name) > self.max_seconds:
-                raise ValueError(
-                    f"{name} is {getattr(self, name):g} and max_seconds {self.max_seconds:g}; nothing lies between"
-                )
+        if self.min_seconds > self.max_seconds:
+            raise ValueError(
+                f"min_seconds is {self.min_seconds:g} and max_seconds {self.max_seconds:g}; nothing lies between"
+            )
         return self
 
 
@@ -180,8 +178,6 @@ def _check(row: dict[str, Any], limits: Limits, language: str | None) -> Verdict
     def no(rule: str, measured: Any, limit: Any, message: str) -> Verdict:
         return Verdict(row, rejected(row, rule, measured, limit, message))
 
-    if is_inventory_row(row):
-        limits = limits.model_copy(update={"min_seconds": limits.min_source_seconds})
     present = {key: value for key, value in row.items() if value is not None}
     try:
         clip = Clip.from_row({"transcript": "", "duration": 0.0, "language": language or "", **present}, "the row")

@@ -137,7 +137,8 @@ def _folder(
 
     def free(paths: Iterable[Path], what: str) -> list[Path]:
         """Those that no table speaks for; the others are named."""
-        kept, passed = [], []
+        kept: list[Path] = []
+        passed: list[Path] = []
         for path in paths:
             (passed if any(folder in path.parents for folder in strict) else kept).append(path)
         if passed:
