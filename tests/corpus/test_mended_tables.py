@@ -727,3 +727,30 @@ def test_damaged_bytes_of_a_good_file_are_refused_or_listed(wavs: Path, layout: 
         write_rows(wavs / "k.jsonl", (clip.to_row() for clip in kept))
         if layout not in ("audiofolder", "commonvoice", "parquet"):
             assert len(kept) + len(dropped) == sum(not line.isspace() for line in bytes(data).splitlines(True) if line)
+
+
+NASTY = st.text(st.sampled_from("ač\"',\t\n\r\\|<>{} \u2028\x0b\x85ש\u200f=0.\ufeff#"), min_size=1, max_size=8)
+
+
+@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(NASTY, NASTY, st.none() | NASTY, st.none() | NASTY, st.dictionaries(NASTY, NASTY, max_size=2))
+@pytest.mark.parametrize("layout", FORMATS)
+def test_odd_letters_come_back_through_every_layout(
+    wavs: Path, layout: str, name: str, text: str, speaker: str | None, split: str | None, extra: dict[str, str]
+) -> None:
+    clip = Clip(name, str(wavs / "0.wav"), f"x{text}x", 2.0, "sr", speaker=speaker, source=name, split=split, license=text, extra=extra)  # fmt: skip
+    target = wavs / f"odd{len(list(wavs.glob('odd*')))}"
+    if layout not in ("audiofolder", "commonvoice", "paired"):
+        target = target / {"parquet": "x.parquet", "lhotse": "cuts.jsonl"}.get(layout, "x.jsonl")
+    export([clip], layout, target)
+    (back,), dropped = read(target, Statement(), blob=wavs / "odd.blob")
+    assert not dropped and dict(back.extra) == extra
+    found, wanted = ({**one.own_row(), "audio": "", "transcript": one.transcript.split()} for one in (back, clip))
+    assert found == wanted
+
+
+def test_blank_lines_stand_anywhere(wavs: Path) -> None:
+    clips, dropped = read(table(wavs, "\n\nfile_name,text\n\n0.wav,da\n,\n1.wav,ne,\n\n"))
+    assert [clip.transcript for clip in clips] == ["da"] and dropped[0]["message"].split(": ")[0].endswith(
+        "metadata.csv:7"
+    )

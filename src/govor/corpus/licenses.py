@@ -58,10 +58,10 @@ def known() -> dict[str, License]:
     return result
 
 
-def canonical(stated: str | None) -> str | None:
+def canonical(stated: object) -> str | None:
     """The identifier of a licence however it is spelled (`cc by 4.0`, its URL, its full name); `custom:NAME` as it is;
     None if it is unknown or stated with doubt (`own?`)."""
-    if not stated or not stated.strip():
+    if not isinstance(stated, str) or not stated.strip():  # rows of others hold lists and numbers too
         return None
     text = stated.strip()
     if text.lower().startswith(CUSTOM) and len(text) > len(CUSTOM):

@@ -80,7 +80,11 @@ def _bytes_of(path: Path) -> Any:
 
 def _separated(path: Path, delimiter: str, encoding: str | None) -> Iterator[tuple[Row, str]]:
     with _opened(path, encoding, _line_ends(path)) as handle:
-        first = handle.readline()
+        above = 0  # lines before the rows
+        first = "\n"
+        while first.isspace():
+            first = handle.readline()
+            above += 1
         names, quoted = _header(path, first, delimiter)
         # Common Voice writes quotes as they are.
         quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
@@ -88,7 +92,7 @@ def _separated(path: Path, delimiter: str, encoding: str | None) -> Iterator[tup
         csv.field_size_limit(_MAX_CELL_CHARACTERS)
         while True:
             before = cells_of.line_num
-            where = f"{path}:{before + 2}"
+            where = f"{path}:{before + above + 1}"
             try:
                 cells = next(cells_of)
             except StopIteration:
@@ -176,7 +180,7 @@ def _unquoted(cell: str) -> str:
 def _json_rows(path: Path, suffix: str, encoding: str | None) -> Iterator[tuple[Row, str]]:
     with _opened(path, encoding, None) as handle:
         start = next((line for line in handle if not line.isspace()), "")
-    if start.lstrip().startswith("[") or (suffix == ".json" and start.strip() in ("{", "")):
+    if start.lstrip().startswith("[") or (suffix == ".json" and start and not _is_row(start)):
         yield from _document(path, encoding)
         return
     with _opened(path, encoding, None) as handle:
@@ -189,6 +193,13 @@ def _json_rows(path: Path, suffix: str, encoding: str | None) -> Iterator[tuple[
                     yield {"line": line[:200], "error": AudioError("malformed_row", str(error))}, where
                     continue
                 yield _object(row, where), where
+
+
+def _is_row(line: str) -> bool:
+    try:
+        return isinstance(parse_row(line, ""), dict)
+    except GovorError:
+        return False
 
 
 def _document(path: Path, encoding: str | None) -> Iterator[tuple[Row, str]]:
