@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal
+from uuid import uuid4
 
 import typer
 
 from govor.cli import console
 from govor.cli.options import Json, Language, License, Out, Overwrite, Speaker, examples
-from govor.cli.summary import MANIFESTS, Rejections, exit_if, lines, outputs
+from govor.cli.summary import MANIFESTS, NothingKept, Rejections, exit_if, lines, outputs
 
 DUPLICATES = Path("uploads") / "duplicates"
 Encoding = Annotated[
@@ -34,7 +36,8 @@ def register(app: typer.Typer) -> None:
             "govor manifest recordings/ --language he",
             "govor manifest nemo.jsonl",
             "govor manifest cv-corpus/bs/ --license CC0-1.0",
-            "govor manifest mine.jsonl --to parquet",
+            "govor manifest recordings/ --language he --out manifests/run1.jsonl --small 100",
+            "govor manifest mine.jsonl --to qwen3-asr --absolute",
         )
     )(manifest)
     app.command(
@@ -109,53 +112,90 @@ def manifest(
     license: License = None,
     speaker: Speaker = None,
     encoding: Encoding = None,
+    small: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Write NAME_small.jsonl too: so many clips of every kind, for a first run.", show_default=False
+        ),
+    ] = None,
+    absolute: Annotated[bool, typer.Option("--absolute", help="Name audio by its full path (JSONL).")] = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Turn a folder or another tool's manifest into a manifest, or a manifest into another tool's layout."""
     from govor.corpus.formats import export, read_source
     from govor.corpus.formats.reading import source_holds_audio
-    from govor.corpus.formats.writing import is_folder
+    from govor.corpus.formats.writing import is_folder, is_lines
     from govor.corpus.inventory import Statement
+    from govor.corpus.licenses import canonical
     from govor.corpus.manifests import row_writer
     from govor.corpus.records import Clip
+    from govor.corpus.small import Small, write_small
     from govor.errors import GovorError
     from govor.files import refuse_existing
 
     suffix = "" if is_folder(to) else ".parquet" if to == "parquet" else ".jsonl"
     middle = "" if to in ("govor", "parquet") else f".{to}"
     target = out or MANIFESTS / f"{source.resolve().stem}{middle}{suffix}"
-    if target.resolve() == source.resolve():
-        raise GovorError(f"{target} would be written over its own source; give another --out.")
-    refuse_existing(target, overwrite)
+    small_target = target.with_name(f"{target.stem}_small{target.suffix}")
+    if not is_lines(to) and (small or absolute):
+        raise GovorError(f"{'--small' if small else '--absolute'} does nothing with --to {to}; leave it out.")
+    for file in (target, small_target) if small else (target,):
+        if file.resolve() == source.resolve():
+            raise GovorError(f"{file} would be written over its own source; give another --out.")
+        refuse_existing(file, overwrite)
     totals: Counter[str] = Counter()
+    unknown_licenses: Counter[str] = Counter()
     hours = 0.0
-
-    def counted_clips(rows: Any) -> Any:
-        nonlocal hours
-        clip: Clip
-        for clip in console.counted(rows, "manifest", None):
-            totals["clips"] += 1
-            hours += clip.duration / 3600
-            yield clip
-
+    chosen = Small(small) if small else None
+    # What names blobs keeps the audio of parquet beside it; other layouts carry the audio themselves.
+    stays = to in ("govor", "inline")
+    blob = target.with_suffix(".blob")
+    if stays and source_holds_audio(source):
+        refuse_existing(blob, overwrite)
     statement = Statement(language, license, speaker, encoding)
     dropped = target.with_name(target.stem + ".dropped.jsonl")
     with row_writer(dropped) as write_dropped, TemporaryDirectory() as scratch:
         rejections = Rejections(write_dropped)
-        # What names blobs keeps the audio of parquet beside it; other layouts carry the audio themselves.
-        stays = to in ("govor", "inline")
-        blob = target.with_suffix(".blob") if stays else Path(scratch) / "audio.blob"
-        if stays and source_holds_audio(source):
-            refuse_existing(blob, overwrite)
-        export(counted_clips(read_source(source, statement, rejections, blob)), to, target)
+        incoming = blob.with_name(f".{blob.name}.{uuid4().hex[:8]}.tmp") if stays else Path(scratch) / "audio.blob"
+
+        def clips() -> Any:
+            nonlocal hours
+            clip: Clip
+            known_as = blob if stays else None
+            found = read_source(source, statement, rejections, incoming, known_as, console.note)
+            for clip in console.counted(found, "manifest", None):
+                totals["clips"] += 1
+                hours += clip.duration / 3600
+                if clip.license and canonical(clip.license) is None:
+                    unknown_licenses[clip.license] += 1
+                if chosen:
+                    chosen.see(clip)
+                yield clip
+            if not totals["clips"]:
+                raise NothingKept
+            if stays and incoming.exists():
+                incoming.replace(blob)
+
+        try:
+            with suppress(NothingKept):
+                export(clips(), to, target, absolute)
+        finally:
+            incoming.unlink(missing_ok=True)
     if not rejections:
         dropped.unlink()
     if not totals["clips"]:
-        raise GovorError(f"No usable clip was found in {source}: {rejections.reasons()}.")
-    summary = {"clips": totals["clips"], "hours": round(hours, 3), "dropped": rejections.by_rule()}
+        listed = f" Each is listed in {dropped}." if rejections else ""
+        raise GovorError(f"No usable clip was found in {source}: {rejections.reasons()}.{listed}")
+    summary: dict[str, Any] = {"clips": totals["clips"], "hours": round(hours, 3), "dropped": rejections.by_rule()}
+    if chosen:
+        summary["small"] = write_small(target, small_target, chosen.chosen())
+    if unknown_licenses:
+        named = ", ".join(f"'{name}' ({count})" for name, count in unknown_licenses.most_common(5))
+        console.note(f"licences that are not known, so training will refuse their clips: {named}; see govor licenses")
     console.result(lines(summary), summary, as_json)
-    console.made(target, f"govor validate {target}" if to == "govor" else None)
+    made = f"{target} and {small_target}" if chosen else target
+    console.made(made, f"govor validate {target}" if to == "govor" else None)
     exit_if(bool(rejections))
 
 

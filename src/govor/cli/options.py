@@ -7,16 +7,40 @@ from typing import Annotated
 
 import typer
 
+
+def _language_code(stated: str | None) -> str | None:
+    from govor.corpus.language import language_code
+
+    return None if stated is None else language_code(stated)
+
+
+def _license_stated(stated: str | None) -> str | None:
+    from govor.corpus.licenses import license_stated
+
+    return None if stated is None else license_stated(stated)
+
+
 Out = Annotated[Path | None, typer.Option("--out", help="Where the result goes.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing result.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Language = Annotated[
     str | None,
-    typer.Option("--language", "-l", help="Language code, for example he, bs, mg.", show_default=False),
+    typer.Option(
+        "--language",
+        "-l",
+        help="Language: a code (he, bs, mg) or a name (Hebrew).",
+        show_default=False,
+        callback=_language_code,
+    ),
 ]
 License = Annotated[
     str | None,
-    typer.Option("--license", help="Licence of these recordings; 'own' for one's own.", show_default=False),
+    typer.Option(
+        "--license",
+        help="Licence of these recordings: 'own' for one's own, an SPDX identifier, custom:NAME.",
+        show_default=False,
+        callback=_license_stated,
+    ),
 ]
 Speaker = Annotated[
     str | None, typer.Option("--speaker", help="The one speaker of these recordings.", show_default=False)

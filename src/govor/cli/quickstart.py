@@ -135,7 +135,11 @@ def _corpus(audio: Path | None, language: str | None, license: str | None) -> li
             )
         else:
             source = list(
-                console.counted(read_source(audio, Statement(language, license), dropped.append), "manifest", None)
+                console.counted(
+                    read_source(audio, Statement(language, license), dropped.append, notice=console.note),
+                    "manifest",
+                    None,
+                )
             )
         unread = len(dropped)
         write_clips(folder / "manifest.jsonl", source)

@@ -44,7 +44,9 @@ def preprocess(
     max_seconds: Annotated[float, typer.Option(help="Longest slice.")] = 30.0,
     min_seconds: Annotated[float, typer.Option(help="Shortest slice.")] = 0.5,
     max_source_seconds: Annotated[float, typer.Option(help="Longest recording taken.")] = 900.0,
-    min_source_seconds: Annotated[float, typer.Option(help="Shortest recording taken.")] = 0.5,
+    min_source_seconds: Annotated[
+        float, typer.Option(help="Shortest recording taken; slices of one may be shorter.")
+    ] = 1.0,
     trim_silence: Annotated[bool, typer.Option("--trim-silence", help="Cut silence off both ends.")] = False,
     loudness: Annotated[
         float | None,

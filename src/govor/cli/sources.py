@@ -211,9 +211,8 @@ def _qwen_layout(manifest: Path, name: str) -> str:
     from govor.corpus.vad import Vad
 
     clips = Manifest(manifest)
-    results = preprocess(
-        clips, Path("data") / "processed" / f"{name}-wav", PreprocessSettings(), Vad("energy"), resume=True
-    )
+    settings = PreprocessSettings(min_source_seconds=PreprocessSettings().min_seconds)  # clips of a dataset are slices
+    results = preprocess(clips, Path("data") / "processed" / f"{name}-wav", settings, Vad("energy"), resume=True)
     target = manifest.with_name(f"{name}.qwen3-asr.jsonl")
     shown = console.counted(results, "write WAV", len(clips))
     with row_writer(target.with_name(f"{name}.qwen3-asr.dropped.jsonl")) as drop:
@@ -272,20 +271,21 @@ def licenses(
     as_json: Json = False,
 ) -> None:
     """Count licences, say what they allow, write DATA_LICENSES.md; or state the licence of rows."""
-    from govor.corpus.licenses import canonical, document, known, summary
+    from govor.corpus.licenses import UNKNOWN, document, license_stated, summary
     from govor.corpus.manifests import Manifest
-    from govor.errors import GovorError, nearest
+    from govor.errors import GovorError
     from govor.files import refuse_existing, write_text
 
     if state is not None:
-        if canonical(state) is None:
-            raise GovorError(f"'{state}' is no known licence; {nearest(state, known())} Or write custom:{state}.")
-        count = _state(source, str(canonical(state)), chosen or [])
+        name = license_stated(state)
+        if name == UNKNOWN:
+            raise GovorError("State a licence: own for your own recordings, an SPDX identifier, or custom:NAME.")
+        count = _state(source, name, chosen or [])
         if chosen and not count:
             raise GovorError(
                 f"No row of {source} is of the source or dataset {' or '.join(map(repr, chosen))}; nothing was stated."
             )
-        console.note(f"{count} rows of {source} are now under {canonical(state)}")
+        console.note(f"{count} rows of {source} are now under {name}")
     clips = Manifest(source)
     values = summary(clips)
     target = out or Path("DATA_LICENSES.md")

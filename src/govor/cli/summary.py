@@ -13,7 +13,7 @@ import typer
 MANIFESTS = Path("manifests")
 
 
-class _NothingKept(Exception):
+class NothingKept(Exception):
     """Keeps an empty file from appearing."""
 
 
@@ -55,8 +55,8 @@ def outputs(kept: Path, dropped: Path) -> Iterator[tuple[Any, Rejections]]:
             with row_writer(kept) as write:
                 yield write, Rejections(write_dropped)
                 if not write.count:
-                    raise _NothingKept
-        except _NothingKept:
+                    raise NothingKept
+        except NothingKept:
             pass
 
 

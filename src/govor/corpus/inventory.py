@@ -6,7 +6,7 @@ import csv
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any, TextIO
 from govor import engine
 from govor.audio import AUDIO_SUFFIXES, find_audio, probe
 from govor.corpus import timed
-from govor.corpus.language import guess
+from govor.corpus.language import guess, language_code
 from govor.corpus.ondisk import DiskMap
 from govor.corpus.provenance import Provenance, item_file, of_recording, there
 from govor.corpus.records import Segment
@@ -90,18 +90,21 @@ def inventory(
     statement: Statement,
     engine_name: engine.Engine = "processes",
     known: DiskMap | None = None,
+    unless: Callable[[Path], bool] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """One row per recording, in a fixed order; unreadable ones carry `error`, exact duplicates `duplicate_of`.
 
     Args:
         known: JSON rows of an earlier run by audio path; where neither the recording nor what stands beside it has
             changed since, its row is taken over and the file is not read.
+        unless: recordings to leave out.
     """
     labels = _labels(folders)
     pairs = (
         (path, folder, base, label)
         for (folder, base), label in zip(_bases(folders), labels, strict=True)
         for path in find_recordings(folder)
+        if unless is None or not unless(path)
     )
     work = ((item, known.get(workspace_path(item[0])) if known else None) for item in pairs)
     with DiskMap() as first:
@@ -112,6 +115,11 @@ def inventory(
                 row["duplicate"] = kept != row["id"]
                 row["duplicate_of"] = kept if row["duplicate"] else None
             yield row
+
+
+def is_inventory_row(row: Mapping[str, Any]) -> bool:
+    """Whether a row is of our own inventory; in any other table a key like `error` means something else."""
+    return all(key in row for key in INVENTORY_ONLY)
 
 
 class CsvTable:
@@ -276,7 +284,7 @@ def _row(work: tuple[tuple[Path, Path, Path, str], str | None], statement: State
 
 def _stated(statement: Statement, stated: Provenance) -> dict[str, Any]:
     return {
-        "language": statement.language or stated.language,
+        "language": statement.language or (stated.language and language_code(stated.language)),
         "license": statement.license or stated.license,
         "speaker": statement.speaker or stated.speaker,
         "extra_terms": stated.extra_terms,

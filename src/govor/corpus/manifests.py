@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -50,7 +51,7 @@ class Manifest(Sequence[Clip]):
         start, end = int(self._offsets[row]), int(self._offsets[row + 1])
         self._handle.seek(start)
         line = self._handle.read(end - start)
-        return Clip.from_row(_parse(line, f"{self.path}:{row + 1}"), f"{self.path}:{row + 1}")
+        return Clip.from_row(parse_row(line, f"{self.path}:{row + 1}"), f"{self.path}:{row + 1}")
 
     def __iter__(self) -> Iterator[Clip]:
         return (self[row] for row in range(len(self)))
@@ -70,7 +71,7 @@ def read_rows(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
         with path.open("rb") as handle:
             for number, line in enumerate(handle, start=1):
                 if not line.isspace():
-                    row = _parse(line, f"{path}:{number}")
+                    row = parse_row(line, f"{path}:{number}")
                     if not isinstance(row, dict):
                         raise GovorError(f"{path}:{number}: a JSON object was wanted, found {type(row).__name__}.")
                     yield number, row
@@ -98,7 +99,10 @@ class Writer:
         self._handle, self.count = handle, 0
 
     def __call__(self, row: dict[str, Any]) -> None:
-        self._handle.write(to_json(row) + "\n")
+        try:
+            self._handle.write(to_json(row) + "\n")
+        except RecursionError:
+            raise GovorError(f"The row '{row.get('id')}' is nested too deeply to be written.") from None
         self.count += 1
 
     def clip(self, clip: Clip) -> None:
@@ -138,9 +142,15 @@ def fingerprint(path: Path) -> dict[str, Any]:
     return {"path": path.as_posix(), "rows": len(Manifest(path)), "sha256": sha256_of(path)}
 
 
-def _parse(line: bytes, where: str) -> Any:
+def parse_row(line: bytes | str, where: str) -> Any:
+    """One JSON value; what JSON does not know (NaN, a key that stands twice) is refused rather than guessed.
+
+    Raises:
+        GovorError: the line is not valid JSON.
+    """
     try:
-        return json.loads(line.decode("utf-8-sig"), parse_constant=_no_number)
+        text = line.decode("utf-8-sig") if isinstance(line, bytes) else line
+        return json.loads(text, parse_constant=_no_number, parse_float=_float, object_pairs_hook=_object)
     except UnicodeDecodeError:
         raise GovorError(f"{where}: the line is not UTF-8; save the manifest as UTF-8.") from None
     except json.JSONDecodeError as error:
@@ -151,6 +161,21 @@ def _parse(line: bytes, where: str) -> Any:
 
 def _no_number(name: str) -> Any:
     raise ValueError(f"{name} is no number in JSON")
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text[:40]} is larger than any number")
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        twice = next(key for number, (key, _) in enumerate(pairs) if any(key == other for other, _ in pairs[:number]))
+        raise ValueError(f"the key '{twice[:40]}' stands twice")
+    return result
 
 
 def _offsets(path: Path) -> npt.NDArray[np.int64]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from govor.corpus.formats.parquet import placed, shard_rows
-from govor.corpus.formats.rows import clip_of
+from govor.corpus.formats.rows import clip_of, shown
 from govor.corpus.inventory import Statement
 from govor.corpus.manifests import read_rows, rejected, row_writer
 from govor.corpus.sources import Planned, Shard
@@ -98,19 +98,18 @@ def _convert(file: Path, part: Path, stated: Statement, extra: dict[str, Any], n
     with disk_errors(blob, blob.name), row_writer(part) as write, blob.open("wb") as handle:
         for number, row in enumerate(shard_rows(file)):
             kept = placed({**row, **{k: v for k, v in extra.items() if v}}, handle, blob, f"{name}/{number:06d}")
+            own = kept.get("id")
             kept["id"] = f"{name}/{number:06d}"  # ids of a set's own columns need not be unique across shards
+            if own != kept["id"]:
+                kept.setdefault("dataset_id", own)
             try:
                 clip = clip_of(kept, part.parent, stated, f"{file.name}: row {number}")
             except AudioError as error:
-                write(rejected(_short(kept), error.rule, message=str(error)))
+                write(rejected(shown(kept), error.rule, message=str(error)))
             except GovorError as error:
-                write(rejected(_short(kept), "malformed_row", message=str(error)))
+                write(rejected(shown(kept), "malformed_row", message=str(error)))
             else:
                 write.clip(clip)
-
-
-def _short(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if not isinstance(value, bytes)}
 
 
 def _count(part: Path, done: Done) -> None:

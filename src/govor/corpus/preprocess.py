@@ -39,7 +39,7 @@ class PreprocessSettings(Settings):
 
     max_seconds: float = Field(30.0, gt=1, le=30, description="longest slice; a Whisper window holds 30 s")
     min_seconds: float = Field(0.5, ge=0, description="shortest slice")
-    min_source_seconds: float = Field(0.5, ge=0, description="shortest recording taken")
+    min_source_seconds: float = Field(1.0, ge=0, description="shortest recording taken; a slice may be shorter")
     max_source_seconds: float = Field(900.0, gt=0, description="longest recording taken")
     trim_silence: bool = Field(False, description="cut silence off both ends, but 0.1 s")
     loudness_lufs: float | None = Field(None, ge=-60, le=-5, description="bring every clip to this loudness")
@@ -86,8 +86,10 @@ def _one(clip: Clip, folder: Path, settings: PreprocessSettings, vad: Vad, resum
     except AudioError as error:
         return no(error.rule, None, None, str(error))
     seconds = len(samples) / SAMPLE_RATE
-    if seconds < settings.min_source_seconds:
-        return no("too_short", round(seconds, 3), settings.min_source_seconds, "a recording shorter than the limit")
+    slice_of_another = clip.offset is not None or clip.seek_time is not None
+    shortest = settings.min_seconds if slice_of_another else settings.min_source_seconds
+    if seconds < shortest:
+        return no("too_short", round(seconds, 3), shortest, "a recording shorter than the limit")
     if seconds > settings.max_source_seconds:
         return no("too_long", round(seconds, 3), settings.max_source_seconds, "a recording longer than the limit")
     long = seconds > settings.max_seconds
@@ -192,6 +194,8 @@ def _slice_clip(clip: Clip, piece: Slice | Rejected, start: int, end: int) -> Cl
         sha256=None,
         pcm_sha256=None,
         snr_db=None,
+        # Said of the text before the recording, not of that before a slice.
+        extra={key: value for key, value in clip.extra.items() if key != "has_prev"},
     )
 
 

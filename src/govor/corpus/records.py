@@ -83,10 +83,16 @@ class Clip:
             if values.get(key) is None:
                 raise GovorError(f"{where}: '{key}' is null; a manifest row needs {_REQUIRED_TEXT}.")
         values["extra"] = {key: value for key, value in row.items() if key not in _CHECKS}
+        if row.get("has_prev") in _FALSE:  # the ivrit.ai sets fill in a text that is not the one before
+            values |= {"prev_transcript": None, "prev_segments": ()}
         return cls(**values)
 
     def to_row(self) -> dict[str, Any]:
         """The row as written to a manifest: empty optional keys are left out, unknown keys come last."""
+        return {**self.own_row(), **{key: value for key, value in self.extra.items() if key not in _CHECKS}}
+
+    def own_row(self) -> dict[str, Any]:
+        """The same without the unknown keys."""
         row: dict[str, Any] = {}
         for name in _CHECKS:
             value = getattr(self, name)
@@ -100,7 +106,7 @@ class Clip:
                 ]
         if self.words:
             row["words"] = [dict(word) for word in self.words]
-        return {**row, **self.extra}
+        return row
 
     def replace(self, **changes: Any) -> Clip:
         """A copy with `changes`."""
@@ -169,6 +175,7 @@ def _words(value: object, key: str, where: str) -> tuple[Mapping[str, Any], ...]
     return tuple(value)
 
 
+_FALSE = (False, "False", "false", "0")
 _REQUIRED = ("id", "audio", "transcript", "duration", "language")
 _REQUIRED_TEXT = "id, audio, transcript, duration and language"
 _SPECIAL = {

@@ -130,6 +130,11 @@ def plan(source: str, splits: tuple[str, ...], own: Path | None = None, ask_hub:
     known = registry(own)
     if source in known.collections:
         collection = known.collections[source]
+        for name in (*collection.datasets, *collection.skipped):
+            if name not in known.datasets:
+                raise GovorError(
+                    f"The collection {source} names '{name}', which is no dataset; {nearest(name, known.datasets)}"
+                )
         planned = [_planned(name, known.datasets[name], splits, ask_hub) for name in collection.datasets]
         skipped = [Planned(name, known.datasets[name], skipped=why) for name, why in collection.skipped.items()]
         return planned + skipped

@@ -24,7 +24,8 @@ from govor.audio import SAMPLE_RATE, Samples, decode, probe, promised_bytes
 from govor.config import Settings
 from govor.corpus.duplicates import Duplicates
 from govor.corpus.fingerprint import Fingerprint, fingerprint
-from govor.corpus.inventory import INVENTORY_ONLY
+from govor.corpus.inventory import INVENTORY_ONLY, is_inventory_row
+from govor.corpus.language import language_code
 from govor.corpus.manifests import rejected
 from govor.corpus.ondisk import DiskMap
 from govor.corpus.records import Clip
@@ -164,9 +165,10 @@ def _refused(verdict: Verdict, seen_ids: DiskMap, forgotten: Tombstones | None) 
 
 def _clip(verdict: Verdict, language: str | None) -> Clip:
     """The manifest row of a kept inventory row; what only the inventory needs is left behind."""
-    row = {key: value for key, value in verdict.row.items() if key not in INVENTORY_ONLY and value is not None}
+    left_behind = INVENTORY_ONLY if is_inventory_row(verdict.row) else ()
+    row = {key: value for key, value in verdict.row.items() if key not in left_behind and value is not None}
     row["duration"] = verdict.seconds
-    row["language"] = language or row.get("language")
+    row["language"] = language_code(language or row["language"])
     row["pcm_sha256"] = verdict.pcm_sha256
     row.setdefault("snr_db", verdict.snr_db)
     return Clip.from_row(row, f"row '{row['id']}'")
@@ -197,7 +199,7 @@ def _check(row: dict[str, Any], limits: Limits, language: str | None) -> Verdict
         return no(error.rule, None, None, str(error))
     except (OSError, ValueError) as error:
         return no("unreadable", None, None, f"{clip.audio} cannot be opened: {error}.")
-    refusal = _sound_refusal(clip, samples, limits)
+    refusal = _sound_refusal(clip, samples, limits) or _longer_than_stated(row, clip, samples)
     if refusal:
         return no(*refusal)
     return Verdict(
@@ -211,7 +213,7 @@ def _check(row: dict[str, Any], limits: Limits, language: str | None) -> Verdict
 
 def _text_refusal(row: dict[str, Any], clip: Clip, language: str | None) -> tuple[str, Any, Any, str] | None:
     transcript = row.get("transcript")
-    if row.get("error"):
+    if row.get("error") and is_inventory_row(row):
         rule, _, message = str(row["error"]).partition(": ")
         return rule, None, None, message
     if not isinstance(transcript, str) or not transcript.strip():
@@ -223,6 +225,10 @@ def _text_refusal(row: dict[str, Any], clip: Clip, language: str | None) -> tupl
     if not (clip.language or language):
         looks = row.get("language_guess") or "unknown"
         return "language_unknown", looks, "a language code", f"the text looks like '{looks}'; state it with --language"
+    try:
+        language_code(language or clip.language)
+    except GovorError as error:
+        return "language_unknown", clip.language, "a language code", str(error)
     return None
 
 
@@ -252,6 +258,18 @@ def _sound_refusal(clip: Clip, samples: Samples, limits: Limits) -> tuple[str, A
         message = "more text than the audio can hold"
         return "text_too_long", round(rate, 1), limits.max_characters_per_second, message
     return None
+
+
+def _longer_than_stated(row: dict[str, Any], clip: Clip, samples: Samples) -> tuple[str, Any, Any, str] | None:
+    """A manifest that states less than the file holds and no `offset` means a part, whose words are not those of the whole.
+    The duration in an inventory is what the header says, which may be a guess."""
+    seconds, stated = len(samples) / SAMPLE_RATE, row.get("duration")
+    if stated is None or clip.offset is not None or is_inventory_row(row):
+        return None
+    if seconds - clip.duration <= max(0.1, 0.02 * clip.duration):
+        return None
+    message = "the file is longer than its manifest says: state the offset of a part (0 too), or the true duration"
+    return "duration_mismatch", round(seconds, 3), clip.duration, message
 
 
 def pcm_sha256(samples: Samples) -> str:

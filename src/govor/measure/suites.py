@@ -13,7 +13,7 @@ from pydantic import Field
 
 from govor.config import Settings, parse, read_yaml
 from govor.corpus.formats.parquet import rows_into_blob
-from govor.corpus.formats.rows import clip_of
+from govor.corpus.formats.rows import clip_of, shown
 from govor.corpus.inventory import Statement
 from govor.corpus.manifests import rejected, row_writer
 from govor.corpus.prepare import prepare_hub
@@ -113,7 +113,7 @@ def _local(data: Path | None, name: str, wanted: TestSet) -> list[Path]:
 
 def _from_parquet(files: list[Path], folder: Path, target: Path, wanted: TestSet) -> None:
     known = registry().datasets.get(wanted.source)
-    stated = Statement(known.language if known else None, None)
+    stated = Statement(known.language if known and known.language not in ("mul", "und") else None, None)
     about = {"dataset": wanted.source, "license": known.license if known else None}
     count = 0
     rows = rows_into_blob(files, folder / "audio.blob")
@@ -125,7 +125,7 @@ def _from_parquet(files: list[Path], folder: Path, target: Path, wanted: TestSet
                 count += 1
             except (AudioError, GovorError) as error:
                 rule = error.rule if isinstance(error, AudioError) else "malformed_row"
-                drop(rejected(row, rule, message=str(error)))
+                drop(rejected(shown(row), rule, message=str(error)))
     if not count:
         target.unlink()
         raise GovorError(

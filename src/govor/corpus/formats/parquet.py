@@ -9,25 +9,30 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date, time, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from govor.corpus.formats.rows import AUDIO_KEYS, EXTRA_KEY
-from govor.errors import GovorError
-from govor.files import workspace_path
+from govor.errors import AudioError, GovorError
+from govor.files import to_json, workspace_path
 
 BATCH_ROWS = 64
 _AUDIO_COLUMNS = ("audio", *AUDIO_KEYS, "wav", "speech")
 
 
-def rows_into_blob(shards: Iterable[Path], blob: Path) -> Iterator[dict[str, Any]]:
-    """Rows of parquet shards; the audio of each is in `blob` before the row is handed over, which names it in `audio`."""
+def rows_into_blob(shards: Sequence[Path], blob: Path, known_as: Path | None = None) -> Iterator[dict[str, Any]]:
+    """Rows of parquet shards; the audio of each is in `blob` before the row is handed over, which names it in `audio`,
+    as lying in `known_as` where the file is to be renamed."""
+    stems = Counter(shard.stem for shard in shards)
     blob.parent.mkdir(parents=True, exist_ok=True)
     with blob.open("wb") as handle:
         for shard in shards:
+            name = shard.stem if stems[shard.stem] == 1 else f"{shard.parent.name}-{shard.stem}"
             for number, row in enumerate(shard_rows(shard)):
-                kept = placed(row, handle, blob, f"{shard.stem}-{number:06d}")
+                kept = placed(row, handle, known_as or blob, f"{name}-{number:06d}")
                 handle.flush()
                 yield kept
 
@@ -44,23 +49,45 @@ def shard_rows(shard: Path | BinaryIO) -> Iterator[dict[str, Any]]:
     try:
         # Without pre-buffering, memory is one batch and not one row group.
         with pq.ParquetFile(shard, pre_buffer=False, memory_map=isinstance(shard, Path)) as file:
-            column = audio_column(file.schema_arrow.names)
+            names = file.schema_arrow.names
+            twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
+            if twice is not None:
+                raise GovorError(f"{shard}: the column '{twice}' stands twice; rename one of them.")
+            column = audio_column(file.schema_arrow)
             for batch in file.iter_batches(batch_size=BATCH_ROWS):
-                for row in batch.to_pylist():
+                for row in _rows_of(batch):
                     sound = row.pop(column)
-                    yield {**row, "audio": sound if isinstance(sound, dict) else {"bytes": sound, "path": None}}
-    except (pa.ArrowInvalid, OSError) as error:
-        raise GovorError(f"{shard} is not a readable parquet file: {error}.") from None
+                    named = row.pop("audio", None)  # a path beside the bytes of another column
+                    yield {**row, "audio": sound if isinstance(sound, dict) else {"bytes": sound, "path": named}}
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise GovorError(f"{shard} is not a readable parquet file: {str(error)[:300].rstrip('.')}.") from None
 
 
-def audio_column(names: list[str]) -> str:
-    """The column that holds the audio."""
-    for name in _AUDIO_COLUMNS:
-        if name in names:
+def _rows_of(batch: Any) -> list[dict[str, Any]]:
+    """A batch as Python rows. A date, time or length of time that Python has no value for is taken as text."""
+    try:
+        return list(batch.to_pylist())
+    except (ValueError, OverflowError):
+        columns = {}
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            try:
+                columns[name] = column.to_pylist()
+            except (ValueError, OverflowError):
+                columns[name] = column.cast("string").to_pylist()
+        return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def audio_column(schema: Any) -> str:
+    """The column that holds the audio: bytes, or a struct with bytes in it."""
+    import pyarrow.types as kinds
+
+    named = [name for name in _AUDIO_COLUMNS if name in schema.names]
+    for name in named:
+        kind = schema.field(name).type
+        if kinds.is_struct(kind) or kinds.is_binary(kind) or kinds.is_large_binary(kind):
             return name
-    raise GovorError(
-        f"No audio column was found; the columns are {', '.join(names)}, one of them named 'audio' was wanted."
-    )
+    columns = ", ".join(f"{field.name} ({str(field.type)[:60]})" for field in schema)
+    raise GovorError(f"No audio column was found; the columns are {columns}, one named 'audio' with bytes was wanted.")
 
 
 def placed(row: dict[str, Any], handle: BinaryIO, blob: Path, default_id: str) -> dict[str, Any]:
@@ -71,16 +98,18 @@ def placed(row: dict[str, Any], handle: BinaryIO, blob: Path, default_id: str) -
     data = sound.get("bytes")
     data = data if isinstance(data, bytes) else None
     name = str(sound.get("path") or default_id)
-    row = {**_flattened(row), "id": str(row.get("id") or row.get("uuid") or default_id)}
+    row = _flattened(row)
+    stated = next((row[key] for key in ("id", "uuid") if row.get(key) not in (None, "")), default_id)
+    row["id"] = stated if isinstance(stated, str | int | float | list | dict) else str(stated)
     if not data:
-        return {**row, "audio": name, "error": "missing: the row holds no audio bytes."}
+        return {**row, "audio": name, "error": AudioError("missing", "the row holds no audio bytes.")}
     offset = handle.tell()
     handle.write(data)
     row["audio"] = f"{workspace_path(blob)}#{offset},{len(data)}"
     if row.get("duration") is None:
         row["duration"] = _seconds(data)
     if row["duration"] is None:
-        row["error"] = f"unreadable: {name} is not audio that can be read."
+        row["error"] = AudioError("unreadable", f"{name} is not audio that can be read.")
     return row
 
 
@@ -127,9 +156,9 @@ _COLUMNS = {
 
 
 def _columns(row: dict[str, Any], data: bytes, name: str) -> dict[str, Any]:
-    rest = {key: value for key, value in row.items() if key not in _COLUMNS and key != "audio"}
+    rest = {key: value for key, value in row.items() if key == EXTRA_KEY or key not in (*_COLUMNS, "audio")}
     plain = {key: row.get(key) for key in _COLUMNS if key != EXTRA_KEY}
-    extra = json.dumps(rest, ensure_ascii=False) if rest else None
+    extra = to_json(rest) if rest else None
     return {"audio": {"bytes": data, "path": name}, **plain, EXTRA_KEY: extra}
 
 
@@ -145,18 +174,28 @@ def _grouped(rows: Iterable[Any], size: int) -> Iterator[list[Any]]:
 
 
 def _flattened(row: dict[str, Any]) -> dict[str, Any]:
-    """What a `metadata` struct states of itself stands beside the other columns; NaN and dates become JSON."""
+    """What a `metadata` struct states of itself stands beside the other columns, which win; NaN and dates become JSON."""
+    row = {key: _plain(value) for key, value in row.items()}
     inner = row.get("metadata")
-    flat = {**inner, **{k: v for k, v in row.items() if k != "metadata"}} if isinstance(inner, dict) else dict(row)
-    return {key: _plain(value) for key, value in flat.items() if _plain(value) is not None}
+    if isinstance(inner, dict):
+        alike = {key: value for key, value in inner.items() if row.get(key) is not None and row[key] != value}
+        row = {**inner, **{key: value for key, value in row.items() if value is not None}, "metadata": alike or None}
+    return {key: value for key, value in row.items() if value is not None}
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
+    """The value in JSON's kinds: bytes and numbers that are none are left out, dates and decimals become text."""
+    if value is None or isinstance(value, bytes) or (isinstance(value, float) and not math.isfinite(value)):
         return None
-    if isinstance(value, bytes):
-        return None
-    return value if value is None or isinstance(value, str | int | float | bool | list | dict) else str(value)
+    if isinstance(value, str | int | float):
+        return value
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return value.isoformat() if isinstance(value, date | time) else str(value)
 
 
 def _seconds(data: bytes) -> float | None:

@@ -2,60 +2,98 @@
 
 Read: folders of `x.wav` + `x.txt|srt|vtt|lrc|json`, audiofolder (`metadata.csv|jsonl`, also below `train/`, `test/`),
 NeMo and govor JSONL, Common Voice TSV, lhotse cuts, parquet with embedded audio, Qwen3-ASR JSONL, earlier results under
-`outputs/<file_id>/`.
+`outputs/<file_id>/`. A folder may hold several of them; a recording that none of its tables names is not passed over in
+silence.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
 import json
+import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from govor.audio import AUDIO_SUFFIXES
-from govor.corpus.formats.rows import clip_of
-from govor.corpus.inventory import Statement, inventory
-from govor.corpus.manifests import read_rows, rejected
+from govor.corpus.formats.cuts import from_cut, is_cut
+from govor.corpus.formats.rows import AUDIO_KEYS, LackingError, clip_of, made_ids, shown
+from govor.corpus.formats.tables import table_rows
+from govor.corpus.inventory import Statement, find_recordings, inventory
+from govor.corpus.language import language_code
+from govor.corpus.manifests import rejected
 from govor.corpus.ondisk import DiskMap
 from govor.corpus.records import Clip
+from govor.corpus.sources import split_of
 from govor.errors import AudioError, GovorError
+from govor.files import workspace_path
 
 Dropped = Callable[[dict[str, Any]], None]
+Notice = Callable[[str], None]
 _QWEN = re.compile(r"language (?P<language>[^<]*)<asr_text>(?P<text>.*)", re.DOTALL)
 _CLIP_FOLDER = "clips"
+_TABLES = ("metadata.csv", "metadata.jsonl")
+_NAMED_AT_MOST = 5
 
 
-def read_source(source: Path, statement: Statement, dropped: Dropped, blob: Path | None = None) -> Iterator[Clip]:
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A row as it stands somewhere, the folder its paths may start from, and where it stands."""
+
+    row: dict[str, Any]
+    base: Path
+    where: str
+
+
+def read_source(
+    source: Path,
+    statement: Statement,
+    dropped: Dropped,
+    blob: Path | None = None,
+    known_as: Path | None = None,
+    notice: Notice = lambda _: None,
+) -> Iterator[Clip]:
     """Clips of whatever `source` is; rows that cannot be used go to `dropped` with their reason.
 
     Args:
         blob: where audio embedded in parquet is put, as it is encoded; needed for parquet alone.
+        known_as: what rows call the blob, where it is to be renamed.
+        notice: is told what lies there and was not read.
 
     Raises:
-        GovorError: no known layout, or a malformed manifest line.
+        GovorError: no known layout, a table whose rows cannot be told apart, or one in which every row lacks its audio or
+            its language.
     """
-    good = False
+    lacking: LackingError | None = None
+    others = False
     with DiskMap() as seen:
-        for number, (row, base) in enumerate(_rows(source, statement, blob), start=1):
+        for found in _rows(source, statement, blob, known_as, notice, dropped):
             try:
-                clip = clip_of(row, base, statement, f"{source}: row {number}")
-            except AudioError as error:
-                dropped(rejected(row, error.rule, message=str(error)))
+                clip = clip_of(found.row, found.base, statement, found.where)
+            except LackingError as error:
+                lacking = lacking or error
+                dropped(rejected(shown(found.row), error.rule, message=str(error)))
                 continue
             except GovorError as error:
-                if not good:  # the table as a whole lacks something; a later row is wrong on its own
-                    raise
-                dropped(rejected(row, "malformed_row", message=str(error)))
+                others = True
+                rule = error.rule if isinstance(error, AudioError) else "malformed_row"
+                dropped(rejected(shown(found.row), rule, message=str(error)))
                 continue
-            good = True
-            if clip.id in seen:
-                dropped(rejected(row, "duplicate_id", clip.id, "unique", "the id stands twice"))
+            others = True
+            part = f"{clip.audio} {clip.offset} {clip.duration}"
+            made = found.row.get("id") in (None, "")
+            name = next(
+                (name for name in (clip.id, *(made_ids(clip) if made else ())) if seen.get(name) in (None, part)), ""
+            )
+            if not name or name in seen:
+                why = "the row has no id, and its part of the file stands twice" if made else "the id stands twice"
+                dropped(rejected(shown(found.row), "duplicate_id", clip.id, "unique", why))
                 continue
-            seen[clip.id] = ""
-            yield clip
+            seen[name] = part
+            yield clip if name == clip.id else clip.replace(id=name)
+    if lacking and not others:
+        raise GovorError(str(lacking))
 
 
 def source_holds_audio(source: Path) -> bool:
@@ -63,161 +101,159 @@ def source_holds_audio(source: Path) -> bool:
     return source.suffix == ".parquet" or (source.is_dir() and any(source.glob("**/*.parquet")))
 
 
-def _rows(source: Path, statement: Statement, blob: Path | None) -> Iterator[tuple[dict[str, Any], Path]]:
+def _rows(
+    source: Path, statement: Statement, blob: Path | None, known_as: Path | None, notice: Notice, dropped: Dropped
+) -> Iterator[_Found]:
     if source.is_dir():
-        yield from _folder(source, statement, blob)
+        with DiskMap() as named:
+            yield from _folder(source, statement, blob, known_as, notice, dropped, named)
     elif not source.exists():
         raise GovorError(f"{source} was not found.")
     elif source.suffix == ".parquet":
-        yield from _parquet([source], blob)
+        yield from _parquet([source], source.parent, blob, known_as)
     else:
-        rows = _table(source)
-        yield from ((row, _base(source)) for row in rows)
+        clips = source.parent / _CLIP_FOLDER
+        base = clips if source.suffix == ".tsv" and clips.is_dir() else source.parent
+        yield from _table(source, base, statement)
 
 
-def _folder(source: Path, statement: Statement, blob: Path | None) -> Iterator[tuple[dict[str, Any], Path]]:
-    tables = [table for name in ("metadata.csv", "metadata.jsonl") for table in sorted(source.glob(f"**/{name}"))]
-    if tables:
-        for table in tables:
-            part = table.parent.name if table.parent != source else None
-            for row in _table(table):
-                yield ({"split": part, **row} if part else row), table.parent
-        return
-    voices = [
-        source / name for name in ("validated.tsv", "train.tsv", "dev.tsv", "test.tsv") if (source / name).exists()
-    ]
-    if voices and (source / _CLIP_FOLDER).is_dir():
-        chosen = voices[:1] if voices[0].name == "validated.tsv" else voices
-        for table in chosen:
-            yield from ((row, source / _CLIP_FOLDER) for row in _table(table))
-        return
-    shards = sorted(source.glob("**/*.parquet"))
+def _folder(
+    source: Path,
+    statement: Statement,
+    blob: Path | None,
+    known_as: Path | None,
+    notice: Notice,
+    dropped: Dropped,
+    named: DiskMap,
+) -> Iterator[_Found]:
+    """Every layout that lies in a folder, then the recordings that nothing has named: pairs, unless a table stands in
+    their folder or above."""
+    tables = [table for name in _TABLES for table in sorted(source.glob(f"**/{name}")) if table.is_file()]
+    strict = {table.parent for table in tables}  # their tables are lists of all there is
+    for table in tables:
+        split = split_of(table.relative_to(source).as_posix())
+        for found in _noting(_table(table, table.parent, statement), named):
+            yield _Found({"split": split, **found.row}, found.base, found.where) if split else found
+
+    def free(paths: Iterable[Path], what: str) -> list[Path]:
+        """Those that no table speaks for; the others are named."""
+        kept: list[Path] = []
+        passed: list[Path] = []
+        for path in paths:
+            (passed if any(folder in path.parents for folder in strict) else kept).append(path)
+        if passed:
+            notice(f"{len(passed)} {what} beside a metadata table were not read: {_some(passed)}")
+        return kept
+
+    loose: set[Path] = set()  # their tables name some of what is there
+    voices = [source / name for name in ("validated.tsv", "train.tsv", "dev.tsv", "test.tsv")]
+    voices = free([voice for voice in voices if voice.is_file()], "Common Voice tables")
+    clips = source / _CLIP_FOLDER
+    if voices and clips.is_dir():
+        loose.add(clips)
+        for table in voices[:1] if voices[0].name == "validated.tsv" else voices:
+            yield from _noting(_table(table, clips, statement), named)
+    shards = free(sorted(source.glob("**/*.parquet")), "parquet files")
     if shards:
-        yield from _parquet(shards, blob)
-        return
-    cuts = next((path for path in sorted(source.glob("*cuts*.jsonl*"))), None)
-    if cuts:
-        yield from ((row, source) for row in _table(cuts))
-        return
-    earlier = sorted(path for path in source.glob("*/transcription*.json"))
-    if earlier:
-        yield from ((row, source) for row in _outputs(earlier))
-        return
-    yield from ((row, source) for row in inventory([source], statement))
+        yield from _parquet(shards, source, blob, known_as)
+    for cuts in free(sorted(source.glob("*cuts*.jsonl*")), "files of cuts"):
+        loose.add(source)
+        yield from _noting(_table(cuts, source, statement), named)
+    earlier = free(sorted(source.glob("*/transcription*.json")), "earlier results")
+    results = {file.parent for file in earlier}
+    yield from _noting(_outputs(earlier), named)
+    yield from _left_over(source, statement, named, strict, loose, results, notice, dropped)
 
 
-def _base(source: Path) -> Path:
-    clips = source.parent / _CLIP_FOLDER
-    return clips if source.suffix == ".tsv" and clips.is_dir() else source.parent
+def _left_over(
+    source: Path,
+    statement: Statement,
+    named: DiskMap,
+    strict: set[Path],
+    loose: set[Path],
+    results: set[Path],
+    notice: Notice,
+    dropped: Dropped,
+) -> Iterator[_Found]:
+    """Recordings that no row has named: listed as dropped where a table should have, counted where it need not have, and
+    read as pairs elsewhere. What an earlier result separated a recording into is no recording."""
+    unnamed: list[Path] = []
+    passed, count, pairs = 0, 0, False
+    for path in find_recordings(source):
+        above = set(path.parents)
+        if os.path.abspath(path) in named or above & results:  # noqa: PTH100
+            continue
+        if above & (strict | loose):
+            count += 1
+            unnamed = [*unnamed, path] if len(unnamed) < _NAMED_AT_MOST else unnamed
+            if above & strict:
+                message = "no row of the table in its folder names this recording"
+                dropped(rejected({"audio": workspace_path(path)}, "named_by_no_row", message=message))
+            else:
+                passed += 1
+        else:
+            pairs = True
+    if count:
+        notice(f"{count} recordings below {source} are named by no row: {_some(unnamed, count)}")
+    if pairs or not (strict or loose or results):
+        skip = strict | loose | results
+
+        def unless(path: Path) -> bool:
+            return os.path.abspath(path) in named or bool(skip & set(path.parents))  # noqa: PTH100
+
+        for row in inventory([source], statement, unless=unless):
+            yield _Found(row, source, str(row["audio"]))
 
 
-def _table(path: Path) -> Iterator[dict[str, Any]]:
-    if path.suffix in (".csv", ".tsv"):
-        yield from _separated(path, "\t" if path.suffix == ".tsv" else ",")
-    elif path.suffix == ".gz":
-        yield from (_known(row) for row in _gzipped(path))
-    elif path.suffix in (".jsonl", ".json"):
-        yield from (_known(row) for _, row in read_rows(path))
-    else:
-        raise GovorError(f"{path} is no manifest: a folder, .jsonl, .csv, .tsv or .parquet was wanted.")
+def _noting(rows: Iterable[_Found], named: DiskMap) -> Iterator[_Found]:
+    """The same rows; the recordings they name are noted."""
+    for found in rows:
+        value = next((found.row[key] for key in AUDIO_KEYS if found.row.get(key)), None)
+        if isinstance(value, str):
+            for path in (found.base / value, Path(value)):
+                named[os.path.abspath(path)] = ""  # noqa: PTH100
+        yield found
 
 
-def _separated(path: Path, delimiter: str) -> Iterator[dict[str, Any]]:
-    # Common Voice writes quotes as they are.
-    quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as handle:
-            for row in csv.DictReader(handle, delimiter=delimiter, quoting=quoting):
-                yield {key: value for key, value in row.items() if key and value not in ("", None)}
-    except UnicodeDecodeError:
-        raise GovorError(f"{path} is not UTF-8 text; save it as UTF-8.") from None
-    except csv.Error as error:
-        raise GovorError(f"{path} is not a readable table: {error}.") from None
+def _some(paths: list[Path], count: int = 0) -> str:
+    shown = ", ".join(str(path) for path in paths[:_NAMED_AT_MOST])
+    return shown + (", …" if max(count, len(paths)) > _NAMED_AT_MOST else "")
 
 
-def _gzipped(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") as handle:
-            for number, line in enumerate(handle, start=1):
-                try:
-                    yield json.loads(line)
-                except ValueError:
-                    raise GovorError(f"{path}:{number}: the line is not valid JSON.") from None
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise GovorError(f"{path} cannot be read as gzip: {error}.") from None
+def _table(path: Path, base: Path, statement: Statement) -> Iterator[_Found]:
+    return (_Found(_known(row), base, where) for row, where in table_rows(path, statement.encoding))
 
 
 def _known(row: dict[str, Any]) -> dict[str, Any]:
-    """A JSONL row of lhotse or Qwen3-ASR in plain keys; every other row as it is."""
-    if "supervisions" in row or ("recording" in row and "start" in row):
-        try:
-            return _from_cut(row)
-        except (AttributeError, KeyError, TypeError, ValueError):
-            return {
-                "id": row.get("id"),
-                "audio": "?",
-                "error": "malformed_row: it looks like a lhotse cut and is none.",
-            }
-    match = _QWEN.fullmatch(str(row.get("text", ""))) if "text" in row else None
+    """A row of lhotse or Qwen3-ASR in plain keys; every other row as it is."""
+    if isinstance(row.get("error"), AudioError):
+        return row
+    if is_cut(row):
+        return from_cut(row)
+    text = row.get("text")
+    match = _QWEN.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         return row
     rest = {key: value for key, value in row.items() if key not in ("text", "prompt")}
-    named = {"transcript": match["text"]}
-    if _code_of(match["language"]) is None:
+    named: dict[str, Any] = {"transcript": match["text"]}
+    try:
+        language: str | None = language_code(match["language"])
+    except GovorError:
+        language = None
         named["qwen_language"] = match["language"]  # a language we have no code for keeps its name
     if row.get("prompt"):
         named["prev_transcript"] = row["prompt"]
-    return {"language": _code_of(match["language"]), **rest, **named}
+    return {"language": language, **rest, **named}
 
 
-def _from_cut(cut: dict[str, Any]) -> dict[str, Any]:
-    """A lhotse cut: recording, start and duration, supervisions as segments."""
-    recording = cut.get("recording") or {}
-    sources = recording.get("sources") or []
-    if not sources or sources[0].get("type") != "file":
-        return {"error": "unreadable: the cut has no recording in a file.", "id": cut.get("id"), "audio": "?"}
-    channels = recording.get("channel_ids") or [0]
-    wanted = cut.get("channel", 0)
-    if len(channels) > 1 and sorted(wanted if isinstance(wanted, list) else [wanted]) != sorted(channels):
-        message = f"one_channel: the cut is channel {wanted} of {len(channels)}; write each channel as a file first."
-        return {"error": message, "id": cut.get("id"), "audio": sources[0]["source"]}
-    supervisions = sorted(cut.get("supervisions") or [], key=lambda item: item.get("start", 0.0))
-    first = supervisions[0] if supervisions else {}
-    custom = {**(cut.get("custom") or {}), **(first.get("custom") or {})}
-    row: dict[str, Any] = {
-        "id": cut.get("id"),
-        "audio": sources[0]["source"],
-        "duration": cut.get("duration"),
-        "transcript": custom.pop("transcript", None)
-        or " ".join(str(s.get("text") or "") for s in supervisions).strip()
-        or None,
-        "language": first.get("language"),
-        "speaker": custom.pop("speaker", None) or first.get("speaker"),
-    }
-    whole = abs(float(recording.get("duration", 0)) - float(cut.get("duration", 0))) < 0.01 and not cut.get("start")
-    if not whole:
-        row["offset"] = cut.get("start", 0.0)
-    timed = len(supervisions) > 1 or custom.pop("timed", False)
-    if timed:
-        row["segments"] = [
-            {
-                "start": s["start"],
-                "end": s["start"] + s["duration"],
-                "text": s.get("text") or "",
-                "speaker": s.get("speaker") if s.get("speaker") != row["speaker"] else None,
-            }
-            for s in supervisions
-        ]
-    return {**{key: value for key, value in row.items() if value is not None}, **custom}
-
-
-def _outputs(files: list[Path]) -> Iterator[dict[str, Any]]:
+def _outputs(files: list[Path]) -> Iterator[_Found]:
     """Earlier results: `outputs/<file_id>/transcription*.json` with separated vocals or the audio it names."""
     for file in files:
         try:
-            loaded = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            yield {"error": f"bad_transcript: {file} is not valid JSON.", "id": file.parent.name, "audio": str(file)}
+            loaded = json.loads(file.read_text(encoding="utf-8-sig"))
+        except (OSError, ValueError, RecursionError):
+            problem = AudioError("bad_transcript", f"{file} is not valid JSON.")
+            yield _Found({"error": problem, "id": file.parent.name, "audio": str(file)}, file.parent, str(file))
             continue
         inside = sorted(path for path in file.parent.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
         vocals = next((path for path in inside if "vocals" in path.stem.lower()), inside[0] if inside else None)
@@ -231,60 +267,13 @@ def _outputs(files: list[Path]) -> Iterator[dict[str, Any]]:
         for key in ("text", "language", "segments", "license", "speaker"):
             if isinstance(loaded, dict) and loaded.get(key):
                 row[key] = loaded[key]
-        yield row
+        yield _Found(row, file.parent, str(file))
 
 
-def _parquet(shards: list[Path], blob: Path | None) -> Iterator[tuple[dict[str, Any], Path]]:
+def _parquet(shards: list[Path], folder: Path, blob: Path | None, known_as: Path | None) -> Iterator[_Found]:
     from govor.corpus.formats.parquet import rows_into_blob
 
     if blob is None:
         raise GovorError("Parquet holds the audio itself; name a manifest to write (--out), the audio goes beside it.")
-    yield from ((row, blob.parent) for row in rows_into_blob(shards, blob))
-
-
-def _code_of(name: str) -> str | None:
-    """The code of a language that Qwen3-ASR's format names in English."""
-    return _CODES.get(name.strip().lower())
-
-
-LANGUAGE_NAMES = {
-    "he": "Hebrew",
-    "bs": "Bosnian",
-    "hr": "Croatian",
-    "sr": "Serbian",
-    "mg": "Malagasy",
-    "en": "English",
-    "cs": "Czech",
-    "de": "German",
-    "fr": "French",
-    "es": "Spanish",
-    "it": "Italian",
-    "ru": "Russian",
-    "ar": "Arabic",
-    "pl": "Polish",
-    "pt": "Portuguese",
-    "nl": "Dutch",
-    "tr": "Turkish",
-    "uk": "Ukrainian",
-    "sl": "Slovenian",
-    "mk": "Macedonian",
-    "bg": "Bulgarian",
-    "yi": "Yiddish",
-    "sw": "Swahili",
-    "hi": "Hindi",
-    "am": "Amharic",
-    "th": "Thai",
-    "zh": "Chinese",
-    "ja": "Japanese",
-    "ko": "Korean",
-    "vi": "Vietnamese",
-    "id": "Indonesian",
-    "fa": "Persian",
-    "el": "Greek",
-    "hu": "Hungarian",
-    "ro": "Romanian",
-    "sv": "Swedish",
-    "da": "Danish",
-    "fi": "Finnish",
-}
-_CODES = {name.lower(): code for code, name in LANGUAGE_NAMES.items()}
+    for number, row in enumerate(rows_into_blob(shards, blob, known_as), start=1):
+        yield _Found(row, blob.parent, f"{folder if len(shards) > 1 else shards[0]}: row {number}")

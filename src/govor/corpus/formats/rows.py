@@ -1,75 +1,113 @@
-"""One row of any table → one `Clip`: the names others use for the same thing, text for numbers, times inside text."""
+"""One row of any table → one `Clip`: the names others use for the same thing, text for numbers, times inside text.
+
+The first name that holds something is taken, govor's own name first. Every other key is kept as it is, also where it is
+another name for what has been taken.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from govor.audio import probe
 from govor.corpus import timed
-from govor.corpus.inventory import INVENTORY_ONLY, Statement
+from govor.corpus.inventory import INVENTORY_ONLY, Statement, is_inventory_row
+from govor.corpus.language import language_code
 from govor.corpus.records import Clip, Segment
 from govor.errors import AudioError, GovorError
 from govor.files import workspace_path
 
 AUDIO_KEYS = ("audio", "audio_filepath", "file_name", "path")
 TEXT_KEYS = ("transcript", "transcription", "text", "sentence")
+LANGUAGE_KEYS = ("language", "lang", "locale")
+SPEAKER_KEYS = ("speaker", "speaker_id", "client_id")
+# Holds what a layout has no place for, under govor's own names: what stands there is read as it is.
 EXTRA_KEY = "govor_extra"
-_LANGUAGE_KEYS = ("language", "lang", "locale")
-_SPEAKER_KEYS = ("speaker", "speaker_id", "client_id")
+OWN = frozenset(field.name for field in dataclasses.fields(Clip)) - {"extra"}
+# Keys that reading gives a meaning. Where somebody uses one for something else, it is written below EXTRA_KEY.
+INTERPRETED = frozenset(
+    {
+        *(*AUDIO_KEYS, *TEXT_KEYS, *LANGUAGE_KEYS, *SPEAKER_KEYS, EXTRA_KEY, *INVENTORY_ONLY),
+        *("seek", "entry_id", "prompt", "supervisions", "recording", "tracks", "type", "metadata", "uuid"),
+    }
+)
 _NUMBERS = ("offset", "seek_time", "quality_score", "snr_db")
 _LISTS = ("segments", "words")
+
+
+class LackingError(AudioError):
+    """The row lacks what its whole table may lack (audio, language). Where every row does, the table is refused."""
 
 
 def clip_of(row: dict[str, Any], base: Path, statement: Statement, where: str) -> Clip:
     """Build a clip; `base` is the folder that relative audio paths may start from.
 
+    A reader that finds a row unusable puts the `AudioError` under the row's key `error`.
+
     Raises:
         AudioError: this row cannot be used; its rule says why.
-        GovorError: the table as a whole lacks something (audio column, language).
+        GovorError: a value that no clip can have.
     """
-    if row.get("error"):
-        rule, _, message = str(row["error"]).partition(": ")
-        raise AudioError(rule, message)
-    row = _renamed(_unpacked(row, where))
-    audio_key = next((key for key in AUDIO_KEYS if row.get(key)), None)
-    if audio_key is None:
-        raise GovorError(f"{where}: no audio path; one of {', '.join(AUDIO_KEYS)} was wanted.")
-    text_key = next((key for key in TEXT_KEYS if key in row), None)
-    text = row.pop(text_key) if text_key else None
+    if isinstance(row.get("error"), AudioError):
+        raise row["error"]
+    if is_inventory_row(row):
+        row = of_inventory(row)
+        if isinstance(row.get("error"), AudioError):
+            raise row["error"]
+    row, unknown = _unpacked(row, where)
+    row = _renamed(row)
+    audio = _first(row, AUDIO_KEYS, where, numbers=False)
+    if audio is None:
+        raise LackingError(
+            "malformed_row",
+            f"{where}: no audio path; one of {', '.join(AUDIO_KEYS)} was wanted, found {', '.join(list(row)[:20]) or 'nothing'}.",
+        )
+    text = _first(row, TEXT_KEYS, where, empty=True)
     segments = _segments(row, where)
     if text is None and segments:
         text = timed.plain(segments)
-    if text is None or not str(text).strip():
+    if text is None or not text.strip():
         raise AudioError("empty_transcript" if text is not None else "no_transcript", "no transcript to learn from")
-    text, inline = timed.from_inline(str(text)) if timed.has_inline(str(text)) else (str(text), ())
-    before, before_timed = timed.from_inline(str(row.get("prev_transcript") or ""))
-    row["prev_transcript"] = before or None
-    if before_timed:
-        row["prev_segments"] = [segment_row(segment) for segment in before_timed]
-    audio = _audio_path(str(row.pop(audio_key)), base)
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise AudioError("bad_transcript", f"{where}: the transcript holds half a character.")
+    text, inline = timed.from_inline(text) if timed.has_inline(text) else (text, ())
+    _split_before(row, where)
+    audio = _audio_path(audio, base)
     stated = {
-        "language": statement.language or _first(row, _LANGUAGE_KEYS),
-        "speaker": statement.speaker or _first(row, _SPEAKER_KEYS),
-        "license": statement.license or row.pop("license", None),
+        "language": _first(row, LANGUAGE_KEYS, where, numbers=False, instead=statement.language),
+        "speaker": _first(row, SPEAKER_KEYS, where, instead=statement.speaker),
+        "license": _first(row, ("license",), where, numbers=False, instead=statement.license),
     }
-    if not stated["language"]:
-        raise GovorError(f"{where}: the language is not stated; give --language, for example --language he.")
-    for key in INVENTORY_ONLY:
-        row.pop(key, None)
     required = {
-        "id": str(row.pop("id", None) or Path(audio).with_suffix("").as_posix()),
+        "id": _first(row, ("id",), where),
         "audio": audio,
         "transcript": text,
         "duration": _duration(row, audio, where),
-        "language": str(stated.pop("language")),
+        "language": _code(stated.pop("language"), where),
     }
+    required["id"] = required["id"] or made_id(audio, row.get("offset"))
     rest = {key: value for key, value in {**row, **stated}.items() if value is not None}
     if segments or inline:
         rest["segments"] = [segment_row(segment) for segment in segments or inline]
-    return Clip.from_row({**required, **rest}, where)
+    return Clip.from_row({**unknown, **rest, **required}, where)
+
+
+def made_id(audio: str, offset: Any = None, duration: float | None = None, suffix: bool = False) -> str:
+    """The id of a row that has none: its file, and where its part of the file begins."""
+    path = Path(audio) if suffix or "#" in audio else Path(audio).with_suffix("")
+    parts = [path.as_posix(), *(f"{number:.3f}" for number in (offset, duration) if isinstance(number, int | float))]
+    return "-".join(parts)
+
+
+def made_ids(clip: Clip) -> Iterator[str]:
+    """More and more precise ids for a clip whose row has none, for where the first is taken."""
+    for suffix in (False, True):
+        yield made_id(clip.audio, clip.offset, suffix=suffix)
+    yield made_id(clip.audio, clip.offset or 0.0, clip.duration, suffix=True)
 
 
 def segment_row(segment: Segment) -> dict[str, Any]:
@@ -78,26 +116,58 @@ def segment_row(segment: Segment) -> dict[str, Any]:
     return {key: value for key, value in row.items() if value is not None}
 
 
+def layout_row(clip: Clip, names: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """A clip's fields by the `names` a layout has for them; unknown keys beside them, but below EXTRA_KEY where a reader
+    would take them for something else."""
+    row = {(names or {}).get(key, key): value for key, value in clip.own_row().items()}
+    apart = {key: value for key, value in clip.extra.items() if key in INTERPRETED or key in row}
+    beside = {key: value for key, value in clip.extra.items() if key not in apart}
+    return {**row, **beside, **({EXTRA_KEY: apart} if apart else {})}
+
+
+def of_inventory(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of our own inventory without what only an inventory needs; its error as an AudioError."""
+    kept = {key: value for key, value in row.items() if key not in INVENTORY_ONLY}
+    if row.get("error"):
+        rule, _, message = str(row["error"]).partition(": ")
+        kept["error"] = AudioError(rule, message)
+    return kept
+
+
+def shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as it may stand in `dropped.jsonl`: without bytes and without what a reader noted."""
+    return {key: value for key, value in row.items() if not isinstance(value, bytes | AudioError)}
+
+
 def _renamed(row: dict[str, Any]) -> dict[str, Any]:
     """The ivrit.ai sets name a slice's place `seek` and its recording `entry_id`, below a `source` of many recordings."""
-    if "seek" in row and "seek_time" not in row:
+    if "seek" in row and row.get("seek_time") is None:
         row["seek_time"] = row.pop("seek")
-    if row.get("entry_id"):
-        row["source"] = "/".join(str(part) for part in (row.get("source"), row["entry_id"]) if part)
+    entry = row.get("entry_id")
+    if isinstance(entry, str | int) and not isinstance(entry, bool) and str(entry):
+        source = row.get("source")
+        told = source is not None and (str(source) == str(entry) or str(source).endswith(f"/{entry}"))
+        if not told:  # a manifest of our own has it already
+            row["source"] = "/".join(str(part) for part in (source, entry) if part)
     return row
 
 
-def _unpacked(row: dict[str, Any], where: str) -> dict[str, Any]:
-    """What had to be written as text in a table becomes lists and objects again."""
+def _unpacked(row: dict[str, Any], where: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What had to be written as text in a table becomes lists and objects again; (row, keys that govor does not know and
+    that mean nothing here)."""
     row = dict(row)
     for key in (*_LISTS, EXTRA_KEY):
         if isinstance(row.get(key), str):
             try:
                 row[key] = json.loads(row[key])
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise AudioError("malformed_row", f"{where}: '{key}' is not valid JSON.") from None
     extra = row.pop(EXTRA_KEY, None)
-    return {**row, **extra} if isinstance(extra, dict) else row
+    if extra is not None and not isinstance(extra, dict):
+        raise AudioError("malformed_row", f"{where}: '{EXTRA_KEY}' must be an object, found {_kind(extra)}.")
+    extra = extra or {}
+    own = {key: value for key, value in extra.items() if key in OWN}
+    return {**row, **own}, {key: value for key, value in extra.items() if key not in OWN}
 
 
 def _segments(row: dict[str, Any], where: str) -> tuple[Segment, ...]:
@@ -108,31 +178,105 @@ def _segments(row: dict[str, Any], where: str) -> tuple[Segment, ...]:
         return timed.from_json(json.dumps(value))
     except AudioError as error:
         raise AudioError(error.rule, f"{where}: segments: {error}") from None
+    except (TypeError, ValueError, RecursionError):
+        raise AudioError("malformed_row", f"{where}: 'segments' must be a list of {{start, end, text}}.") from None
 
 
-def _first(row: dict[str, Any], keys: tuple[str, ...]) -> str | None:
-    values = [row.pop(key, None) for key in keys]
-    if any(isinstance(value, list | dict) for value in values):
-        raise AudioError("malformed_row", f"{' or '.join(keys)} must be text.")
-    return next((str(value) for value in values if value not in (None, "")), None)
+def _split_before(row: dict[str, Any], where: str) -> None:
+    """The text before without its times, which stand in `prev_segments`."""
+    before = _first(row, ("prev_transcript",), where)
+    if not before:
+        row.pop("prev_transcript", None)
+        return
+    row["prev_transcript"], timed_before = timed.from_inline(before)
+    if timed_before:
+        row["prev_segments"] = [segment_row(segment) for segment in timed_before]
+
+
+def _first(
+    row: dict[str, Any],
+    keys: tuple[str, ...],
+    where: str,
+    *,
+    numbers: bool = True,
+    empty: bool = False,
+    instead: str | None = None,
+) -> str | None:
+    """The first of `keys` that holds something, taken out of the row, as text; None where none does.
+
+    Args:
+        numbers: whole numbers are taken as text too.
+        empty: an empty text holds something.
+        instead: what the user states; the row's own value is taken out and replaced.
+    """
+    for key in keys:
+        value = row.get(key)
+        if value is None or (value == "" and not empty):
+            continue
+        del row[key]
+        return instead if instead is not None else _text(value, key, where, numbers)
+    return instead
+
+
+def _text(value: Any, key: str, where: str, numbers: bool) -> str:
+    if isinstance(value, str):
+        return value
+    if numbers and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if numbers and isinstance(value, float) and value.is_integer():  # a column of numbers with gaps, out of pandas
+        return str(int(value))
+    raise AudioError("malformed_row", f"{where}: '{key}' must be text, found {_kind(value)}.")
+
+
+def _kind(value: Any) -> str:
+    kinds = {list: "a list", dict: "an object", bool: "true or false", float: "a number", int: "a number"}
+    return kinds.get(type(value), type(value).__name__)
+
+
+def _code(stated: str | None, where: str) -> str:
+    if stated is None or stated.lower() in ("und", "mul"):
+        raise LackingError(
+            "language_unknown", f"{where}: the language is not stated; give --language, for example --language he."
+        )
+    try:
+        return language_code(stated)
+    except GovorError as error:
+        raise AudioError("language_unknown", f"{where}: {error}") from None
 
 
 def _duration(row: dict[str, Any], audio: str, where: str) -> float:
     value = row.pop("duration", None)
-    try:
-        seconds = float(value) if value not in (None, "") else probe(audio).duration_seconds
-        row |= {key: float(row[key]) for key in _NUMBERS if isinstance(row.get(key), str)}  # csv knows only text
-    except (ValueError, TypeError, OverflowError):
-        shown = str(value)[:40] if isinstance(value, str | float) else type(value).__name__
-        raise AudioError("malformed_row", f"{where}: a number of seconds was wanted, found {shown}.") from None
-    if not math.isfinite(seconds) or seconds < 0:
+    row |= {key: _seconds(row[key], key, where) for key in _NUMBERS if isinstance(row.get(key), str)}
+    if value not in (None, ""):
+        seconds = _seconds(value, "duration", where)
+    else:
+        offset = row.get("offset")
+        begins = float(offset) if isinstance(offset, int | float) and not isinstance(offset, bool) else 0.0
+        seconds = max(probe(audio).duration_seconds - begins, 0.0)
+    if seconds < 0:
         raise AudioError("malformed_row", f"{where}: a duration of {value!r} s is none.")
     return round(seconds, 6)
+
+
+def _seconds(value: Any, key: str, where: str) -> float:
+    """A number, also one that a table had to write as text."""
+    try:
+        plain = isinstance(value, int | float) and not isinstance(value, bool)
+        number = float(value) if plain or (isinstance(value, str) and "_" not in value) else math.nan
+    except (ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        found = repr(value[:40]) if isinstance(value, str) else _kind(value)
+        raise AudioError("malformed_row", f"{where}: '{key}' must be a number, found {found}.")
+    return number
 
 
 def _audio_path(audio: str, base: Path) -> str:
     """Manifests name audio relative to themselves or to the workspace; the file decides which."""
     path = Path(audio)
-    if not path.is_absolute() and (base / path).exists():
-        path = base / path
+    try:
+        if not path.is_absolute() and (base / path).exists():
+            path = base / path
+    except (OSError, ValueError):  # no name that a file can have: whoever opens it says so
+        return audio
     return workspace_path(path) if "#" not in audio else audio

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -13,14 +12,15 @@ import soundfile
 
 from govor.audio import SAMPLE_RATE, probe, split_blob
 from govor.corpus.formats.parquet import write_parquet
-from govor.corpus.formats.reading import LANGUAGE_NAMES
-from govor.corpus.formats.rows import EXTRA_KEY, segment_row
+from govor.corpus.formats.rows import EXTRA_KEY, layout_row, segment_row
+from govor.corpus.language import english_name
 from govor.corpus.manifests import row_writer, write_rows
 from govor.corpus.preprocess import safe_name
 from govor.corpus.provenance import Provenance, item_file
 from govor.corpus.records import Clip, Segment
 from govor.corpus.samples import clip_samples
 from govor.corpus.timed import to_inline, to_lrc, to_srt
+from govor.errors import AudioError
 from govor.files import atomic_folder, to_json, write_json, write_text
 
 _MAGIC = (
@@ -34,9 +34,26 @@ _MAGIC = (
 )
 
 
-def export(clips: Iterable[Clip], layout: str, target: Path) -> int:
-    """Write `clips` in `layout` (a key of FORMATS) to `target`, a file or folder; whole or not at all."""
-    return FORMATS[layout](clips, target)
+Finish = Callable[[Clip], Clip]
+Layout = Callable[[Iterable[Clip], Path, Finish], int]
+
+
+def export(clips: Iterable[Clip], layout: str, target: Path, absolute: bool = False) -> int:
+    """Write `clips` in `layout` (a key of FORMATS) to `target`, a file or folder; whole or not at all.
+
+    With `absolute`, JSONL names audio by its full path, for tools that run elsewhere.
+    """
+    return FORMATS[layout](clips, target, _with_full_path if absolute else lambda clip: clip)
+
+
+def _with_full_path(clip: Clip) -> Clip:
+    path, span = split_blob(clip.audio)
+    return clip.replace(audio=f"{path.absolute()}{clip.audio[len(str(path)) :] if span else ''}")
+
+
+def is_lines(layout: str) -> bool:
+    """Whether a layout is one file with a line for each clip."""
+    return not is_folder(layout) and layout != "parquet"
 
 
 def is_folder(layout: str) -> bool:
@@ -46,17 +63,15 @@ def is_folder(layout: str) -> bool:
 
 def to_nemo(clip: Clip) -> dict[str, Any]:
     """A clip in NeMo's field names; all other keys ride along."""
-    row = clip.to_row()
-    renamed = {"audio_filepath": row.pop("audio"), "text": row.pop("transcript"), "lang": row.pop("language")}
-    return {**renamed, **row}
+    return layout_row(clip, {"audio": "audio_filepath", "transcript": "text", "language": "lang"})
 
 
 def to_qwen(clip: Clip) -> dict[str, Any]:
     """A clip as Qwen3-ASR's fine-tuning reads it: language prefix, plain text, previous transcript as the prompt."""
-    row = clip.to_row()
-    name = row.pop("qwen_language", None) or LANGUAGE_NAMES.get(clip.language.partition("-")[0], clip.language)
-    row["text"] = f"language {name}<asr_text>{row.pop('transcript')}"
-    row["prompt"] = row.pop("prev_transcript", "")
+    row = layout_row(clip, {"transcript": "text", "prev_transcript": "prompt"})
+    name = row.pop("qwen_language", None) or english_name(clip.language)
+    row["text"] = f"language {name}<asr_text>{clip.transcript}"
+    row["prompt"] = clip.prev_transcript or ""
     return row
 
 
@@ -117,7 +132,7 @@ def audio_file(clip: Clip, folder: Path, name: str) -> str:
     elif span is None:
         file = folder / f"{name}{path.suffix}"
         file.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, file)
+        _copy(path, file, clip)
     else:
         data = encoded_bytes(clip)
         file = folder / f"{name}{suffix_of(data)}"
@@ -126,9 +141,17 @@ def audio_file(clip: Clip, folder: Path, name: str) -> str:
     return file.relative_to(folder).as_posix()
 
 
+def _copy(path: Path, file: Path, clip: Clip) -> None:
+    if not path.is_file():
+        raise AudioError("missing", f"The audio of '{clip.id}', {path}, was not found, so it cannot be copied.")
+    shutil.copyfile(path, file)
+
+
 def encoded_bytes(clip: Clip) -> bytes:
     """The recording's bytes as they are encoded."""
     path, span = split_blob(clip.audio)
+    if not path.is_file():
+        raise AudioError("missing", f"The audio of '{clip.id}', {path}, was not found, so it cannot be copied.")
     if span is None:
         return path.read_bytes()
     with path.open("rb") as handle:
@@ -143,17 +166,17 @@ def suffix_of(data: bytes) -> str:
     return next((suffix for magic, suffix in _MAGIC if data.startswith(magic)), ".bin")
 
 
-def _jsonl(change: Callable[[Clip], dict[str, Any]]) -> Callable[[Iterable[Clip], Path], int]:
-    return lambda clips, target: write_rows(target, (change(clip) for clip in clips))
+def _jsonl(change: Callable[[Clip], dict[str, Any]]) -> Layout:
+    return lambda clips, target, finish: write_rows(target, (change(finish(clip)) for clip in clips))
 
 
-def _jsonl_of_files(change: Callable[[Clip], dict[str, Any]], parts: bool) -> Callable[[Iterable[Clip], Path], int]:
+def _jsonl_of_files(change: Callable[[Clip], dict[str, Any]], parts: bool) -> Layout:
     """For readers of plain files: audio inside a blob is put beside the JSONL, and so are parts of recordings for a
     reader that knows no `offset` (`parts`)."""
 
-    def write(clips: Iterable[Clip], target: Path) -> int:
+    def write(clips: Iterable[Clip], target: Path, finish: Finish) -> int:
         beside = target.with_name(f"{target.stem}_audio")
-        return write_rows(target, (change(placed(clip, beside)) for clip in clips))
+        return write_rows(target, (change(finish(placed(clip, beside))) for clip in clips))
 
     def placed(clip: Clip, beside: Path) -> Clip:
         part = parts and clip.offset is not None
@@ -165,25 +188,24 @@ def _jsonl_of_files(change: Callable[[Clip], dict[str, Any]], parts: bool) -> Ca
     return write
 
 
-def _audiofolder(clips: Iterable[Clip], target: Path) -> int:
+def _audiofolder(clips: Iterable[Clip], target: Path, _: Finish) -> int:
     """`metadata.csv` with `file_name`, audio below `audio/`; clips with a split stand in a folder of that name."""
     count = 0
     with atomic_folder(target, "the audiofolder", replace=True) as folder:
         handles: dict[str, tuple[Any, Any]] = {}
         try:
             for clip in clips:
-                part = clip.split or ""
+                part = safe_name(clip.split) if clip.split else ""
                 base = folder / part
                 if part not in handles:
                     base.mkdir(parents=True, exist_ok=True)
-                    handle = (base / "metadata.csv").open("w", encoding="utf-8", newline="")
-                    writer = csv.DictWriter(handle, _TABLE, lineterminator="\n")
+                    handle = (base / "metadata.csv").open("w", encoding="utf-8", errors="backslashreplace", newline="")
+                    # Only with both letters in the line's end does the writer put quotes around either of them.
+                    writer = csv.DictWriter(handle, _TABLE, lineterminator="\r\n")
                     writer.writeheader()
                     handles[part] = (handle, writer)
                 name = audio_file(clip, base, f"audio/{safe_name(clip.id)}")
-                row = _placed_whole(clip).to_row()
-                row.pop("audio")
-                handles[part][1].writerow(_flat({"file_name": name, "transcription": row.pop("transcript"), **row}))
+                handles[part][1].writerow(_flat(clip, {"file_name": name, "transcription": clip.transcript}, _TABLE))
                 count += 1
         finally:
             for handle, _ in handles.values():
@@ -191,31 +213,30 @@ def _audiofolder(clips: Iterable[Clip], target: Path) -> int:
     return count
 
 
-def _commonvoice(clips: Iterable[Clip], target: Path) -> int:
+def _commonvoice(clips: Iterable[Clip], target: Path, _: Finish) -> int:
     """Common Voice's layout: `validated.tsv` and `clips/`."""
     columns = ("client_id", "path", "sentence", "locale", "id", "duration", "source", "license", "split", EXTRA_KEY)
     count = 0
     with (
         atomic_folder(target, "the Common Voice folder", replace=True) as folder,
-        (folder / "validated.tsv").open("w", encoding="utf-8", newline="") as handle,
+        (folder / "validated.tsv").open("w", encoding="utf-8", errors="backslashreplace", newline="") as handle,
     ):
         handle.write("\t".join(columns) + "\n")
         for clip in clips:
-            row = _placed_whole(clip).to_row()
-            row.pop("audio")
             named = {
-                "client_id": row.pop("speaker", ""),
                 "path": audio_file(clip, folder / "clips", safe_name(clip.id)),
-                "sentence": " ".join(row.pop("transcript").split()),
-                "locale": row.pop("language"),
+                "sentence": _in_a_cell(clip.transcript),
+                "locale": clip.language,
             }
-            flat = _flat({**named, **row}, columns)
+            if clip.speaker and not _breaks_rows(clip.speaker):
+                named["client_id"] = clip.speaker
+            flat = _flat(clip, named, columns)
             handle.write("\t".join(str(flat.get(name, "")) for name in columns) + "\n")
             count += 1
     return count
 
 
-def _paired(clips: Iterable[Clip], target: Path) -> int:
+def _paired(clips: Iterable[Clip], target: Path, _: Finish) -> int:
     """`x.wav` + `x.txt`; where there are times, `x.srt` and `x.lrc` as well and `x.json` with all segments. Licence and
     origin stand in `x.wav.provenance.json`, and everything else in `metadata.jsonl`."""
     count = 0
@@ -232,7 +253,7 @@ def _paired(clips: Iterable[Clip], target: Path) -> int:
                 write_text(path.with_suffix(".json"), to_json(segments))
                 write_text(path.with_suffix(".srt"), to_srt(clip.segments))
                 write_text(path.with_suffix(".lrc"), to_lrc(clip.segments))
-            row = _placed_whole(clip).to_row()
+            row = layout_row(clip.replace(offset=None))
             row.pop("audio")
             stated = {key: str(row[key]) for key in Provenance.model_fields if row.get(key) and key != "sha256"}
             write_json(item_file(path), stated)
@@ -241,10 +262,10 @@ def _paired(clips: Iterable[Clip], target: Path) -> int:
     return count
 
 
-def _parquet(clips: Iterable[Clip], target: Path) -> int:
+def _parquet(clips: Iterable[Clip], target: Path, _: Finish) -> int:
     def rows() -> Iterator[tuple[dict[str, Any], bytes, str]]:
         for clip in clips:
-            data, row = _bytes_of(clip), _placed_whole(clip).to_row()
+            data, row = _bytes_of(clip), clip.replace(offset=None).to_row()
             yield row, data, f"{safe_name(clip.id)}{suffix_of(data)}"
 
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -261,19 +282,33 @@ def _bytes_of(clip: Clip) -> bytes:
     return buffer.getvalue()
 
 
-def _placed_whole(clip: Clip) -> Clip:
-    """A part that was written as a file of its own is a whole."""
-    return clip.replace(offset=None)
-
-
 _TABLE = ("file_name", "transcription", "id", "duration", "language", "speaker", "source", "license", EXTRA_KEY)
 
 
-def _flat(row: dict[str, Any], columns: tuple[str, ...] = _TABLE) -> dict[str, Any]:
-    """Columns that a table has, and all the rest as JSON in one."""
-    rest = {key: value for key, value in row.items() if key not in columns}
-    kept = {key: value for key, value in row.items() if key in columns}
-    return {**kept, EXTRA_KEY: json.dumps(rest, ensure_ascii=False)} if rest else kept
+def _flat(clip: Clip, named: dict[str, Any], columns: tuple[str, ...]) -> dict[str, Any]:
+    """A row of a table: `named` cells, own fields that have a column, and all the rest as JSON in one. The audio was
+    written as a file of its own, so a part is a whole there."""
+    row = clip.replace(offset=None).own_row()
+    for key in ("audio", "transcript"):
+        row.pop(key)
+    if named.get("locale"):
+        row.pop("language")
+    if named.get("client_id"):
+        row.pop("speaker")
+    kept = {key: value for key, value in row.items() if key in columns and not _breaks_rows(value)}
+    rest = {**{key: value for key, value in row.items() if key not in kept}, **clip.extra}
+    return {**named, **kept, **({EXTRA_KEY: to_json(rest)} if rest else {})}
+
+
+def _breaks_rows(value: Any) -> bool:
+    """Whether a value cannot stand in a table without quotes (nor in one with quotes, read by simple readers)."""
+    return isinstance(value, str) and (value != " ".join(value.split()) or not value.isprintable() or '"' in value)
+
+
+def _in_a_cell(text: str) -> str:
+    """Text in one line; what looks as if it were quoted by a program is quoted, so that it comes back as it is."""
+    line = " ".join(text.split())
+    return f'"{line.replace(chr(34), chr(34) * 2)}"' if line[:1] == line[-1:] == '"' and '""' in line[1:-1] else line
 
 
 def _inline(clip: Clip) -> dict[str, Any]:
@@ -285,7 +320,7 @@ def _inline(clip: Clip) -> dict[str, Any]:
     return row
 
 
-FORMATS: dict[str, Callable[[Iterable[Clip], Path], int]] = {
+FORMATS: dict[str, Layout] = {
     "govor": _jsonl(Clip.to_row),
     "inline": _jsonl(_inline),
     "nemo": _jsonl_of_files(to_nemo, parts=False),

@@ -21,9 +21,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import GenerationConfig, Qwen3ASRConfig, Qwen3ASRForConditionalGeneration
 
+from govor.corpus.language import NAMES
 from govor.errors import GovorError
 from govor.families.loading import check_complete
-from govor.families.qwen3_asr.languages import NAMES, PRETRAINED, language_name
+from govor.families.qwen3_asr.languages import PRETRAINED, language_name
 from govor.families.qwen3_asr.tokens import QwenTokens
 from govor.files import read_json, write_json
 

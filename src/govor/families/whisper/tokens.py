@@ -50,6 +50,9 @@ _PUBLISHED_LANGUAGES = (99, 100)
 # Whisper was trained on text that begins with a space, except where a language writes none.
 _WITHOUT_SPACES = frozenset({"zh", "ja", "th", "lo", "my", "yue", "bo", "km"})
 
+# What the vocabulary calls languages that standards have another code for.
+_NAMED_HERE = {"jv": "jw", "fil": "tl", "nb": "no"}
+
 # The order is the order of the ids.
 LANGUAGES = [
     "en",
@@ -214,7 +217,8 @@ class WhisperTokens:
 
     def language(self, code: str) -> int:
         """The id of a language; an unknown one is refused with the nearest known."""
-        found = self.languages.get(code)
+        base = code.partition("-")[0]
+        found = self.languages.get(_NAMED_HERE.get(base, base))
         if found is None:
             raise GovorError(f"Whisper has no token for language '{code}'; {nearest(code, self.languages)}")
         return found
