@@ -48,6 +48,7 @@ AUDIO_SUFFIXES = frozenset(
 _MAX_CHANNELS = 64
 _MAX_PEAK = 8.0  # codecs overshoot full scale by a little; samples that count from -32768 do by far
 _BLOCK_SECONDS = 60
+_HEAD_BYTES = 4096
 _PROMISE_TOLERANCE_SECONDS = 0.1
 # What PyAV may open: containers of sound, none that names other files or addresses.
 _AV_FORMATS = "aac,ac3,aiff,amr,asf,au,avi,caf,flac,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpegts,ogg,w64,wav"
@@ -240,7 +241,7 @@ class _Opened:
     def __init__(self, audio: str | Path) -> None:
         self.audio = audio
         self._file: io.FileIO | None = None
-        self._clip: bytes | None = None
+        self._head = b""  # all of a clip inside a file
         self._size = 0
         self._reason: Exception | None = None
 
@@ -256,7 +257,7 @@ class _Opened:
             self._file = io.FileIO(path)  # a buffer would read on past a clip
             if span is not None:
                 self._file.seek(start)
-                self._clip = _exactly(self._file, self._size)
+            self._head = _exactly(self._file, self._size if span is not None else min(self._size, _HEAD_BYTES))
             self.layout = look(self._read_at, self._size)
         except AudioError as error:
             self._close()
@@ -330,8 +331,8 @@ class _Opened:
         count = min(count, self._size - place)
         if count <= 0:
             return b""
-        if self._clip is not None:
-            return self._clip[place : place + count]
+        if place + count <= len(self._head):
+            return self._head[place : place + count]
         assert self._file is not None
         self._file.seek(place)
         return _exactly(self._file, count)
@@ -362,8 +363,8 @@ class _Opened:
 
     def _sound(self, part: Part) -> soundfile.SoundFile:
         whole = not self.layout.parts
-        if whole and self._clip is not None:
-            return soundfile.SoundFile(io.BytesIO(self._clip))
+        if whole and len(self._head) == self._size:
+            return soundfile.SoundFile(io.BytesIO(self._head))
         if whole and os.name != "nt" and self._file is not None:
             self._file.seek(0)
             return soundfile.SoundFile(self._file.fileno(), closefd=False)  # faster than through Python
@@ -448,7 +449,7 @@ class _Opened:
     @contextmanager
     def _container(self) -> Iterator[tuple[Any, Any]]:
         av = self._av()
-        source = io.BytesIO(self._clip) if self._clip is not None else _Bytes(self._read_at, Part(0, self._size))
+        source = _Bytes(self._read_at, Part(0, self._size))
         try:
             with av.open(source, options={"format_whitelist": _AV_FORMATS}) as container:
                 if not container.streams.audio:

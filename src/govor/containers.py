@@ -354,6 +354,8 @@ _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 
 _SAME_STREAM = 0xFFFE0C00  # sync, version, layer and sampling rate
 _FEWEST_FRAMES = 4  # fewer in a row are chance
 _MOST_JUNK_BYTES = 1 << 22
+_LONGEST_FRAME, _SMALLEST_FRAME = 3000, 40
+_INITIALS = (73, 88)  # of Info and Xing
 
 
 @cache
@@ -392,7 +394,7 @@ def _mp3(read_at: ReadAt, begin: int, size: int) -> Layout | None:
     stretches = list(_stretches(read_at, begin, size))
     if not stretches or sum(found.frames for found in stretches) < _FEWEST_FRAMES:
         return None
-    whole = len(stretches) == 1 and stretches[0].start - begin < 1 << 15
+    whole = len(stretches) == 1 and begin in (stretches[0].start, stretches[0].info)
     parts, counted, shortfall, by_av = [], True, None, False
     for found in stretches:
         if found.said is not None and found.frames < found.said - 1:
@@ -416,44 +418,60 @@ def _stretches(read_at: ReadAt, begin: int, size: int) -> Iterator[_Stretch]:
     """Walk from frame to frame; an Info frame begins a stretch of its own, and so does another kind of stream."""
     lengths = _frame_lengths()
     base, data, place = begin, read_at(begin, _CHUNK), 0
-    infos = _info_frames(data)
     current: _Stretch | None = None
     while base + place + 4 <= size:
-        if place + 4 > len(data) or (place > len(data) - 3000 and base + len(data) < size):
+        if place + _LONGEST_FRAME > len(data) and base + len(data) < size:
             base, place = base + place, 0
             data = read_at(base, _CHUNK)
-            infos = _info_frames(data)
-        length = lengths[data[place + 1] << 8 | data[place + 2]] if data[place] == 255 else 0
+        head = data[place : place + 4]
+        length = lengths[head[1] << 8 | head[2]] if head[0] == 255 else 0
         if not length:
             after = _resync(read_at, base + place, size, current)
             if after is None:
                 break
-            if current is not None and after - (base + place) > 0:
+            if current is not None:
                 current.joined = True
-            base, place = after, 0
-            data = read_at(base, _CHUNK)
-            infos = _info_frames(data)
+            base, place, data = after, 0, read_at(after, _CHUNK)
             continue
         if base + place + length > size:
             break  # its last frame was cut
-        if place in infos:
+        tag = _tag(data[place : place + length], first=current is None)
+        if tag or current is None or (current.frames and not _alike(current.header, head)):
             if current is not None and current.frames:
                 yield current
-            current = _Stretch(base + place + length, data[place : place + 4], base + place + length, info=base + place)
+            current = _Stretch(base + place, head)
+        if tag:
+            current.info, current.start = base + place, base + place + length
             current.said = _said(data[place : place + length])
-        elif current is None:
-            current = _Stretch(base + place, data[place : place + 4], base + place + length, 1)
-        elif current.frames == 0 or _alike(current.header, data[place : place + 4]):
-            if current.frames == 0:
-                current.header = data[place : place + 4]
-            current.frames += 1
-            current.end = base + place + length
-        else:
-            yield current
-            current = _Stretch(base + place, data[place : place + 4], base + place + length, 1)
-        place += length
+            place += length
+            continue
+        if not current.frames:
+            current.header = head
+        frames, place = _walk(data, place, head)
+        current.frames += frames
+        current.end = base + place
     if current is not None and current.frames:
         yield current
+
+
+def _walk(data: bytes, place: int, head: bytes) -> tuple[int, int]:
+    """Over the frame at `place` and those behind it that are like it; how many, and where the first other thing stands."""
+    second, side, count, stop = head[1], _side(head), 0, len(data) - _SMALLEST_FRAME
+    lengths = _lengths_of(second, head[2] & 0x0C)
+    while length := lengths[data[place + 2]]:
+        place += length
+        count += 1
+        if place >= stop or data[place] != 255 or data[place + 1] != second or data[place + side] in _INITIALS:
+            break  # whether something begins like the name of a header because it is one is for others to see
+    if place > len(data):
+        return count - 1, place - length
+    return count, place
+
+
+@cache
+def _lengths_of(second: int, rate: int) -> tuple[int, ...]:
+    lengths = _frame_lengths()[second << 8 :][:256]
+    return tuple(length if third & 0x0C == rate else 0 for third, length in enumerate(lengths))
 
 
 def _alike(first: bytes, second: bytes) -> bool:
@@ -473,20 +491,19 @@ def _resync(read_at: ReadAt, place: int, size: int, current: _Stretch | None) ->
         if length and len(following) == 4 and following[0] == 255 and _alike(data[at : at + 4], following):
             if lengths[following[1] << 8 | following[2]] and (current is None or _alike(current.header, following)):
                 return behind + at
-            if current is not None and following[1:3] and _info_frames(data[at : at + length]):
+            if _tag(data[at : at + length], first=True):
                 return behind + at
     return None
 
 
-def _info_frames(data: bytes) -> frozenset[int]:
-    """Where frames would begin that hold a Xing, Info or VBRI header."""
-    found = set()
-    for tag in (b"Xing", b"Info", b"VBRI"):
-        for behind in _all(data, tag):
-            for place in (behind - offset for offset in (36, 21, 13) if behind >= offset):
-                if data[place] == 255 and place + _side(data[place : place + 4], tag) == behind:
-                    found.add(place)
-    return frozenset(found)
+def _tag(frame: bytes, first: bool) -> bytes:
+    """The name of the header that a frame holds in place of sound."""
+    names: tuple[bytes, ...] = (b"Xing", b"Info", b"VBRI") if first else (b"Xing", b"Info")
+    for name in names:
+        place = _side(frame, name)
+        if frame[place : place + 4] == name:
+            return name
+    return b""
 
 
 def _side(head: bytes, tag: bytes = b"Xing") -> int:
@@ -565,7 +582,8 @@ def _find(read_at: ReadAt, begin: int, end: int, wanted: bytes) -> Iterator[int]
         begin += len(data) - len(wanted) + 1
 
 
-def _all(data: bytes, wanted: bytes) -> Iterator[int]:
-    place = -1
-    while (place := data.find(wanted, place + 1)) >= 0:
-        yield place
+def _all(data: bytes, wanted: bytes) -> list[int]:
+    found, place = [], len(data)
+    while (place := data.rfind(wanted, 0, place + len(wanted) - 1)) >= 0:  # twice as fast as from the beginning
+        found.append(place)
+    return found[::-1]
