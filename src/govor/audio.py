@@ -46,6 +46,7 @@ AUDIO_SUFFIXES = frozenset(
     }
 )
 _MAX_CHANNELS = 64
+_RATES_HZ = range(1_000, 1_000_001)  # a rate of 1 Hz would make 16,000 samples of one
 _MAX_PEAK = 8.0  # codecs overshoot full scale by a little; samples that count from -32768 do by far
 _BLOCK_SECONDS = 60
 _HEAD_BYTES = 4096
@@ -355,11 +356,22 @@ class _Opened:
         if file.format == "RAW" or (self.layout.kind != "mp3" and "MPEG" in file.subtype):
             file.close()
             return None
-        if file.channels > _MAX_CHANNELS:
+        try:
+            self._check_shape(file.channels, file.samplerate)
+        except AudioError:
             file.close()
-            message = f"{self.audio} claims {file.channels} channels; at most {_MAX_CHANNELS} are read."
-            raise AudioError("unreadable", message)
+            raise
         return file
+
+    def _check_shape(self, channels: int, rate_hz: int) -> None:
+        if not 0 < channels <= _MAX_CHANNELS:
+            message = f"{self.audio} claims {channels} channels; at most {_MAX_CHANNELS} are read."
+            raise AudioError("unreadable", message)
+        if rate_hz not in _RATES_HZ:
+            message = (
+                f"{self.audio} claims {rate_hz:,} samples a second; {_RATES_HZ[0]:,} to {_RATES_HZ[-1]:,} are read."
+            )
+            raise AudioError("unreadable", message)
 
     def _sound(self, part: Part) -> soundfile.SoundFile:
         whole = not self.layout.parts
@@ -384,7 +396,17 @@ class _Opened:
             if len(block):
                 yield block, file.samplerate
             if len(block) < count:
-                return
+                break
+        missing = file.frames - read
+        if (
+            not offset
+            and wanted is None
+            and missing > _PROMISE_TOLERANCE_SECONDS * file.samplerate
+            and not self.layout.shortfall
+        ):
+            reached, promised = read / file.samplerate, file.frames / file.samplerate
+            message = f"{self.audio} is damaged: it can be read for {reached:.2f} s, and {promised:.2f} s were to come."
+            raise AudioError("unreadable", message)
 
     def _read_all(self, first: soundfile.SoundFile) -> Iterator[tuple[Samples, int]]:
         yield from self._read(first)
@@ -397,6 +419,8 @@ class _Opened:
     def _av_info(self) -> AudioInfo:
         with self._container() as (container, stream):
             codec = stream.codec_context
+            if codec is None:
+                raise ValueError("its sound is in no format that PyAV knows")
             info = AudioInfo(math.nan, codec.sample_rate, codec.channels, _av_codec(container, codec))
             promised = self._promised(container, stream)
             reached = 0.0
@@ -428,9 +452,10 @@ class _Opened:
         held: list[Samples] = []
         shape, resampler = None, None
         with self._container() as (container, stream):
+            if stream.codec_context is None:
+                raise ValueError("its sound is in no format that PyAV knows")
             for frame in container.decode(stream):
-                if frame.sample_rate <= 0 or not 0 < len(frame.layout.channels) <= _MAX_CHANNELS:
-                    raise ValueError("a frame without rate or channels")
+                self._check_shape(len(frame.layout.channels), frame.sample_rate)
                 if shape != (frame.format.name, frame.layout.name, frame.sample_rate):
                     if held and shape is not None:
                         yield np.concatenate(held, axis=1).T, shape[2]

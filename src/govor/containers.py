@@ -387,35 +387,45 @@ class _Stretch:
     frames: int = 0
     info: int | None = None  # where the Info frame stands
     said: int | None = None
-    joined: bool = False  # something that is no frame lies inside
 
 
 def _mp3(read_at: ReadAt, begin: int, size: int) -> Layout | None:
+    """Frames are counted. A decoder is given each stretch by itself: it gives up at what lies between them, and stops where
+    the first header says that the sound ends."""
     stretches = list(_stretches(read_at, begin, size))
-    if not stretches or sum(found.frames for found in stretches) < _FEWEST_FRAMES:
+    if sum(found.frames for found in stretches) < _FEWEST_FRAMES:
         return None
-    whole = len(stretches) == 1 and begin in (stretches[0].start, stretches[0].info)
-    parts, counted, shortfall, by_av = [], True, None, False
+    parts = []
     for found in stretches:
-        if found.said is not None and found.frames < found.said - 1:
-            rate = _RATES[found.header[1] >> 3 & 3][found.header[2] >> 2 & 3]
-            seconds = [round(count * _samples(found.header) / rate, 3) for count in (found.frames, found.said)]
-            message = "its header promises more sound than the file holds: it was cut short"
-            shortfall = Shortfall("truncated", seconds[0], seconds[1], message)
         if found.info is not None and found.said is not None and found.frames <= found.said:
-            # The decoder reads to the end of the promise or of the file, whichever comes first.
             parts.append(Part(found.info, found.end))
-            counted = counted and found.frames == found.said and not found.joined
+        else:
+            parts.append(Part(found.start, found.end, _info_frame(found.header, found.frames)))
+    plain = len(parts) == 1 and parts[0].start == begin and not parts[0].head
+    # What libsndfile does not know to be layer III it takes for as long as its first frame makes it look.
+    by_av = any(_layer(found.header) != 3 for found in stretches)
+    counted = all(found.said is None or found.said <= found.frames for found in stretches)
+    return Layout("mp3", () if plain else tuple(parts), counted, _cut_frames(stretches), by_av)
+
+
+def _cut_frames(stretches: list[_Stretch]) -> Shortfall | None:
+    """What is missing of what the Info frames promise."""
+    for number, found in enumerate(stretches):
+        if found.said is None:
             continue
-        whole = False
-        parts.append(Part(found.start, found.end, _info_frame(found.header, found.frames, found.joined)))
-        counted = counted and not found.joined
-        by_av = by_av or not parts[-1].head
-    return Layout("mp3", () if whole else tuple(parts), counted, shortfall, by_av)
+        following = itertools.takewhile(lambda one: one.info is None, stretches[number + 1 :])
+        frames = found.frames + sum(one.frames for one in following)
+        if frames < found.said - 2:
+            rate = _RATES[found.header[1] >> 3 & 3][found.header[2] >> 2 & 3]
+            held, promised = (round(count * _samples(found.header) / rate, 3) for count in (frames, found.said))
+            message = "its header promises more sound than the file holds: it was cut short"
+            return Shortfall("truncated", held, promised, message)
+    return None
 
 
 def _stretches(read_at: ReadAt, begin: int, size: int) -> Iterator[_Stretch]:
-    """Walk from frame to frame; an Info frame begins a stretch of its own, and so does another kind of stream."""
+    """Walk from frame to frame. An Info frame begins a stretch of its own, and so does another kind of stream, and what
+    follows something that is no frame."""
     lengths = _frame_lengths()
     base, data, place = begin, read_at(begin, _CHUNK), 0
     current: _Stretch | None = None
@@ -429,8 +439,9 @@ def _stretches(read_at: ReadAt, begin: int, size: int) -> Iterator[_Stretch]:
             after = _resync(read_at, base + place, size, current)
             if after is None:
                 break
-            if current is not None:
-                current.joined = True
+            if current is not None and current.frames:
+                yield current
+            current = None
             base, place, data = after, 0, read_at(after, _CHUNK)
             continue
         if base + place + length > size:
@@ -457,11 +468,18 @@ def _stretches(read_at: ReadAt, begin: int, size: int) -> Iterator[_Stretch]:
 def _walk(data: bytes, place: int, head: bytes) -> tuple[int, int]:
     """Over the frame at `place` and those behind it that are like it; how many, and where the first other thing stands."""
     second, side, count, stop = head[1], _side(head), 0, len(data) - _SMALLEST_FRAME
+    mono = head[3] >= 0xC0
     lengths = _lengths_of(second, head[2] & 0x0C)
     while length := lengths[data[place + 2]]:
         place += length
         count += 1
-        if place >= stop or data[place] != 255 or data[place + 1] != second or data[place + side] in _INITIALS:
+        if (
+            place >= stop
+            or data[place] != 255
+            or data[place + 1] != second
+            or (data[place + 3] >= 0xC0) != mono
+            or data[place + side] in _INITIALS
+        ):
             break  # whether something begins like the name of a header because it is one is for others to see
     if place > len(data):
         return count - 1, place - length
@@ -475,7 +493,8 @@ def _lengths_of(second: int, rate: int) -> tuple[int, ...]:
 
 
 def _alike(first: bytes, second: bytes) -> bool:
-    return not (int.from_bytes(first, "big") ^ int.from_bytes(second, "big")) & _SAME_STREAM
+    other = int.from_bytes(first, "big") ^ int.from_bytes(second, "big")
+    return not other & _SAME_STREAM and (first[3] >= 0xC0) == (second[3] >= 0xC0)
 
 
 def _resync(read_at: ReadAt, place: int, size: int, current: _Stretch | None) -> int | None:
@@ -515,7 +534,7 @@ def _side(head: bytes, tag: bytes = b"Xing") -> int:
 
 
 def _samples(header: bytes) -> int:
-    version, layer = header[1] >> 3 & 3, 4 - (header[1] >> 1 & 3)
+    version, layer = header[1] >> 3 & 3, _layer(header)
     return 384 if layer == 1 else 1152 if layer == 2 or version == 3 else 576
 
 
@@ -529,12 +548,9 @@ def _said(frame: bytes) -> int | None:
     return int.from_bytes(frame[place + 8 : place + 12], "big")
 
 
-def _info_frame(header: bytes, frames: int, more: bool) -> bytes:
-    """An Info frame for frames that have none, so that a decoder need not guess; only layer III knows them.
-
-    With `more`, a decoder may find other frames than were counted between the broken ones: it is told to read to the end.
-    """
-    if 4 - (header[1] >> 1 & 3) != 3:
+def _info_frame(header: bytes, frames: int) -> bytes:
+    """An Info frame for frames that have none, so that a decoder need not guess; only layer III knows them."""
+    if _layer(header) != 3:
         return b""
     lengths = _frame_lengths()
     head = bytearray((header[0], header[1] | 1, header[2], header[3]))
@@ -542,9 +558,12 @@ def _info_frame(header: bytes, frames: int, more: bool) -> bytes:
         head[2] += 0x10
     frame = head + bytes(lengths[head[1] << 8 | head[2]] - 4)
     place = _side(bytes(frame))
-    count = 2 * frames + 1000 if more else frames
-    frame[place : place + 12] = b"Info" + (1).to_bytes(4, "big") + count.to_bytes(4, "big")
+    frame[place : place + 12] = b"Info" + (1).to_bytes(4, "big") + frames.to_bytes(4, "big")
     return bytes(frame)
+
+
+def _layer(header: bytes) -> int:
+    return 4 - (header[1] >> 1 & 3)
 
 
 # --- MP4 --------------------------------------------------------------------------------------------------------------

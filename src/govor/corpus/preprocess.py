@@ -89,9 +89,9 @@ def _one(clip: Clip, folder: Path, settings: PreprocessSettings, vad: Vad, resum
         return Result([], [rejected(clip.to_row(), rule, measured, limit, message)], clip.duration)
 
     try:
-        if settings.channels == "split" and _separate(clip):
-            return _both(clip, folder, settings, vad, resume)
         side = _SIDES.index(settings.channels) if settings.channels in _SIDES else None
+        if (settings.channels == "split" or (side is not None and clip.segments)) and _separate(clip):
+            return _of_sides(clip, folder, settings, vad, resume)
         samples = clip_samples(clip, side)
     except AudioError as error:
         return no(error.rule, None, None, str(error))
@@ -133,8 +133,8 @@ def _separate(clip: Clip) -> bool:
     return listener.relation() == "separate"
 
 
-def _both(clip: Clip, folder: Path, settings: PreprocessSettings, vad: Vad, resume: bool) -> Result:
-    """A clip of each channel, with the segments that are loud in it."""
+def _of_sides(clip: Clip, folder: Path, settings: PreprocessSettings, vad: Vad, resume: bool) -> Result:
+    """A clip of each channel that is wanted, with the segments that are loud in it."""
     sides = [clip_samples(clip, number) for number in range(2)]
     if not clip.segments:
         message = (
@@ -145,6 +145,8 @@ def _both(clip: Clip, folder: Path, settings: PreprocessSettings, vad: Vad, resu
     result = Result([], [], 0.0)
     of_segment = [_louder(sides, segment.start, segment.end) for segment in clip.segments]
     for number, (side, samples) in enumerate(zip(_SIDES, sides, strict=True)):
+        if settings.channels not in ("split", side):
+            continue
         segments = tuple(s for s, louder in zip(clip.segments, of_segment, strict=True) if louder == number)
         speakers = {segment.speaker for segment in segments}
         one = clip.replace(

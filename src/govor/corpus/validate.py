@@ -29,6 +29,7 @@ from govor.corpus.inventory import INVENTORY_ONLY
 from govor.corpus.manifests import rejected
 from govor.corpus.ondisk import DiskMap
 from govor.corpus.records import Clip, is_blank
+from govor.corpus.samples import WINDOW_SECONDS, fits_window
 from govor.corpus.tombstones import Tombstones
 from govor.errors import AudioError, GovorError
 from govor.files import to_json
@@ -164,7 +165,7 @@ def _write(
         report.warnings["license_unknown"] += clip.license is None
         report.warnings["speaker_unknown"] += clip.speaker is None
         report.warnings["in_near_duplicate_groups"] += group is not None
-        report.warnings["longer_than_30_s"] += clip.duration > 30
+        report.warnings["longer_than_30_s"] += not fits_window(clip.duration)
         if clip.extra.get("channels_hold") in ("separate", "opposite"):
             report.warnings[f"{clip.extra['channels_hold']}_channels"] += 1
         keep(clip.replace(near_duplicate_group=group) if group else clip)
@@ -261,7 +262,7 @@ def _sound_refusal(clip: Clip, samples: Samples, limits: Limits) -> tuple[str, A
         return "truncated", round(seconds, 3), promised, message
     if seconds < limits.min_seconds:
         return "too_short", round(seconds, 3), limits.min_seconds, "shorter than the limit"
-    if seconds > limits.max_seconds:
+    if seconds > limits.max_seconds and not (limits.max_seconds >= WINDOW_SECONDS and fits_window(seconds)):
         return "too_long", round(seconds, 3), limits.max_seconds, "longer than the limit"
     levels = np.abs(samples)
     peak_dbfs = float(20 * np.log10(max(_peak(samples), 1e-9)))
