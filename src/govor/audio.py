@@ -52,7 +52,7 @@ _BLOCK_SECONDS = 60
 _HEAD_BYTES = 4096
 _PROMISE_TOLERANCE_SECONDS = 0.1
 # What PyAV may open: containers of sound, none that names other files or addresses.
-_AV_FORMATS = "aac,ac3,aiff,amr,asf,au,avi,caf,flac,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpegts,ogg,w64,wav"
+_AV_FORMATS = "aac,ac3,aiff,amr,asf,au,avi,caf,flac,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpegts,ogg,w64,wav,wv"
 _BLOB = re.compile(r"(?P<path>.+)#(?P<offset>\d+),(?P<length>\d+)")
 
 Samples = npt.NDArray[np.float32]

@@ -13,7 +13,8 @@ Relation = Literal["opposite", "separate"]
 # The energy that is left of channels when they are averaged, against what is left of unrelated ones.
 _CANCELLED = 0.2
 _FRAME_SECONDS = 0.05
-_LOUDER_DB = 10.0  # a voice in its own channel over what leaks from the other
+_APART_DB = 20.0  # how far the difference of the channels moves from one speaker to the other
+_LOUDER_DB = 9.0  # a channel while its own voice speaks over what leaks from the other
 _AUDIBLE_DB = 35.0  # below the loud frames
 _FEWEST_SHARE, _SIDED_SHARE = 0.1, 0.6
 
@@ -28,6 +29,11 @@ def to_mono(block: Samples, channel: int | None = None) -> Samples:
         return block[:, 0]
     if channel is not None:
         return block[:, min(channel, count - 1)]
+    with np.errstate(all="ignore"):  # what is no number is said after resampling
+        return _mixed(block, count)
+
+
+def _mixed(block: Samples, count: int) -> Samples:
     mono: Samples = (block[:, 0] + block[:, 1]) / np.float32(2) if count == 2 else block.mean(axis=1)
     energies = np.einsum("nc,nc->c", block, block)
     if float(mono @ mono) < _CANCELLED * float(energies.sum()) / count**2:
@@ -46,6 +52,10 @@ class Listener:
         """The next samples [n, channels]."""
         if block.shape[1] != 2:
             return
+        with np.errstate(all="ignore"):
+            self._hear(block, rate_hz)
+
+    def _hear(self, block: Samples, rate_hz: int) -> None:
         size = max(1, int(rate_hz * _FRAME_SECONDS))
         frames = block[: len(block) // size * size].reshape(-1, size, 2)
         self._levels.append(np.einsum("fnc,fnc->fc", frames, frames) / np.float32(size))
@@ -70,5 +80,14 @@ class Listener:
         if not len(audible):
             return None
         difference = audible[:, 0] - audible[:, 1]
-        left, right = float((difference > _LOUDER_DB).mean()), float((difference < -_LOUDER_DB).mean())
-        return "separate" if min(left, right) >= _FEWEST_SHARE and left + right >= _SIDED_SHARE else None
+        low, high = np.percentile(difference, (10, 90))
+        middle, quarter = (low + high) / 2, (high - low) / 4
+        left, right = audible[difference > middle + quarter], audible[difference < middle - quarter]
+        if high - low < _APART_DB or min(len(left), len(right)) < _FEWEST_SHARE * len(audible):
+            return None
+        if len(left) + len(right) < _SIDED_SHARE * len(audible):
+            return None
+        # Each channel is louder while its own voice speaks: beside a channel of mere hiss a voice that rises and falls
+        # is apart from it now more and now less.
+        contrast = np.median(left, axis=0) - np.median(right, axis=0)
+        return "separate" if contrast[0] > _LOUDER_DB and -contrast[1] > _LOUDER_DB else None
