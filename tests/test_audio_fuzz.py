@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.containers import encoded, encoded_av, of_unknown_length, sound, without_info_frame
 
+from containers import encoded, encoded_av, of_unknown_length, sound, without_info_frame
 from govor.audio import SAMPLE_RATE, decode, probe, stream
 from govor.errors import AudioError
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.containers import (
+
+from containers import (
     RATE,
     encoded,
     encoded_av,
@@ -21,7 +22,6 @@ from tests.containers import (
     with_sizes,
     without_info_frame,
 )
-
 from govor.audio import SAMPLE_RATE, decode, probe, stream
 from govor.channels import Listener
 from govor.errors import AudioError

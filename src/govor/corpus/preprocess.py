@@ -24,7 +24,7 @@ from govor.channels import Listener
 from govor.config import Settings
 from govor.corpus.loudness import to_loudness
 from govor.corpus.manifests import rejected
-from govor.corpus.records import Clip, Segment
+from govor.corpus.records import Clip, Segment, is_blank
 from govor.corpus.samples import OVER_WINDOW_SECONDS, clip_samples
 from govor.corpus.slices import Rejected, Slice, plan_slices
 from govor.corpus.timed import plain, shifted, snap
@@ -295,9 +295,10 @@ def _finish(
     clip: Clip, samples: Samples, folder: Path, settings: PreprocessSettings, resume: bool, result: Result
 ) -> None:
     seconds = len(samples) / SAMPLE_RATE
-    if seconds < settings.min_seconds or not clip.transcript.strip():
-        rule = "too_short" if clip.transcript.strip() else "empty_transcript"
-        message = "a slice shorter than the limit" if clip.transcript.strip() else "nothing was said in it"
+    blank = is_blank(clip.transcript)
+    if seconds < settings.min_seconds or blank:
+        rule = "empty_transcript" if blank else "too_short"
+        message = "nothing was said in it" if blank else "a slice shorter than the limit"
         dropped = rejected(clip.to_row(), rule, round(seconds, 3), settings.min_seconds, message)
         result.dropped.append(dropped)
         return
