@@ -268,6 +268,7 @@ def test_a_recording_is_what_its_bytes_are_whatever_its_name(tmp_path: Path) -> 
         blob = tmp_path / "blob"
         blob.write_bytes(b"x" * 77 + data + b"y" * 99)
         np.testing.assert_array_equal(decode(f"{blob}#77,{len(data)}"), decode(tmp_path / f"{kind}.{kind}"))
+        assert probe(data).duration_seconds == pytest.approx(2.0, abs=0.1)
 
 
 @pytest.mark.parametrize("suffix", ["wav", "mp3", "au", "m4a", "vox", "gsm", "aac", "ogg"])

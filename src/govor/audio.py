@@ -70,8 +70,8 @@ class AudioInfo:
     shortfall: Shortfall | None = None
 
 
-def probe(audio: str | Path) -> AudioInfo:
-    """Look at `audio`, and decode it where its length cannot be known otherwise.
+def probe(audio: str | Path | bytes) -> AudioInfo:
+    """Look at `audio` (or at the bytes of a recording), and decode it where its length cannot be known otherwise.
 
     Raises:
         AudioError: missing, empty or unreadable.
@@ -237,10 +237,11 @@ def _existing(audio: str | Path) -> Path:
 
 
 class _Opened:
-    """An open recording: the whole of a file, or a clip inside one."""
+    """An open recording: the whole of a file, a clip inside one, or bytes."""
 
-    def __init__(self, audio: str | Path) -> None:
-        self.audio = audio
+    def __init__(self, audio: str | Path | bytes) -> None:
+        self.audio: str | Path = "the recording" if isinstance(audio, bytes) else audio
+        self._given = audio if isinstance(audio, bytes) else None
         self._file: io.FileIO | None = None
         self._head = b""  # all of a clip inside a file
         self._size = 0
@@ -248,17 +249,12 @@ class _Opened:
 
     def __enter__(self) -> _Opened:
         try:
-            path, span = split_blob(self.audio) if "#" in str(self.audio) else (Path(self.audio), None)
-            status = path.stat()
-            if not stat.S_ISREG(status.st_mode):
-                raise ValueError("not a regular file")
-            start, self._size = span or (0, status.st_size)
-            if not self._size or start + self._size > status.st_size:
-                raise ValueError("nothing is there")
-            self._file = io.FileIO(path)  # a buffer would read on past a clip
-            if span is not None:
-                self._file.seek(start)
-            self._head = _exactly(self._file, self._size if span is not None else min(self._size, _HEAD_BYTES))
+            if self._given is None:
+                self._open()
+            elif not self._given:
+                raise AudioError("empty", "it holds no bytes")
+            else:
+                self._head, self._size = self._given, len(self._given)
             self.layout = look(self._read_at, self._size)
         except AudioError as error:
             self._close()
@@ -276,6 +272,18 @@ class _Opened:
     def _close(self) -> None:
         if self._file is not None:
             self._file.close()
+
+    def _open(self) -> None:
+        path, span = split_blob(self.audio) if "#" in str(self.audio) else (Path(self.audio), None)
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("not a regular file")
+        start, self._size = span or (0, status.st_size)
+        if not self._size or start + self._size > status.st_size:
+            raise ValueError("nothing is there")
+        self._file = io.FileIO(path)  # a buffer would read on past a clip
+        self._file.seek(start)
+        self._head = _exactly(self._file, self._size if span is not None else min(self._size, _HEAD_BYTES))
 
     def info(self) -> AudioInfo:
         """See `probe`."""
@@ -496,7 +504,7 @@ class _Opened:
         return av
 
     def _unreadable(self, error: Exception) -> AudioError:
-        path = _existing(self.audio)
+        path = self.audio if self._given is not None else _existing(self.audio)
         layout = getattr(self, "layout", None)
         if layout is not None and layout.shortfall is not None:
             return AudioError(layout.shortfall.rule, f"{path} cannot be read to its end: {layout.shortfall.message}.")
