@@ -291,6 +291,25 @@ def test_what_is_no_sound_is_refused_under_every_name(tmp_path: Path, data: byte
     assert caught.value.rule == "unreadable" and "pipe" not in str(caught.value)
 
 
+def test_what_a_mac_lays_beside_a_recording_is_not_part_of_it(tmp_path: Path) -> None:
+    for kind, data in every_kind().items():
+        (tmp_path / f"a.{kind}").write_bytes(data)
+        (tmp_path / f"._a.{kind}").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X        " + bytes(range(256)) * 16)
+        assert_lasts(tmp_path / f"a.{kind}", 2.0, within=0.1)
+
+
+@pytest.mark.parametrize("container", ["WAV", "RF64", "AIFF", "AU", "W64", "CAF"])
+def test_what_plain_samples_lack_is_told_in_bytes(tmp_path: Path, container: str) -> None:
+    data = encoded(sound(2.0), container)
+    (tmp_path / "a").write_bytes(data)
+    assert probe(tmp_path / "a").shortfall is None
+    (tmp_path / "a").write_bytes(data[: len(data) * 2 // 3])
+    short = probe(tmp_path / "a").shortfall
+    assert short is not None and short.rule == "wrong_header"
+    assert short.measured is not None and short.promised is not None and short.measured < 0.7 * short.promised
+    assert_lasts(tmp_path / "a", 1.32, within=0.05)
+
+
 def test_without_pyav_one_sentence_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kinds = every_kind()
     monkeypatch.setitem(sys.modules, "av", None)

@@ -76,6 +76,10 @@ def look(read_at: ReadAt, size: int) -> Layout:
         )
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
         return _riff(read_at, size, "big", b"SSND", "aiff") if not begin else _other()
+    if head[:12] == b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb":
+        return Layout("other", counted=False, shortfall=_cut_wide(read_at, size, 40, 16, "little"))
+    if head[:4] == b"caff":
+        return Layout("other", counted=False, shortfall=_cut_wide(read_at, size, 8, 4, "big"))
     if head[:4] == b".snd":
         return _au(head, read_at, size)
     if head[:4] == b"fLaC":
@@ -197,6 +201,23 @@ def _au(head: bytes, read_at: ReadAt, size: int) -> Layout:
             f"its header says that the sound ends after {length:,} bytes, and {held - length:,} stand behind it",
         )
     return Layout("au")
+
+
+def _cut_wide(
+    read_at: ReadAt, size: int, place: int, name_bytes: int, order: Literal["little", "big"]
+) -> Shortfall | None:
+    """What is missing of the sound of a W64 (whose lengths count their own 24 bytes) or CAF; libsndfile reads the rest."""
+    wide = name_bytes == 16
+    while len(head := read_at(place, name_bytes + 8)) == name_bytes + 8:
+        length = int.from_bytes(head[name_bytes:], order) - (24 if wide else 0)
+        place += len(head)
+        if head[:4] == b"data":
+            if not 0 < length < 1 << 62 or place + length <= size:
+                return None
+            message = "the header promises more sound than the file holds: it was cut short"
+            return Shortfall("wrong_header", size - place, length, message)
+        place += length + (-length % 8 if wide else 0)
+    return None
 
 
 # --- FLAC -------------------------------------------------------------------------------------------------------------

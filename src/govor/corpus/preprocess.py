@@ -109,7 +109,7 @@ def _of_samples(
         return no("too_short", round(seconds, 3), settings.min_source_seconds, "a recording shorter than the limit")
     if seconds > settings.max_source_seconds:
         return no("too_long", round(seconds, 3), settings.max_source_seconds, "a recording longer than the limit")
-    long = seconds > settings.max_seconds + OVER_WINDOW_SECONDS
+    long = seconds >= settings.max_seconds + OVER_WINDOW_SECONDS
     if long and not clip.segments:
         message = "longer than a slice, and its transcript has no times; govor align fills them"
         return no("untimed", round(seconds, 3), settings.max_seconds, message)

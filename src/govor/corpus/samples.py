@@ -31,8 +31,8 @@ def clip_samples(clip: Clip, channel: int | None = None) -> Samples:
 
 
 def fits_window(seconds: float) -> bool:
-    """Whether a clip of this length counts as one of at most 30 s: what a codec's frames add (up to 0.1 s) is cut off."""
-    return seconds <= WINDOW_SECONDS + OVER_WINDOW_SECONDS
+    """Whether a clip of this length counts as one of at most 30 s: what a codec's frames add (under 0.1 s) is cut off."""
+    return seconds < WINDOW_SECONDS + OVER_WINDOW_SECONDS
 
 
 def fitted(samples: Samples) -> Samples:
