@@ -150,7 +150,8 @@ def _lying_header(folder: Path, name: str, number: int) -> str:
 
 BREAKAGES: dict[str, Callable[[Path, str, int], str]] = {
     "cut-mp3": _truncated(".mp3", "truncated"),
-    "cut-flac": _truncated(".flac", "unreadable"),
+    "cut-flac": _truncated(".flac", "truncated"),
+    "cut-ogg": _truncated(".ogg", "truncated"),
     "cut-wav": _truncated(".wav", "wrong_header"),
     "text": _not_audio(".wav", b"this is no audio", "unreadable"),
     "picture": _not_audio(".mp3", b"\x89PNG\r\n\x1a\n" + bytes(2000), "unreadable"),

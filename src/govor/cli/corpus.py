@@ -269,6 +269,8 @@ def validate(
             f"None of the {total} rows can be used: {rejections.reasons()}. Each is listed in {out / 'dropped.jsonl'}."
         )
     console.result(lines(summary), summary, as_json)
+    for sentence in report.advice():
+        console.note(sentence)
     if move_duplicates:
         _move(out, dry_run)
     after = "preprocess" if report.warnings["longer_than_30_s"] else "split"

@@ -150,6 +150,8 @@ def _corpus(audio: Path | None, language: str | None, license: str | None) -> li
             for running in validate(rows, Limits(max_seconds=30.0), kept.append, dropped.append):
                 shown.to(running.inventory, len(source))
                 report = running.as_dict()
+        for sentence in running.advice():
+            console.note(sentence)
         counts: Counter[str] = Counter()
         clips = [_stated(clip) for clip in normalize_clips(kept, counts) if clip.transcript]
         write_clips(folder / "normalized.jsonl", clips)

@@ -53,6 +53,10 @@ def preprocess(
         typer.Option(help="Bring every clip to this loudness in LUFS, for example -23.", show_default=False),
     ] = None,
     audio_format: Annotated[Literal["wav", "flac"], typer.Option(help="Both are lossless, 16-bit.")] = "wav",
+    channels: Annotated[
+        Literal["mix", "left", "right", "split"],
+        typer.Option(help="Of two channels: their mean, one, or a clip of each where each holds another voice."),
+    ] = "mix",
     vad: Annotated[
         Literal["auto", "silero", "energy"],
         typer.Option(help="How pauses are found; auto takes Silero if it is there."),
@@ -86,11 +90,12 @@ def preprocess(
         "trim_silence": trim_silence,
         "loudness_lufs": loudness,
         "audio_format": audio_format,
+        "channels": channels,
     }
     settings = parse(PreprocessSettings, values, "preprocess")
     detector = open_vad(vad, console.note)
     record, kept_as = {**settings.model_dump(), "vad": detector.name}, folder / "preprocess.json"
-    if resume and kept_as.exists() and read_json(kept_as) != record:
+    if resume and kept_as.exists() and {"channels": "mix", **read_json(kept_as)} != record:
         raise GovorError(f"{folder} was begun with other settings; give the same ones, another --name, or --overwrite.")
     clips = Manifest(source)
     write_json(kept_as, record)

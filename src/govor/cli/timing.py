@@ -118,7 +118,10 @@ def _transcribe_one(
     from govor.timing.subtitles import write_format
     from govor.timing.words import filled, make_lines
 
-    seconds = probe(path).duration_seconds
+    info = probe(path)
+    seconds = info.duration_seconds
+    if info.shortfall is not None:
+        console.note(f"{path}: {info.shortfall.message}; what is there is transcribed")
     pieces: list[dict[str, Any]] = []
     words: list[Any] = []
     method = "cross-attention"

@@ -7,7 +7,7 @@ A slice carries its `segments` in steps of 0.02 s, what was said before it (`pre
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,12 +19,13 @@ import soundfile
 from pydantic import Field, model_validator
 
 from govor import engine
-from govor.audio import SAMPLE_RATE, Samples
+from govor.audio import SAMPLE_RATE, Samples, decode
+from govor.channels import Listener
 from govor.config import Settings
 from govor.corpus.loudness import to_loudness
 from govor.corpus.manifests import rejected
-from govor.corpus.records import Clip, Segment
-from govor.corpus.samples import clip_samples
+from govor.corpus.records import Clip, Segment, is_blank
+from govor.corpus.samples import OVER_WINDOW_SECONDS, clip_samples
 from govor.corpus.slices import Rejected, Slice, plan_slices
 from govor.corpus.timed import plain, shifted, snap
 from govor.corpus.vad import Spans, Vad, seconds_of_speech
@@ -32,6 +33,9 @@ from govor.errors import AudioError
 from govor.files import workspace_path
 
 _EDGE_SECONDS = 0.1
+
+Channels = Literal["mix", "left", "right", "split"]
+_SIDES = ("left", "right")
 
 
 class PreprocessSettings(Settings):
@@ -44,6 +48,9 @@ class PreprocessSettings(Settings):
     trim_silence: bool = Field(False, description="cut silence off both ends, but 0.1 s")
     loudness_lufs: float | None = Field(None, ge=-60, le=-5, description="bring every clip to this loudness")
     audio_format: Literal["wav", "flac"] = Field("wav", description="both are lossless; flac takes half the space")
+    channels: Channels = Field(
+        "mix", description="of two channels: their mean, one of them, or a clip of each where each holds another voice"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> PreprocessSettings:
@@ -82,9 +89,21 @@ def _one(clip: Clip, folder: Path, settings: PreprocessSettings, vad: Vad, resum
         return Result([], [rejected(clip.to_row(), rule, measured, limit, message)], clip.duration)
 
     try:
-        samples = clip_samples(clip)
+        side = _SIDES.index(settings.channels) if settings.channels in _SIDES else None
+        if (settings.channels == "split" or (side is not None and clip.segments)) and _separate(clip):
+            return _of_sides(clip, folder, settings, vad, resume)
+        samples = clip_samples(clip, side)
     except AudioError as error:
         return no(error.rule, None, None, str(error))
+    return _of_samples(clip, samples, folder, settings, vad, resume)
+
+
+def _of_samples(
+    clip: Clip, samples: Samples, folder: Path, settings: PreprocessSettings, vad: Vad, resume: bool
+) -> Result:
+    def no(rule: str, measured: Any, limit: Any, message: str) -> Result:
+        return Result([], [rejected(clip.to_row(), rule, measured, limit, message)], clip.duration)
+
     seconds = len(samples) / SAMPLE_RATE
     slice_of_another = clip.offset is not None or clip.seek_time is not None
     shortest = settings.min_seconds if slice_of_another else settings.min_source_seconds
@@ -92,11 +111,13 @@ def _one(clip: Clip, folder: Path, settings: PreprocessSettings, vad: Vad, resum
         return no("too_short", round(seconds, 3), shortest, "a recording shorter than the limit")
     if seconds > settings.max_source_seconds:
         return no("too_long", round(seconds, 3), settings.max_source_seconds, "a recording longer than the limit")
-    long = seconds > settings.max_seconds
+    long = seconds >= settings.max_seconds + OVER_WINDOW_SECONDS
     if long and not clip.segments:
         message = "longer than a slice, and its transcript has no times; govor align fills them"
         return no("untimed", round(seconds, 3), settings.max_seconds, message)
     spans = vad.speech(samples) if long or settings.trim_silence else []
+    if not long:
+        samples = samples[: int(settings.max_seconds * SAMPLE_RATE)]  # what a codec's frames add
     made = _slices(clip, samples, settings, spans) if long else [_whole(clip, samples, settings, spans)]
     result = Result([], [], seconds)
     for piece, part in made:
@@ -107,10 +128,68 @@ def _one(clip: Clip, folder: Path, settings: PreprocessSettings, vad: Vad, resum
     return result
 
 
+def _separate(clip: Clip) -> bool:
+    part = clip.duration if clip.offset is not None else None
+    listener = Listener()
+    decode(clip.audio, clip.offset or 0.0, part, listener=listener)
+    return listener.relation() == "separate"
+
+
+def _of_sides(clip: Clip, folder: Path, settings: PreprocessSettings, vad: Vad, resume: bool) -> Result:
+    """A clip of each channel that is wanted, with the segments that are loud in it."""
+    sides = [clip_samples(clip, number) for number in range(2)]
+    if not clip.segments:
+        message = (
+            "each channel holds another voice, and the transcript has no times that tell whose words are whose; "
+            "govor align fills them, --channels left or right takes one voice"
+        )
+        return Result([], [rejected(clip.to_row(), "untimed", None, None, message)], clip.duration)
+    result = Result([], [], 0.0)
+    of_segment = [_louder(sides, segment.start, segment.end) for segment in clip.segments]
+    for number, (side, samples) in enumerate(zip(_SIDES, sides, strict=True)):
+        if settings.channels not in ("split", side):
+            continue
+        segments = tuple(s for s, louder in zip(clip.segments, of_segment, strict=True) if louder == number)
+        speakers = {segment.speaker for segment in segments}
+        one = clip.replace(
+            id=f"{clip.id}@{side}",
+            transcript=plain(segments),
+            transcript_raw=None,
+            segments=segments,
+            words=tuple(word for word in clip.words if _word_side(sides, word) == number),
+            prev_transcript=None,
+            prev_segments=(),
+            speaker=speakers.pop() if len(speakers) == 1 else None,
+            source=clip.source or clip.id,
+            extra={**{key: value for key, value in clip.extra.items() if key != "channels_hold"}, "channel": side},
+        )
+        made = _of_samples(one, samples, folder, settings, vad, resume)
+        result.clips.extend(made.clips)
+        result.dropped.extend(made.dropped)
+    return replace(result, seconds=clip.duration)
+
+
+def _louder(sides: list[Samples], start: float, end: float | None) -> int:
+    last = None if end is None else round(end * SAMPLE_RATE)
+    parts = [samples[round(start * SAMPLE_RATE) : last] for samples in sides]
+    return int(np.argmax([float(part @ part) for part in parts]))
+
+
+def _word_side(sides: list[Samples], word: Mapping[str, Any]) -> int | None:
+    times = [word.get(key) for key in ("start", "end")]
+    if not all(isinstance(time, int | float) for time in times):
+        return None
+    return _louder(sides, float(times[0] or 0.0), float(times[1] or 0.0))
+
+
 def _whole(clip: Clip, samples: Samples, settings: PreprocessSettings, spans: Spans) -> tuple[Clip, Samples]:
     """A recording that fits into one slice."""
     if not settings.trim_silence or not spans:
-        return _of_recording(clip), samples
+        length = len(samples) / SAMPLE_RATE
+        inside = tuple(
+            _within(s, length) if (s.end or s.start) - length <= OVER_WINDOW_SECONDS else s for s in clip.segments
+        )
+        return _of_recording(clip).replace(segments=inside), samples
     start = round(max(0.0, spans[0][0] - _EDGE_SECONDS) * SAMPLE_RATE)
     end = min(len(samples), round((spans[-1][1] + _EDGE_SECONDS) * SAMPLE_RATE))
     if clip.segments:  # what is transcribed stays, whatever the detector heard
@@ -220,14 +299,18 @@ def _finish(
     clip: Clip, samples: Samples, folder: Path, settings: PreprocessSettings, resume: bool, result: Result
 ) -> None:
     seconds = len(samples) / SAMPLE_RATE
-    if seconds < settings.min_seconds or not clip.transcript.strip():
-        rule = "too_short" if clip.transcript.strip() else "empty_transcript"
-        message = "a slice shorter than the limit" if clip.transcript.strip() else "nothing was said in it"
+    blank = is_blank(clip.transcript)
+    if seconds < settings.min_seconds or blank:
+        rule = "empty_transcript" if blank else "too_short"
+        message = "nothing was said in it" if blank else "a slice shorter than the limit"
         dropped = rejected(clip.to_row(), rule, round(seconds, 3), settings.min_seconds, message)
         result.dropped.append(dropped)
         return
     if settings.loudness_lufs is not None:
         samples = to_loudness(samples, settings.loudness_lufs)
+    peak = float(np.abs(samples).max(initial=0.0))
+    if peak > 1:  # 32-bit files and codecs may hold more than full scale; 16 bits would cut it off
+        samples = samples / np.float32(peak)
     pcm = to_pcm16(samples)
     path = folder / f"{safe_name(clip.id)}.{settings.audio_format}"
     if not (resume and _holds(path, len(pcm))):

@@ -113,6 +113,16 @@ class Clip:
         return dataclasses.replace(self, **changes)
 
 
+# Letters by their category that print nothing: fillers of Hangul, the Braille cell without dots.
+_UNSEEN = frozenset(("Zs", "Zl", "Zp", "Cc", "Cf", "Mn", "Mc", "Me"))
+_PRINT_NOTHING = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing of a text can be seen: spaces of every kind, control characters, marks without a letter."""
+    return all(unicodedata.category(letter) in _UNSEEN or letter in _PRINT_NOTHING for letter in text)
+
+
 _POINTS = re.compile("[\u0591-\u05c7\u0610-\u061a\u064b-\u0652\u0670]")
 
 

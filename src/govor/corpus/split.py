@@ -20,6 +20,7 @@ from pydantic import Field, model_validator
 
 from govor.config import Settings
 from govor.corpus.records import Clip, sentence_key
+from govor.corpus.samples import fits_window
 from govor.errors import GovorError
 
 Part = Literal["train", "validation", "test"]
@@ -343,7 +344,7 @@ def _proof(
         "skew": skew,
         "dropped": dict(Counter(division.reasons.values())),
         "rows": len(table.ids),
-        "longer_than_30_s": int((np.array(table.seconds) > 30).sum()),
+        "longer_than_30_s": sum(not fits_window(seconds) for seconds in table.seconds),
         "speakers_unknown": unknown,
         "speakers_guessed_from": "source" if unknown else None,
     }

@@ -20,7 +20,8 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from govor import engine
-from govor.audio import SAMPLE_RATE, Samples, decode, probe, promised_bytes
+from govor.audio import SAMPLE_RATE, Samples, decode, probe
+from govor.channels import Listener, Relation
 from govor.config import Settings
 from govor.corpus.duplicates import Duplicates
 from govor.corpus.fingerprint import Fingerprint, fingerprint
@@ -28,10 +29,17 @@ from govor.corpus.inventory import INVENTORY_ONLY, is_inventory_row
 from govor.corpus.language import language_code
 from govor.corpus.manifests import rejected
 from govor.corpus.ondisk import DiskMap
-from govor.corpus.records import Clip
+from govor.corpus.records import Clip, is_blank
+from govor.corpus.samples import WINDOW_SECONDS, fits_window
 from govor.corpus.tombstones import Tombstones
 from govor.errors import AudioError, GovorError
 from govor.files import to_json
+
+_CHANNEL_ADVICE = {
+    "separate_channels": "hold one voice on the left channel and another on the right, by turns, and become one mixed clip; "
+    "to keep them apart run govor preprocess with --channels split (or left, right)",
+    "opposite_channels": "have channels that cancel each other when mixed; the louder one is taken",
+}
 
 
 class Limits(Settings):
@@ -66,6 +74,7 @@ class Verdict:
     seconds: float = 0.0
     snr_db: float | None = None
     print: Fingerprint | None = None
+    channels: Relation | None = None
 
 
 @dataclass
@@ -89,6 +98,14 @@ class Report:
             "dropped_by_rule": dict(self.dropped.most_common()),
             "warnings": {name: count for name, count in self.warnings.items() if count},
         }
+
+    def advice(self) -> list[str]:
+        """Sentences on kept recordings whose channels ask for a decision."""
+        return [
+            f"{self.warnings[name]} recordings {sentence} (`channels_hold` in their rows names them)."
+            for name, sentence in _CHANNEL_ADVICE.items()
+            if self.warnings[name]
+        ]
 
 
 def validate(
@@ -149,7 +166,9 @@ def _write(
         report.warnings["license_unknown"] += clip.license is None
         report.warnings["speaker_unknown"] += clip.speaker is None
         report.warnings["in_near_duplicate_groups"] += group is not None
-        report.warnings["longer_than_30_s"] += clip.duration > 30
+        report.warnings["longer_than_30_s"] += not fits_window(clip.duration)
+        if clip.extra.get("channels_hold") in ("separate", "opposite"):
+            report.warnings[f"{clip.extra['channels_hold']}_channels"] += 1
         keep(clip.replace(near_duplicate_group=group) if group else clip)
 
 
@@ -171,6 +190,10 @@ def _clip(verdict: Verdict, language: str | None) -> Clip:
     row["language"] = language_code(language or row["language"])
     row["pcm_sha256"] = verdict.pcm_sha256
     row.setdefault("snr_db", verdict.snr_db)
+    if verdict.channels is None:
+        row.pop("channels_hold", None)
+    else:
+        row["channels_hold"] = verdict.channels
     return Clip.from_row(row, f"row '{row['id']}'")
 
 
@@ -188,13 +211,17 @@ def _check(row: dict[str, Any], limits: Limits, language: str | None) -> Verdict
     if refusal:
         return no(*refusal)
     try:
-        probe(clip.audio)
-        promised = promised_bytes(clip.audio)
-        if promised:
-            message = "the header promises more sound than the file holds: it was cut short"
-            return no("wrong_header", promised[1], promised[0], message)
-        length = clip.duration if clip.offset is not None else None
-        samples = decode(clip.audio, clip.offset or 0.0, length, max_seconds=max(4 * limits.max_seconds, 120.0))
+        shortfall = probe(clip.audio).shortfall
+        if shortfall is not None:
+            return no(shortfall.rule, shortfall.measured, shortfall.promised, shortfall.message)
+        listener = Listener()
+        samples = decode(
+            clip.audio,
+            clip.offset or 0.0,
+            clip.duration if clip.offset is not None else None,
+            max_seconds=max(4 * limits.max_seconds, 120.0),
+            listener=listener,
+        )
     except AudioError as error:
         return no(error.rule, None, None, str(error))
     except (OSError, ValueError) as error:
@@ -208,6 +235,7 @@ def _check(row: dict[str, Any], limits: Limits, language: str | None) -> Verdict
         seconds=round(len(samples) / SAMPLE_RATE, 7),
         snr_db=snr_db(samples),
         print=None if limits.near_duplicates == "off" else fingerprint(samples),
+        channels=listener.relation(),
     )
 
 
@@ -216,7 +244,7 @@ def _text_refusal(row: dict[str, Any], clip: Clip, language: str | None) -> tupl
     if row.get("error") and is_inventory_row(row):
         rule, _, message = str(row["error"]).partition(": ")
         return rule, None, None, message
-    if not isinstance(transcript, str) or not transcript.strip():
+    if not isinstance(transcript, str) or is_blank(transcript):
         rule = "no_transcript" if transcript is None else "empty_transcript"
         return rule, transcript, "some text", "nothing to learn from"
     if any("\ud800" <= letter <= "\udfff" for letter in transcript):
@@ -240,10 +268,10 @@ def _sound_refusal(clip: Clip, samples: Samples, limits: Limits) -> tuple[str, A
         return "truncated", round(seconds, 3), promised, message
     if seconds < limits.min_seconds:
         return "too_short", round(seconds, 3), limits.min_seconds, "shorter than the limit"
-    if seconds > limits.max_seconds:
+    if seconds > limits.max_seconds and not (limits.max_seconds >= WINDOW_SECONDS and fits_window(seconds)):
         return "too_long", round(seconds, 3), limits.max_seconds, "longer than the limit"
     levels = np.abs(samples)
-    peak_dbfs = float(20 * np.log10(max(float(levels.max()), 1e-9)))
+    peak_dbfs = float(20 * np.log10(max(_peak(samples), 1e-9)))
     if peak_dbfs < limits.min_peak_dbfs:
         return "silent", round(peak_dbfs, 1), limits.min_peak_dbfs, "no sound"
     clipped = float((levels >= 0.999).mean())
@@ -270,6 +298,15 @@ def _longer_than_stated(row: dict[str, Any], clip: Clip, samples: Samples) -> tu
         return None
     message = "the file is longer than its manifest says: state the offset of a part (0 too), or the true duration"
     return "duration_mismatch", round(seconds, 3), clip.duration, message
+
+
+def _peak(samples: Samples) -> float:
+    """The loudest sample, where the samples are not one constant, which nobody hears. A resampler rings at both ends of a
+    constant, so they are left out."""
+    edge = min(SAMPLE_RATE // 50, len(samples) // 4)
+    inner = samples[edge : len(samples) - edge]
+    constant = float(inner.max() - inner.min()) < 1e-3 * abs(float(inner.mean()))
+    return 0.0 if constant else float(np.abs(samples).max())
 
 
 def pcm_sha256(samples: Samples) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from govor.audio import split_blob
 from govor.corpus.manifests import fingerprint, read_clips
 from govor.corpus.records import Clip
+from govor.corpus.samples import check_length, fits_window
 from govor.errors import AudioError, GovorError
 from govor.families.base import ContextMode, Recogniser
 from govor.families.opening import Opened
@@ -55,7 +56,10 @@ def check_clips(recogniser: Recogniser, clips: Sequence[Clip], manifest: Path, l
     Raises:
         GovorError: clips are too long for it, or in a language that it cannot be told.
     """
-    too_long = [clip.id for clip in clips if clip.duration > recogniser.longest_seconds]
+    for clip in clips:
+        check_length(clip)
+    longest = recogniser.longest_seconds
+    too_long = [clip.id for clip in clips if clip.duration > longest and not fits_window(clip.duration)]
     if too_long:
         raise GovorError(
             f"{len(too_long)} clips of {manifest} are longer than {recogniser.longest_seconds:g} s (first: {too_long[0]}); "

@@ -6,7 +6,6 @@ draw reads one clip and not a row group. Nothing here needs `datasets` or torchc
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections import Counter
@@ -15,6 +14,7 @@ from datetime import date, time, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from govor.audio import probe
 from govor.corpus.formats.rows import AUDIO_KEYS, EXTRA_KEY
 from govor.errors import AudioError, GovorError
 from govor.files import to_json, workspace_path
@@ -107,9 +107,10 @@ def placed(row: dict[str, Any], handle: BinaryIO, blob: Path, default_id: str) -
     handle.write(data)
     row["audio"] = f"{workspace_path(blob)}#{offset},{len(data)}"
     if row.get("duration") is None:
-        row["duration"] = _seconds(data)
-    if row["duration"] is None:
-        row["error"] = AudioError("unreadable", f"{name} is not audio that can be read.")
+        try:
+            row["duration"] = round(probe(data).duration_seconds, 6)
+        except AudioError as error:
+            row |= {"duration": None, "error": AudioError(error.rule, f"{name}: {error}")}
     return row
 
 
@@ -196,13 +197,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, timedelta):
         return value.total_seconds()
     return value.isoformat() if isinstance(value, date | time) else str(value)
-
-
-def _seconds(data: bytes) -> float | None:
-    import soundfile
-
-    try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            return float(round(file.frames / file.samplerate, 6))
-    except (soundfile.LibsndfileError, OSError, ValueError, ZeroDivisionError):
-        return None

@@ -10,6 +10,7 @@ import torch
 from transformers import WhisperConfig
 
 from govor.audio import SAMPLE_RATE, Samples
+from govor.corpus.samples import check_length
 from govor.errors import GovorError
 from govor.examples.spec import ExampleSpec
 from govor.families.base import Batch, Labels
@@ -73,11 +74,12 @@ class WhisperExamples:
         return {"mels": [example.mel for example in examples], "inputs": inputs, "targets": targets}
 
     def check(self, spec: ExampleSpec) -> None:
-        """Refuse what cannot be rendered, before any audio is read."""
+        """Refuse what cannot be rendered, before any audio is decoded."""
         try:
             bucket_frames(spec.clip.duration)
         except ValueError as error:
             raise GovorError(f"Clip '{spec.clip.id}': {error}; cut it into slices of at most 30 s first.") from None
+        check_length(spec.clip)
         # A token is at least one byte of text, or a time.
         segments = spec.clip.segments if spec.with_timestamps else ()
         text = " ".join(segment.text for segment in segments) if segments else spec.clip.transcript

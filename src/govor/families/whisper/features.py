@@ -8,6 +8,7 @@ import torch
 from transformers.audio_utils import mel_filter_bank
 
 from govor.audio import SAMPLE_RATE, Samples
+from govor.corpus.samples import fits_window
 
 HOP = 160  # samples: one mel frame is 10 ms
 WINDOW = 400
@@ -22,9 +23,11 @@ def bucket_frames(seconds: float) -> int:
     """The context length, in mel frames, of a clip: a function of the clip alone.
 
     Raises:
-        ValueError: longer than 30 s.
+        ValueError: longer than 30 s and what a codec's frames add, which is cut where samples are read.
     """
     frames = seconds * FRAMES_PER_SECOND
+    if frames > FULL_FRAMES and fits_window(seconds):
+        return FULL_FRAMES
     for edge in BUCKETS:
         if frames <= edge + 0.5:  # durations in manifests are rounded
             return edge
