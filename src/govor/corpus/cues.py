@@ -14,7 +14,7 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from govor.corpus.records import Segment
 from govor.errors import AudioError
@@ -542,7 +542,7 @@ def xml_events(text: str) -> Iterator[tuple[str, ET.Element]]:
     try:
         pull.feed(text.encode("utf-8", "replace") if not text.lstrip().startswith("<?xml") else _undeclared(text))
         pull.close()
-        events: list[tuple[str, ET.Element]] = list(pull.read_events())
+        events = cast("list[tuple[str, ET.Element]]", list(pull.read_events()))
     except (ET.ParseError, ValueError) as error:
         raise bad(f"not well-formed XML: {str(error)[:100]}.") from None
     for event, _ in events:

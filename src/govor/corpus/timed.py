@@ -82,13 +82,14 @@ def read(text: str, suffix: str) -> Transcript:
     )
 
 
-def is_other_json(text: str) -> bool:
-    """Whether a `.json` beside a recording is about something else than what is said in it.
+def is_about_else(text: str, suffix: str) -> bool:
+    """Whether a `.json` or `.tsv` beside a recording is about something else than what is said in it.
 
     Raises:
         AudioError: it is no JSON, or a transcript with a bad segment.
     """
-    return spoken_json.from_json_text(text) is None
+    text = text.lstrip("\ufeff")
+    return bool(text.strip()) and _READERS[suffix](text) is None
 
 
 def _untimed(text: str) -> Transcript:

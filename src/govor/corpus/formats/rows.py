@@ -9,6 +9,7 @@ from typing import Any
 
 from govor.audio import probe
 from govor.corpus import timed
+from govor.corpus.cells import from_cells
 from govor.corpus.inventory import INVENTORY_ONLY, Statement
 from govor.corpus.records import Clip, Segment
 from govor.errors import AudioError, GovorError
@@ -33,7 +34,7 @@ def clip_of(row: dict[str, Any], base: Path, statement: Statement, where: str) -
     if row.get("error"):
         rule, _, message = str(row["error"]).partition(": ")
         raise AudioError(rule, message)
-    row = _renamed(_unpacked(row, where))
+    row = _renamed(_unpacked(from_cells(row), where))
     audio_key = next((key for key in AUDIO_KEYS if row.get(key)), None)
     if audio_key is None:
         raise GovorError(f"{where}: no audio path; one of {', '.join(AUDIO_KEYS)} was wanted.")
@@ -68,7 +69,8 @@ def clip_of(row: dict[str, Any], base: Path, statement: Statement, where: str) -
     }
     rest = {key: value for key, value in {**row, **stated}.items() if value is not None}
     if segments or inline:
-        rest["segments"] = [segment_row(segment) for segment in segments or inline]
+        length = float(str(required["duration"]))
+        rest["segments"] = [segment_row(segment) for segment in timed.closed(segments or inline, length)]
     return Clip.from_row({**required, **rest}, where)
 
 
