@@ -38,9 +38,45 @@ AUDIO_SUFFIXES = frozenset(
         ".aiff",
         ".aif",
         ".au",
+        ".aifc",
+        ".caf",
+        ".w64",
+        ".mp2",
+        ".m4b",
+        ".mka",
+        ".mkv",
+        ".mov",
+        ".avi",
+        ".3gp",
+        ".3g2",
+        ".amr",
+        ".awb",
+        ".wma",
+        ".asf",
+        ".ac3",
     }
 )
-_AV_SUFFIXES = frozenset({".m4a", ".webm", ".mp4", ".aac"})
+_AV_SUFFIXES = frozenset(
+    [
+        ".m4a",
+        ".webm",
+        ".mp4",
+        ".aac",
+        ".caf",
+        ".m4b",
+        ".mka",
+        ".mkv",
+        ".mov",
+        ".avi",
+        ".3gp",
+        ".3g2",
+        ".amr",
+        ".awb",
+        ".wma",
+        ".asf",
+        ".ac3",
+    ]
+)
 _MAX_CHANNELS = 64
 _BLOB = re.compile(r"(?P<path>.+)#(?P<offset>\d+),(?P<length>\d+)")
 

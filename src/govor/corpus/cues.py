@@ -137,7 +137,7 @@ def from_subtitles(text: str, suffix: str) -> list[Cue]:
     shown = [[plain_text(line) for line in cue.lines] for cue in raw]
     tagged = any(_TIME_TAG.search(line) for cue in raw for line in cue.lines)
     repeated = _repeated(raw, shown, tagged)
-    cues = [made for cue, held in zip(raw, repeated, strict=True) for made in _voices(cue, held)]
+    cues = [made for cue, held in zip(raw, repeated, strict=True) for made in _voices(cue, held, tagged)]
     _refuse_growing(cues)
     return cues
 
@@ -289,7 +289,7 @@ def _refuse_growing(cues: Sequence[Cue]) -> None:
         )
 
 
-def _voices(cue: _Raw, repeated: Sequence[bool]) -> Iterator[Cue]:
+def _voices(cue: _Raw, repeated: Sequence[bool], tagged: bool) -> Iterator[Cue]:
     """The cue, or one for each voice that WebVTT names in it."""
     speaker: str | None = None
     groups: list[tuple[str | None, list[str]]] = [(None, [])]
@@ -306,7 +306,10 @@ def _voices(cue: _Raw, repeated: Sequence[bool]) -> Iterator[Cue]:
     for voice, said in groups:
         lines = tuple(filter(None, map(plain_text, said)))
         if lines:
-            yield Cue(cue.start, cue.end, lines, voice, timed_words(said, cue.start, cue.end))
+            words = timed_words(said, cue.start, cue.end)
+            if tagged and not words and len(lines) == 1 and " " not in lines[0]:
+                words = ({"word": lines[0], "start": cue.start, "end": cue.end},)  # one word needs no tag inside
+            yield Cue(cue.start, cue.end, lines, voice, words)
 
 
 def timed_words(
@@ -461,7 +464,7 @@ def _dialogue(number: int, line: str, value: str, fields: Sequence[str]) -> Iter
     _end_word(words, spoken, karaoke)
     said = tuple(filter(None, map(_ass_text, re.split(r"\\[Nn]", shown))))
     if said:
-        timed = tuple(word for word in words if word["word"])
+        timed = tuple(word for word in words if word["word"] and word["end"] > word["start"])
         yield Cue(start, end, said, " ".join(values.get("name", values.get("actor", "")).split()) or None, timed)
 
 

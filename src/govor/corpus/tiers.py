@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 
 from govor.corpus.cues import Cue, Words, attribute, bad, name_of, spanned, xml_events
 
+# The tier of lines whose speaker is not known, in the TextGrids that we write.
+OF_NOBODY = "lines"
 # Words of an aligner that follow each other this closely are said in one breath.
 _BREATH_SECONDS = 0.5
 _MAX_BREATH_SECONDS = 15.0
@@ -51,7 +53,8 @@ def cues_of(tiers: Sequence[Tier]) -> list[Cue]:
     several = len({tier.speaker or tier.name for tier in spoken}) > 1
     cues: list[Cue] = []
     for tier in spoken:
-        speaker = tier.speaker or (tier.name.strip() or None if several else None)
+        named = several and tier.name.strip() not in ("", OF_NOBODY)
+        speaker = tier.speaker or (tier.name.strip() if named else None)
         if texts:
             words = [word for words in by_word if _belongs(words, tier, texts) for word in words.intervals]
             cues += _lines(tier, speaker, sorted(words))
@@ -61,7 +64,11 @@ def cues_of(tiers: Sequence[Tier]) -> list[Cue]:
 
 
 def _belongs(words: Tier, tier: Tier, texts: Sequence[Tier]) -> bool:
-    return len(texts) == 1 or (words.speaker or words.name).casefold().startswith(tier.name.casefold())
+    return (
+        len(texts) == 1
+        or words.name == "words"
+        or (words.speaker or words.name).casefold().startswith(tier.name.casefold())
+    )
 
 
 def _lines(tier: Tier, speaker: str | None, words: Sequence[tuple[float, float, str]]) -> Iterator[Cue]:
