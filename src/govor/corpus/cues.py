@@ -31,12 +31,12 @@ _CUE_LINE = re.compile(
 )
 _LOOKS_LIKE_CUE = re.compile(r"-->|^\s*\[?[-−]?\d{1,4}\s?:\s?\d{1,2}\b[^a-zA-Z]*(?:->|[–—]>|→)")
 _SBV_LINE = re.compile(rf"\s*(?P<start>{_CLOCK})\s*,\s*(?P<end>{_CLOCK})(?P<rest>)\s*")
-_LOOKS_LIKE_SBV = re.compile(r"^\s*\d{1,4}:\d{1,2}:\d{1,2}[.,\d]*,\s*\d")
+_LOOKS_LIKE_SBV = re.compile(r"-->|^\s*\d{1,4}:\d{1,2}:\d{1,2}[.,\d]*,\s*\d")
 _CLOCK_PARTS = re.compile(r"([-−]?)(?:(\d+)\s?:\s?)?(\d+)\s?:\s?(\d+)(?:\s?[.,:]\s?(\d+))?")
 _SETTINGS = re.compile(r"(?:\s+(?:(?:align|line|position|size|vertical|region):\S+|[A-Za-z]\d?:\s?-?\d+))*\s*")
 _VTT_BLOCK = re.compile(r"(?:NOTE|STYLE|REGION)(?:\s|$)")
 
-_TAG = re.compile(r"</?[a-zA-Z][^<>]*>|</>|\{\\[^{}]*\}|\{[yYcCfFsSpPH]:[^{}]*\}")
+_TAG = re.compile(r"</?[a-zA-Z][^<>]*>|<(?=[^<>]*\d)[\d:.,; ]{1,30}>|</>|\{\\[^{}]*\}|\{[yYcCfFsSpPH]:[^{}]*\}")
 _TIME_TAG = re.compile(r"<(\d{1,4}:\d{1,2}(?:[.:]\d{1,3}|:\d{1,2}[.,]\d{1,3})?)>")
 _VOICE = re.compile(r"<v(?:\.[^\s<>]*)?\s+([^<>]*)>|</v>")
 _REFERENCE = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
@@ -60,7 +60,13 @@ class Cue:
     @property
     def segment(self) -> Segment:
         """Without its lines."""
-        return Segment(self.start, self.end, " ".join(" ".join(self.lines).split()), self.speaker)
+        said = unjoined(" ".join(self.lines))
+        return Segment(self.start, self.end, " ".join(said.split()), self.speaker)
+
+
+def unjoined(text: str) -> str:
+    """Without the mark by which `speakers.kept_together` says that a colon follows no name."""
+    return re.sub("\u2060(?=[:：])", "", text)
 
 
 def bad(message: str) -> AudioError:
@@ -114,7 +120,9 @@ class _Raw:
 
 def is_cue_line(line: str) -> bool:
     """Whether a line looks like the times of a cue, well written or not: a clock and an arrow."""
-    return _LOOKS_LIKE_CUE.search(line) is not None and re.search(r"\d\s?:\s?\d", line) is not None
+    return (
+        _LOOKS_LIKE_CUE.search(line) is not None and re.search(r"\d\s?[:>-]\s?\d|\d\s?-->|-->\s?-?\d", line) is not None
+    )
 
 
 def is_lrc_line(line: str) -> bool:
@@ -485,9 +493,8 @@ _WHISPER_TSV = re.compile(r"start\tend\ttext\s*")
 
 
 def is_labels(text: str) -> bool:
-    """Whether a text file is what Audacity exports: `start<TAB>end<TAB>label` in seconds."""
-    first = next((line for line in lines_of(text) if line.strip()), "")
-    return _LABEL.fullmatch(first) is not None
+    """Whether a text file is what Audacity exports: `start<TAB>end<TAB>label` in seconds, be it with a line that is broken."""
+    return any(_LABEL.fullmatch(line) for line in lines_of(text))
 
 
 def from_labels(text: str) -> list[Cue]:

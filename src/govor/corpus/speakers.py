@@ -19,6 +19,7 @@ _PREFIX = re.compile(
     r"(?P<dash>[-–—]\s*)?[\[(]?(?P<name>[^\W\d_][\w.'’-]{0,30}(?: [\w.'’-]{1,30}){0,2})[\])]?(?: ?:\s+|\s?：\s*)(?P<said>\S.*)",
     re.DOTALL,
 )
+NO_PREFIX = "\u2060"  # a word joiner before the colon: the words before it are said
 _SENTENCE_ENDS = tuple('.?!…"”»’)')
 _OPENING = "\"'„“”»«‘’¿¡([–—-… \t"
 
@@ -28,6 +29,12 @@ class _Named:
     name: str
     said: str
     sure: bool
+
+
+def kept_together(text: str) -> str:
+    """A text whose first words could be taken for a speaker's name, with a mark that nobody sees and that says they are not."""
+    match = _PREFIX.fullmatch(text.strip())
+    return text if match is None else re.sub(r"[:：]", rf"{NO_PREFIX}\g<0>", text, count=1)
 
 
 def split_speakers(cues: Sequence[Cue], counts: Counter[str]) -> list[Cue]:

@@ -16,11 +16,11 @@ from typing import Any
 from govor.corpus import cues, spoken_json, tiers
 from govor.corpus.cues import Cue, bad
 from govor.corpus.records import Segment
-from govor.corpus.speakers import split_speakers, without_prefixes
+from govor.corpus.speakers import kept_together, split_speakers, without_prefixes
 
 _INLINE = re.compile(r"<\|(\d{1,7}(?:\.\d{1,6})?)\|>")
 # What could be markup where it stands as words.
-_MARKUP = re.compile(r"&(?=#?\w+;)|<(?=[/\w])|-->|\{(?=\\)|\\(?=[Nnh])")
+_MARKUP = re.compile(r"&(?=#?\w+;)|<(?=[^<>]*>)|-->|\{(?=\\)|\\(?=[Nnh])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +77,8 @@ def read(text: str, suffix: str) -> Transcript:
     found = [cue for cue in found if cue.lines or cue.end is None]
     segments = tuple(cue.segment for cue in found)
     speakers = tuple(dict.fromkeys(segment.speaker for segment in segments if segment.speaker))
-    return Transcript(
-        plain(segments), segments, tuple(word for cue in found for word in cue.words), dict(prefixes), speakers
-    )
+    words = tuple({**word, "word": cues.unjoined(word["word"])} for cue in found for word in cue.words)
+    return Transcript(plain(segments), segments, words, dict(prefixes), speakers)
 
 
 def is_about_else(text: str, suffix: str) -> bool:
@@ -232,14 +231,15 @@ def to_srt(segments: Sequence[Segment]) -> str:
 
 def unmarked(text: str) -> str:
     """Words of a subtitle in which nothing can be taken for markup: references stand for what could."""
-    return _MARKUP.sub(lambda found: "".join(f"&#{ord(letter)};" for letter in found[0]), text)
+    text = _MARKUP.sub(lambda found: "".join(f"&#{ord(letter)};" for letter in found[0]), text)
+    return kept_together(text)
 
 
 def to_lrc(segments: Sequence[Segment]) -> str:
     """LRC lines; a gap of over a second is marked by an empty line at the segment's end."""
     lines = []
     for index, segment in enumerate(segments):
-        lines.append(f"[{minutes_clock(segment.start)}] {segment.text}")
+        lines.append(f"[{minutes_clock(segment.start)}] {unmarked(segment.text)}")
         follower = segments[index + 1].start if index + 1 < len(segments) else math.inf
         if segment.end is not None and follower - segment.end > 1.0:
             lines.append(f"[{minutes_clock(segment.end)}]")

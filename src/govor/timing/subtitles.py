@@ -7,9 +7,12 @@ Alpha v4+, Praat's long TextGrid.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+from govor.corpus.speakers import NO_PREFIX, kept_together
 from govor.corpus.timed import clock, minutes_clock, unmarked
 from govor.errors import GovorError, nearest
 from govor.files import to_json
@@ -37,7 +40,7 @@ def to_vtt(lines: Sequence[Line]) -> str:
     blocks = ["WEBVTT\n"]
     for line, start, end in _timed(lines):
         said = []
-        for number, word in enumerate(line.words):
+        for number, word in enumerate(_said(line)):
             text = _escaped(word.text)
             at = None if word.start is None else _ms(word.start)
             # A tag outside of its cue, or not later than the one before, makes the cue invalid.
@@ -45,6 +48,15 @@ def to_vtt(lines: Sequence[Line]) -> str:
             said.append((" " if word.space and number else "") + tag + text)
         blocks.append(f"{clock(start, '.')} --> {clock(end, '.')}\n{_voice(line)}{_one_line(''.join(said))}\n")
     return "\n".join(blocks)
+
+
+def _said(line: Line) -> tuple[Word, ...]:
+    """The words of a line; a mark tells readers, ours too, that words before a colon are said and no speaker's name."""
+    words = list(line.words)
+    if line.speaker is None and kept_together(line.text) != line.text:
+        place = next(n for n, word in enumerate(words) if re.search("[:：]", word.text))
+        words[place] = replace(words[place], text=re.sub("(?=[:：])", NO_PREFIX, words[place].text, count=1))
+    return tuple(words)
 
 
 def _voice(line: Line) -> str:
@@ -64,7 +76,7 @@ def to_lrc(lines: Sequence[Line]) -> str:
             rows.append(_one_line(unmarked(line.text)))  # players show a line without a time with the one before
             continue
         parts = [f"[{minutes_clock(line.start)}]"]
-        for word in line.words:
+        for word in _said(line):
             tag = "" if word.start is None else f"<{minutes_clock(word.start)}>"
             parts.append((" " if word.space else "") + (f"{tag} " if tag and word.space else tag) + unmarked(word.text))
         rows.append(_one_line("".join(parts)) + f" <{minutes_clock(line.end)}>")
@@ -79,7 +91,7 @@ def to_ass(lines: Sequence[Line]) -> str:
             continue
         start, end = round(line.start * 100), max(round(line.end * 100), round(line.start * 100) + 1)
         at, said = start, []
-        for number, word in enumerate(line.words):
+        for number, word in enumerate(_said(line)):
             begin = at if word.start is None else max(at, round(word.start * 100))
             stop = begin if word.end is None else max(begin, round(word.end * 100))
             if begin > at:
