@@ -29,7 +29,9 @@ _CUE_LINE = re.compile(
     rf"\s*(?:\d{{1,9}}\s+)?(?P<open>\[\s*)?(?P<start>{_CLOCK})\s*(?:-{{1,3}}\s?>|[–—]\s?>|→)\s*(?P<end>{_CLOCK})(?P<rest>.*)",
     re.DOTALL,
 )
-_LOOKS_LIKE_CUE = re.compile(r"-->|^\s*\[?[-−]?\d{1,4}\s?:\s?\d{1,2}\b[^a-zA-Z]*(?:->|[–—]>|→)")
+_LOOKS_LIKE_CUE = re.compile(
+    r"-->|^\s*\[?[-−]?\d{1,4}:\d{1,2}(?::\d{1,2})?[.,]\d{1,9}\W{1,12}\d{1,4}:\d{1,2}[:.,]|^\s*\[?[-−]?\d{1,4}\s?:\s?\d{1,2}\b[^a-zA-Z]*(?:->|[–—]>|→)"
+)
 _SBV_LINE = re.compile(rf"\s*(?P<start>{_CLOCK})\s*,\s*(?P<end>{_CLOCK})(?P<rest>)\s*")
 _LOOKS_LIKE_SBV = re.compile(r"-->|^\s*\d{1,4}:\d{1,2}:\d{1,2}[.,\d]*,\s*\d")
 _CLOCK_PARTS = re.compile(r"([-−]?)(?:(\d+)\s?:\s?)?(\d+)\s?:\s?(\d+)(?:\s?[.,:]\s?(\d+))?")
@@ -120,6 +122,7 @@ class _Raw:
 
 def is_cue_line(line: str) -> bool:
     """Whether a line looks like the times of a cue, well written or not: a clock and an arrow."""
+    line = line.translate(_MARKS)
     return (
         _LOOKS_LIKE_CUE.search(line) is not None and re.search(r"\d\s?[:>-]\s?\d|\d\s?-->|-->\s?-?\d", line) is not None
     )
@@ -141,7 +144,7 @@ def from_subtitles(text: str, suffix: str) -> list[Cue]:
 
     A blank line does not end a cue: what stands after it, up to the next number and time, was said as well.
     """
-    raw = sorted(_raw_cues(lines_of(text), suffix), key=lambda cue: cue.start)
+    raw = sorted(_raw_cues(lines_of(text.translate(_MARKS)), suffix), key=lambda cue: cue.start)
     shown = [[plain_text(line) for line in cue.lines] for cue in raw]
     tagged = any(_TIME_TAG.search(line) for cue in raw for line in cue.lines)
     repeated = _repeated(raw, shown, tagged)

@@ -20,7 +20,7 @@ from govor.corpus.speakers import kept_together, split_speakers, without_prefixe
 
 _INLINE = re.compile(r"<\|(\d{1,7}(?:\.\d{1,6})?)\|>")
 # What could be markup where it stands as words.
-_MARKUP = re.compile(r"&(?=#?\w+;)|<(?=[^<>]*>)|-->|\{(?=\\)|\\(?=[Nnh])")
+_MARKUP = re.compile(r"&(?=#?\w+;)|-->|\{(?=\\)|\\(?=[Nnh])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +232,8 @@ def to_srt(segments: Sequence[Segment]) -> str:
 def unmarked(text: str) -> str:
     """Words of a subtitle in which nothing can be taken for markup: references stand for what could."""
     text = _MARKUP.sub(lambda found: "".join(f"&#{ord(letter)};" for letter in found[0]), text)
+    if ">" in text:  # else nothing that is opened is closed
+        text = text.replace("<", "&#60;")
     return kept_together(text)
 
 

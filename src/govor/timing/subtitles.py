@@ -53,7 +53,7 @@ def to_vtt(lines: Sequence[Line]) -> str:
 def _said(line: Line) -> tuple[Word, ...]:
     """The words of a line; a mark tells readers, ours too, that words before a colon are said and no speaker's name."""
     words = list(line.words)
-    if line.speaker is None and kept_together(line.text) != line.text:
+    if kept_together(line.text) != line.text:
         place = next(n for n, word in enumerate(words) if re.search("[:：]", word.text))
         words[place] = replace(words[place], text=re.sub("(?=[:：])", NO_PREFIX, words[place].text, count=1))
     return tuple(words)
@@ -68,6 +68,10 @@ def _escaped(text: str) -> str:
     return text.replace("\\", "&#92;")  # readers of other subtitles take \\N for a break
 
 
+def _referred(text: str) -> str:
+    return re.sub(r"[&<{\\]", lambda found: f"&#{ord(found[0])};", text)
+
+
 def to_lrc(lines: Sequence[Line]) -> str:
     """Enhanced LRC: `[mm:ss.xx]` before the line, `<mm:ss.xx>` before each word and after the last."""
     rows = []
@@ -75,10 +79,12 @@ def to_lrc(lines: Sequence[Line]) -> str:
         if line.start is None or line.end is None:
             rows.append(_one_line(unmarked(line.text)))  # players show a line without a time with the one before
             continue
+        # Markup may begin in one word and end in another.
+        said = _referred if unmarked(line.text) != kept_together(line.text) else str
         parts = [f"[{minutes_clock(line.start)}]"]
         for word in _said(line):
             tag = "" if word.start is None else f"<{minutes_clock(word.start)}>"
-            parts.append((" " if word.space else "") + (f"{tag} " if tag and word.space else tag) + unmarked(word.text))
+            parts.append((" " if word.space else "") + (f"{tag} " if tag and word.space else tag) + said(word.text))
         rows.append(_one_line("".join(parts)) + f" <{minutes_clock(line.end)}>")
     return "".join(f"{row}\n" for row in rows)
 
