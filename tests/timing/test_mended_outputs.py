@@ -1,9 +1,12 @@
 """Where results lie, who says a line, what is printed. The names in brackets are rows of the table of faults."""
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import soundfile
 from rich.console import Console
 
 from govor.cli import console
@@ -11,6 +14,7 @@ from govor.cli.timing import _lyrics, _output_folder, segments_of
 from govor.corpus.records import Segment
 from govor.errors import GovorError
 from govor.timing.words import Line, Word, lines_of_speakers
+from messy import voice
 
 
 @pytest.mark.parametrize(
@@ -51,3 +55,17 @@ def test_lyrics_of_any_kind_and_a_time_line_that_is_none(tmp_path: Path) -> None
     (tmp_path / "b.SRT").write_text("1\n00:00:xx --> 00:00:02,000\nx")
     with pytest.raises(GovorError, match=r"b.SRT: line 2"):
         _lyrics(tmp_path / "b.SRT")
+
+
+def test_results_of_one_name_lie_apart(workspace: Path, govor: Callable[..., Any], tiny_folder: Path) -> None:
+    for number, name in enumerate(("x.wav", "x.flac")):
+        soundfile.write(name, voice(number, 1.0), 16_000)
+    Path("x.txt").write_text("ano ne")
+    model = str(tiny_folder)
+    govor("transcribe", model, "x.wav", "x.flac", "--language", "cs", "--outputs")
+    assert len(list(Path("outputs").glob("*/transcription_base.json"))) == 2, "T25"
+    karaoke = ("karaoke", "x.wav", "x.txt", "--model", model, "--language", "cs")
+    govor(*karaoke)
+    assert "already exists" in govor(*karaoke, expect=2).stderr
+    govor(*karaoke, "--out", "pages/other.html")
+    assert Path("pages/other.html").is_file() and Path("x.html").is_file(), "another --out needs no --overwrite"
