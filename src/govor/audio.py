@@ -43,6 +43,22 @@ AUDIO_SUFFIXES = frozenset(
         ".aiff",
         ".aif",
         ".au",
+        ".aifc",
+        ".caf",
+        ".w64",
+        ".mp2",
+        ".m4b",
+        ".mka",
+        ".mkv",
+        ".mov",
+        ".avi",
+        ".3gp",
+        ".3g2",
+        ".amr",
+        ".awb",
+        ".wma",
+        ".asf",
+        ".ac3",
     }
 )
 _MAX_CHANNELS = 64

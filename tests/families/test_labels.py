@@ -42,7 +42,7 @@ def test_real_ids_equal_those_of_transformers(real_base: Path, real_tokens: Whis
 
 def test_times_and_previous_context_with_the_real_tokenizer(real_tokens: WhisperTokens) -> None:
     segments = (Segment(0.0, 4.2, "first"), Segment(4.4, None, "second"))
-    row = clip("first second", segments=segments, prev_transcript="before")
+    row = clip("first second", segments=segments, prev_transcript="before", duration=6.02)
     labels = build_labels(ExampleSpec(row, "he", with_timestamps=True, with_previous=True), real_tokens)
 
     def ids(text: str) -> list[int]:
@@ -51,7 +51,7 @@ def test_times_and_previous_context_with_the_real_tokenizer(real_tokens: Whisper
     first = 50364
     assert labels.tokens == [
         50361, *ids(" before"), 50258, 50279, 50359,
-        first, *ids(" first"), first + 210, first + 220, *ids(" second"), 50257,
+        first, *ids(" first"), first + 210, first + 220, *ids(" second"), first + 301, 50257,
     ]  # fmt: skip
     assert labels.tokens[labels.given] == 50279, "the loss begins after the start token"
 

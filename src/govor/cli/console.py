@@ -71,13 +71,13 @@ class Bar:
 def bar(title: str, total: int | None) -> Iterator[Bar]:
     """Show a progress bar while the block runs."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # names of files are no markup
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[about]}"),
+        TextColumn("{task.fields[about]}", markup=False),
     )
     with Progress(*columns, console=err, refresh_per_second=4) as progress:
         yield Bar(progress, progress.add_task(title, total=total, about=""))

@@ -13,7 +13,7 @@ import typer
 
 from govor.cli import console
 from govor.cli.options import Json, Language, License, Out, Overwrite, Speaker, examples
-from govor.cli.summary import MANIFESTS, NothingKept, Rejections, exit_if, lines, outputs
+from govor.cli.summary import MANIFESTS, NothingKept, Rejections, counted_words, exit_if, lines, outputs
 
 DUPLICATES = Path("uploads") / "duplicates"
 Encoding = Annotated[
@@ -70,7 +70,7 @@ def inventory(
 ) -> None:
     """List every recording below some folders, readable or not, as CSV and JSONL."""
     from govor.cli.scan import take_inventory
-    from govor.corpus.inventory import Statement, find_recordings
+    from govor.corpus.inventory import Statement, find_recordings, passed_over
     from govor.errors import GovorError
     from govor.files import refuse_existing
 
@@ -83,8 +83,15 @@ def inventory(
         )
     total = sum(1 for folder in folders for _ in find_recordings(folder))
     if not total:
+        there = sum(map(passed_over, folders), Counter[str]())
+        other = (
+            f" (what lies there: {counted_words({k or 'no suffix': n for k, n in there.most_common(5)})})"
+            if there
+            else ""
+        )
         raise GovorError(
-            f"No recordings were found below {', '.join(map(str, folders))}; wav, flac, mp3, ogg, opus, m4a, webm and mp4 are looked for."
+            f"No recordings were found below {', '.join(map(str, folders))}{other}; wav, flac, mp3, ogg, opus, m4a, webm, mp4 and "
+            "what PyAV reads besides are looked for."
         )
     summary = take_inventory(folders, Statement(language, license, speaker, encoding), target, total, resume)
     console.result(lines(summary), summary, as_json)

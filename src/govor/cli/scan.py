@@ -13,7 +13,7 @@ from govor.cli import console
 
 def take_inventory(folders: list[Path], statement: Any, target: Path, total: int, resume: bool) -> dict[str, Any]:
     """Scan and write; what an interrupted run had found is kept beside the target and used by the next."""
-    from govor.corpus.inventory import CsvTable
+    from govor.corpus.inventory import CsvTable, passed_over
     from govor.corpus.inventory import inventory as scan
     from govor.corpus.manifests import row_writer
     from govor.corpus.ondisk import DiskMap
@@ -22,6 +22,7 @@ def take_inventory(folders: list[Path], statement: Any, target: Path, total: int
     partial = target.with_name(f".{target.name}.partial")
     counts: Counter[str] = Counter()
     guesses: Counter[str] = Counter()
+    prefixes: Counter[str] = Counter()
     seconds, shown = 0.0, 0
     with ExitStack() as stack:
         known = stack.enter_context(DiskMap())
@@ -31,8 +32,8 @@ def take_inventory(folders: list[Path], statement: Any, target: Path, total: int
         write = stack.enter_context(row_writer(target))
         table = CsvTable(stack.enter_context(atomic_file(target.with_suffix(".csv"))))
         progress = stack.enter_context(partial.open("w", encoding="utf-8", errors="backslashreplace"))
-        others = _others(target, folders) if resume else ()
-        for row in others:
+        earlier = _others(target, folders) if resume else ()
+        for row in earlier:
             write(row)
             table(row)
             counts["of_other_folders"] += 1
@@ -50,12 +51,23 @@ def take_inventory(folders: list[Path], statement: Any, target: Path, total: int
             if row["language_guess"]:
                 guesses[row["language_guess"]] += 1
             seconds += row["duration"] or 0
+            if row["speaker_prefixes"]:
+                prefixes.update(row["speaker_prefixes"])
+            if row["transcript_note"]:
+                counts["transcripts_passed_over"] += 1
+                if counts["transcripts_passed_over"] <= 10:
+                    console.note(f"passed over  {row['transcript_note']}")
             if row["error"]:
                 counts["unreadable"] += 1
                 shown += 1
                 if shown <= 10:
                     console.note(f"unreadable  {row['error']}")
     partial.unlink(missing_ok=True)
+    others_there: Counter[str] = sum(map(passed_over, folders), Counter())
+    if prefixes:
+        console.note(f"rule speaker_prefix: names before a colon were taken for speakers: {_shown(prefixes)}")
+    if others_there:
+        console.note(f"passed over, neither recordings nor transcripts that can be read: {_shown(others_there)}")
     names = ("with_transcript", "duplicates", "unreadable", "license_unknown", "language_stated")
     return {
         "recordings": total,
@@ -63,7 +75,17 @@ def take_inventory(folders: list[Path], statement: Any, target: Path, total: int
         **{name: counts[name] for name in names},
         **({"of_other_folders": counts["of_other_folders"]} if counts["of_other_folders"] else {}),
         "language_guesses": dict(guesses.most_common()),
+        **({"speaker_prefixes": prefixes.total()} if prefixes else {}),
+        **({"transcripts_passed_over": n} if (n := counts["transcripts_passed_over"]) else {}),
+        **({"passed_over": dict(others_there.most_common())} if others_there else {}),
     }
+
+
+def _shown(counted: Counter[str]) -> str:
+    """The ten most frequent."""
+    named = ((name or "without a suffix", count) for name, count in counted.most_common(10))
+    first = ", ".join(f"{count} {name if name.isprintable() else ascii(name)}" for name, count in named)
+    return first + (f" and {len(counted) - 10} more kinds" if len(counted) > 10 else "")
 
 
 def _others(target: Path, folders: list[Path]) -> Iterator[dict[str, Any]]:

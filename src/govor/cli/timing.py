@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -155,9 +156,20 @@ def _transcribe_one(
 
 
 def _output_folder(path: Path, among: Sequence[Path]) -> Path:
-    """outputs/<stem>; where two recordings share a stem, their paths keep them apart."""
-    same = sum(other.stem == path.stem for other in among)
-    return _outputs_of(path.stem if same == 1 else path.with_suffix("").as_posix())
+    """outputs/<stem>; where two recordings share a stem, their paths keep them apart, and if need be their suffixes."""
+    others = [other for other in among if other != path]
+    for named in (_stem, _without_suffix):
+        if all(named(other).casefold() != named(path).casefold() for other in others):
+            return _outputs_of(named(path))
+    return _outputs_of(path.as_posix())
+
+
+def _stem(path: Path) -> str:
+    return path.stem
+
+
+def _without_suffix(path: Path) -> str:
+    return path.with_suffix("").as_posix()
 
 
 def _outputs_of(name: str) -> Path:
@@ -210,7 +222,7 @@ def align(
     from govor.timing.anything import align_any, listening_of, told
     from govor.timing.files import output_path, write_outputs
     from govor.timing.subtitles import FORMATS
-    from govor.timing.words import make_lines
+    from govor.timing.words import lines_of_speakers
 
     kinds = [kind for kind in formats.split(",") if kind and kind != "none"]
     for kind in kinds:
@@ -248,7 +260,7 @@ def align(
                 drop(rejected(clip.to_row(), "not_aligned", len(found.words), "words with times", why))
                 lost += 1
                 continue
-            lines = make_lines(found.words)
+            lines = lines_of_speakers(found.words, clip.segments)
             write.clip(clip.replace(segments=segments_of(lines), words=tuple(word.to_row() for word in found.words)))
             done += 1
             if kinds:
@@ -261,7 +273,7 @@ def align(
     if not hasattr(opened.recogniser, "attend"):
         text += "; times are approximate: this family has no aligner"
     console.result(text, result, as_json)
-    console.made(target, f"govor preprocess {target}")
+    console.made(target, f"govor preprocess {shlex.quote(str(target))}")
     exit_if(bool(lost))
 
 
@@ -290,7 +302,7 @@ def karaoke(
 
     target = out or Path(f"{audio.stem}.html")
     refuse_existing(target, overwrite)
-    outputs = _outputs_of(audio.stem)
+    outputs = _outputs_of(audio.stem if out is None else out.with_suffix("").as_posix())
     refuse_existing(outputs / "karaoke.lrc", overwrite)
     seconds = probe(audio).duration_seconds
     written = _lyrics(text)
@@ -332,13 +344,11 @@ def _lyrics(path: Path) -> list[str]:
         raise GovorError(f"{path} was not found; a text file with the words was wanted.") from None
     except (UnicodeDecodeError, OSError):
         raise GovorError(f"{path} is not a UTF-8 text; save it as UTF-8.") from None
-    if path.suffix.lower() in (".lrc", ".srt", ".vtt", ".json"):
-        try:
-            lines = [segment.text for segment in timed.parse(content, path.suffix.lower())[1]]
-        except AudioError as error:
-            raise GovorError(f"{path}: {error}") from None
-    else:
-        lines = content.splitlines()
+    try:
+        timed_lines = [segment.text for segment in timed.read(content, path.suffix).segments]
+    except AudioError as error:
+        raise GovorError(f"{path}: {error}") from None
+    lines = timed_lines or content.splitlines()
     kept = [re.sub(r"^\s*\[[^\]]*\]\s*$", "", line).strip() for line in lines]
     found = [line for line in kept if any(letter.isalnum() for letter in line)]
     if not found:
@@ -352,7 +362,9 @@ def segments_of(lines: Sequence[Any]) -> tuple[Any, ...]:
     from govor.timing.words import joined
 
     return tuple(
-        Segment(round(line.start, 3), round(line.end, 3), joined(w for w in line.words if w.start is not None))
+        Segment(
+            round(line.start, 3), round(line.end, 3), joined(w for w in line.words if w.start is not None), line.speaker
+        )
         for line in lines
         if line.start is not None and line.end is not None
     )

@@ -21,7 +21,7 @@ from typing import Any
 
 from govor.audio import AUDIO_SUFFIXES, split_blob
 from govor.corpus.fingerprint import MAX_BIT_ERROR, MIN_COVER, Fingerprint, Index
-from govor.corpus.inventory import MOVED_JOURNAL, TRANSCRIPT_SUFFIXES
+from govor.corpus.inventory import MOVED_JOURNAL, transcripts_beside
 from govor.corpus.ondisk import temporary_database
 from govor.corpus.provenance import item_file, there
 from govor.corpus.records import Clip, sentence_key
@@ -205,7 +205,7 @@ def plan_moves(dropped: Iterable[dict[str, Any]], kept: Iterable[str], folder: P
 def with_sidecars(audio: Path) -> Iterator[Path]:
     """The recording and what stands beside it for it alone: `a.txt` stays where `a.flac` needs it after `a.wav` goes."""
     shared = any(there(audio.with_suffix(suffix)) for suffix in AUDIO_SUFFIXES if suffix != audio.suffix.lower())
-    words = () if shared else tuple(audio.with_suffix(suffix) for suffix in (*TRANSCRIPT_SUFFIXES, ".norm.txt"))
+    words = () if shared else (*(file for _, file in transcripts_beside(audio)), audio.with_suffix(".norm.txt"))
     for file in (audio, *words, item_file(audio)):
         if there(file):
             yield file

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -15,12 +17,15 @@ from typing import Any, TextIO
 from govor import engine
 from govor.audio import AUDIO_SUFFIXES, find_audio, probe
 from govor.corpus import timed
+from govor.corpus.cells import to_cell
 from govor.corpus.language import guess, language_code
 from govor.corpus.ondisk import DiskMap
 from govor.corpus.provenance import Provenance, item_file, of_recording, there
-from govor.corpus.records import Segment
+from govor.corpus.records import segment_row
+from govor.corpus.speakers import one_person
+from govor.corpus.timed import Transcript
 from govor.errors import AudioError, GovorError
-from govor.files import sha256_of, workspace_path
+from govor.files import sha256_of, to_json, workspace_path
 
 COLUMNS = (
     "id",
@@ -46,6 +51,8 @@ COLUMNS = (
     "extra_terms",
     "source_url",
     "stamp",
+    "transcript_note",
+    "speaker_prefixes",
     "error",
 )
 # Stands where copies were moved to (`govor validate --move-duplicates`); they are not inventoried again.
@@ -60,9 +67,29 @@ INVENTORY_ONLY = (
     "size_bytes",
     "stamp",
     "language_guess",
+    "speaker_prefixes",
 )
-TRANSCRIPT_SUFFIXES = (".json", ".srt", ".vtt", ".lrc", ".txt")
+# The first that can be read is taken: what carries most comes first, words without times last.
+TRANSCRIPT_SUFFIXES = (
+    ".json",
+    ".srt",
+    ".vtt",
+    ".lrc",
+    ".ass",
+    ".ssa",
+    ".ttml",
+    ".dfxp",
+    ".sbv",
+    ".json3",
+    ".TextGrid",
+    ".eaf",
+    ".tsv",
+    ".txt",
+)
+# These may be about anything; only what is a transcript is one.
+_OF_ANYTHING = (".json", ".tsv")
 _MAX_TRANSCRIPT_BYTES = 1_000_000
+_MAX_TIMED_BYTES = 20_000_000  # a time for every word of some hours
 _LEGACY_ENCODINGS = {"he": "cp1255", "yi": "cp1255", "ru": "cp1251", "ar": "cp1256", "el": "cp1253", "tr": "cp1254"}
 
 
@@ -76,6 +103,15 @@ class Statement:
     encoding: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """The transcript beside a recording, and what was passed over before it was found."""
+
+    transcript: Transcript
+    file: Path
+    note: str | None = None
+
+
 def find_recordings(folder: Path) -> Iterator[Path]:
     """Audio files below `folder`, sorted within each folder; links to folders are not followed."""
     if not folder.exists():
@@ -83,6 +119,27 @@ def find_recordings(folder: Path) -> Iterator[Path]:
     if folder.is_file():
         raise GovorError(f"{folder} is a file; a folder of recordings was wanted.")
     yield from find_audio(folder, unless=MOVED_JOURNAL)
+
+
+# What may stand beside recordings without being one, or the words of one.
+_COMPANIONS = frozenset(
+    {".md", ".yaml", ".yml", ".csv", ".jsonl", ".tsv", ".parquet", ".blob", ".idx", ".log", ".html"}
+)
+
+
+def passed_over(folder: Path) -> Counter[str]:
+    """How many files below `folder` are neither recordings nor transcripts, by suffix: what may be a recording that cannot be
+    read, or a text in a format that is not."""
+    known = {*AUDIO_SUFFIXES, *_COMPANIONS, *map(str.lower, TRANSCRIPT_SUFFIXES)}
+    found: Counter[str] = Counter()
+    for _, folders, files in os.walk(folder):
+        if MOVED_JOURNAL in files:
+            folders.clear()
+            continue
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        suffixes = (Path(name).suffix.lower() for name in files if not name.startswith("."))
+        found.update(suffix for suffix in suffixes if suffix not in known)
+    return found
 
 
 def inventory(
@@ -123,14 +180,15 @@ def is_inventory_row(row: Mapping[str, Any]) -> bool:
 
 
 class CsvTable:
-    """The inventory for a spreadsheet; columns as in COLUMNS."""
+    """The inventory for a spreadsheet; columns as in COLUMNS. `from_cell` brings a text back."""
 
     def __init__(self, handle: TextIO) -> None:
         self._writer = csv.DictWriter(handle, COLUMNS, extrasaction="ignore", lineterminator="\n")
         self._writer.writeheader()
 
     def __call__(self, row: dict[str, Any]) -> None:
-        self._writer.writerow(row)
+        shown = {key: to_json(value) if isinstance(value, dict) else value for key, value in row.items()}
+        self._writer.writerow({key: to_cell(value) for key, value in shown.items()})
 
 
 def write_csv(handle: TextIO, rows: Iterable[dict[str, Any]]) -> None:
@@ -140,47 +198,68 @@ def write_csv(handle: TextIO, rows: Iterable[dict[str, Any]]) -> None:
         table(row)
 
 
-def read_transcript(
-    audio: Path, encoding: str | None = None, language: str | None = None
-) -> tuple[str, tuple[Segment, ...]] | None:
-    """Words and times that stand beside `x.wav`: `x.json`, `.srt`, `.vtt`, `.lrc` or `.txt`, the first there is.
+def transcripts_beside(audio: Path) -> Iterator[tuple[str, Path]]:
+    """(suffix, file) of every transcript of `audio`, the one that is taken first; `REC1.WAV` has `REC1.TXT` or `rec1.txt`."""
+    stems = dict.fromkeys((audio.stem, audio.stem.lower(), audio.stem.upper()))
+    for suffix in TRANSCRIPT_SUFFIXES:
+        suffixes = dict.fromkeys(
+            (suffix, suffix.lower(), suffix.upper(), suffix.capitalize(), f".{suffix[1:].title()}")
+        )
+        for stem, ending in itertools.product(stems, suffixes):
+            file = audio.with_name(stem + ending)
+            if there(file):
+                yield suffix.lower(), file
+                break
 
-    Returns None without such a file (a `.json` without segments is no transcript).
+
+def read_transcript(audio: Path, encoding: str | None = None, language: str | None = None) -> Beside | None:
+    """Words and times that stand beside `x.wav`, in the first file of TRANSCRIPT_SUFFIXES that holds any: one that is empty
+    or cannot be read gives way to the next, and the note says so.
+
+    Returns None without such a file (a `.json` may be about anything).
 
     Raises:
-        AudioError: the file is there and cannot be read as a transcript.
+        AudioError: files are there, and none can be read as a transcript.
     """
-    no_transcript: AudioError | None = None
-    for suffix in TRANSCRIPT_SUFFIXES:
-        file = audio.with_suffix(suffix)
-        if not there(file):
-            continue
-        text = _text_of(file, encoding, language)
-        if suffix == ".json" and '"segments"' not in text:
-            continue
+    refused: AudioError | None = None
+    empty: Beside | None = None
+    passed: list[str] = []
+    for suffix, file in transcripts_beside(audio):
         try:
-            return timed.parse(text, suffix)
+            text = _text_of(file, encoding, language)
+            if suffix in _OF_ANYTHING and timed.is_about_else(text, suffix):
+                continue
+            found = Beside(timed.read(text, suffix), file)
         except AudioError as error:
-            no_transcript = AudioError(error.rule, f"{file}: {error}")
-            if suffix != ".json":  # a .json may be about anything; the words may stand in another file
-                raise no_transcript from None
-    if no_transcript:
-        raise no_transcript
-    return None
+            message = str(error) if str(error).startswith(str(file)) else f"{file}: {error}"
+            refused = refused or AudioError(error.rule, message)
+            passed.append(message)
+            continue
+        if found.transcript.text:
+            note = f"{file.name} was read, since {'; '.join(passed)}" if passed else None
+            return replace(found, note=note)
+        empty = empty or found
+        passed.append(f"{file} holds no words")
+    if refused:
+        raise refused
+    return empty
 
 
 def _text_of(file: Path, encoding: str | None, language: str | None) -> str:
+    most = _MAX_TRANSCRIPT_BYTES if file.suffix.lower() == ".txt" else _MAX_TIMED_BYTES
     try:
-        if file.stat().st_size > _MAX_TRANSCRIPT_BYTES:
-            raise AudioError(
-                "bad_transcript",
-                f"{file} is larger than {_MAX_TRANSCRIPT_BYTES} bytes; it is no transcript of a clip.",
-            )
+        if file.stat().st_size > most:
+            raise AudioError("bad_transcript", f"{file} is larger than {most} bytes; it is no transcript of a clip.")
         data = file.read_bytes()
     except OSError as error:
         raise AudioError("bad_transcript", f"{file} cannot be read: {error.strerror}.") from None
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+    # A byte order mark tells more surely than anybody can state.
+    if data.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
+        wanted = "utf-32"
+    elif data.startswith((b"\xff\xfe", b"\xfe\xff")):
         wanted = "utf-16"
+    elif data.startswith(b"\xef\xbb\xbf"):
+        wanted = "utf-8-sig"
     else:
         wanted = encoding or "utf-8-sig"
     try:
@@ -264,13 +343,7 @@ def _row(work: tuple[tuple[Path, Path, Path, str], str | None], statement: State
         }
         found = read_transcript(path, statement.encoding, row["language"])
         if found is not None:
-            row["transcript"], segments = found
-            row["transcript_present"] = bool(found[0])
-            row["language_guess"] = guess(found[0])
-            if segments:
-                row["segments"] = [
-                    {"start": s.start, **({} if s.end is None else {"end": s.end}), "text": s.text} for s in segments
-                ]
+            row |= _said(found, info.duration_seconds, row["speaker"])
     except AudioError as error:
         row["error"] = f"{error.rule}: {error}"
     except GovorError as error:
@@ -279,6 +352,29 @@ def _row(work: tuple[tuple[Path, Path, Path, str], str | None], statement: State
         row["error"] = f"unreadable: {path} cannot be opened: {error.strerror}."
     except (ValueError, OverflowError, RecursionError) as error:  # whatever stands beside it must not stop the others
         row["error"] = f"bad_transcript: what stands beside {path} cannot be read: {str(error)[:100]}."
+    return row
+
+
+def _said(found: Beside, seconds: float, speaker: str | None) -> dict[str, Any]:
+    """What a transcript says of a recording of that length."""
+    said = found.transcript
+    row: dict[str, Any] = {
+        "transcript": said.text,
+        "transcript_present": bool(said.text),
+        "language_guess": guess(said.text),
+        "transcript_note": found.note,
+    }
+    if said.segments:
+        row["segments"] = [segment_row(segment) for segment in timed.closed(said.segments, seconds)]
+    if said.words:
+        row["words"] = [dict(word) for word in said.words]
+    if said.prefixes:
+        row["speaker_prefixes"] = dict(said.prefixes)
+    if speaker is None:
+        names = [segment.speaker for segment in said.segments] or list(said.speakers)
+        row["speaker"] = one_person(names)
+    if not said.segments and len(said.speakers) > 1:
+        row["speakers"] = list(said.speakers)
     return row
 
 
@@ -305,16 +401,20 @@ def _taken_over(earlier: str | None, row: dict[str, Any], size_bytes: int) -> di
     if not same or not held.get("sha256") or str(held.get("error") or "").startswith("bad_"):
         return None
     now = ("id", "source", "dataset", "language", "license", "speaker", "extra_terms", "source_url", "date")
-    return {**held, **{name: row[name] for name in now}, "duplicate": False, "duplicate_of": None}
+    stated = {name: row[name] for name in now}
+    if stated["speaker"] is None:  # whoever alone speaks in the transcript
+        names = [s.get("speaker") for s in held.get("segments") or () if isinstance(s, dict)]
+        stated["speaker"] = one_person(names or list(held.get("speaker_prefixes") or ()))
+    return {**dict.fromkeys(COLUMNS), **held, **stated, "duplicate": False, "duplicate_of": None}
 
 
 def _stamp(path: Path, status: os.stat_result) -> str:
     """Changes whenever the recording, or anything beside it that states something of it, does."""
     parts = [f"{status.st_mtime_ns} {status.st_size}"]
-    for beside in (*(path.with_suffix(suffix) for suffix in TRANSCRIPT_SUFFIXES), item_file(path)):
-        if there(beside):
-            held = beside.stat()
-            parts.append(f"{beside.suffix} {held.st_mtime_ns} {held.st_size}")
+    statements = (item_file(path),) if there(item_file(path)) else ()
+    for beside in (*(file for _, file in transcripts_beside(path)), *statements):
+        held = beside.stat()
+        parts.append(f"{beside.suffix} {held.st_mtime_ns} {held.st_size}")
     return hashlib.blake2b("|".join(parts).encode(), digest_size=8).hexdigest()
 
 

@@ -26,7 +26,7 @@ from govor.corpus.loudness import to_loudness
 from govor.corpus.manifests import rejected
 from govor.corpus.records import Clip, Segment, is_blank
 from govor.corpus.samples import OVER_WINDOW_SECONDS, clip_samples
-from govor.corpus.slices import Rejected, Slice, plan_slices
+from govor.corpus.slices import MAX_CHARACTERS_PER_SECOND, Rejected, Slice, characters_per_second, plan_slices
 from govor.corpus.timed import plain, shifted, snap
 from govor.corpus.vad import Spans, Vad, seconds_of_speech
 from govor.errors import AudioError
@@ -47,6 +47,9 @@ class PreprocessSettings(Settings):
     max_source_seconds: float = Field(900.0, gt=0, description="longest recording taken")
     trim_silence: bool = Field(False, description="cut silence off both ends, but 0.1 s")
     loudness_lufs: float | None = Field(None, ge=-60, le=-5, description="bring every clip to this loudness")
+    max_characters_per_second: float = Field(
+        MAX_CHARACTERS_PER_SECOND, gt=0, description="more text than anyone can say, of a segment and of a clip"
+    )
     audio_format: Literal["wav", "flac"] = Field("wav", description="both are lossless; flac takes half the space")
     channels: Channels = Field(
         "mix", description="of two channels: their mean, one of them, or a clip of each where each holds another voice"
@@ -235,6 +238,7 @@ def _slices(
         settings.max_seconds,
         partial(seconds_of_speech, spans),
         partial(_quietest, samples),
+        settings.max_characters_per_second,
     )
     before, before_timed = clip.prev_transcript, clip.prev_segments
     for piece in planned:
@@ -242,17 +246,32 @@ def _slices(
         end = min(end, start + int(settings.max_seconds * SAMPLE_RATE))
         cut = _slice_clip(clip, piece, start, end).replace(prev_transcript=before, prev_segments=before_timed)
         if isinstance(piece, Rejected):
-            length = round(piece.end - piece.start, 3)
-            late = piece.rule == "times_beyond_end"
-            message = (
-                "the recording ends before" if late else "segments that overlap or one alone are longer than a slice"
-            )
-            limit = round(len(samples) / SAMPLE_RATE, 3) if late else settings.max_seconds
-            yield rejected(cut.to_row(), piece.rule, length, limit, message), samples[:0]
+            yield _rejected(cut, piece, len(samples) / SAMPLE_RATE, settings), samples[:0]
             before, before_timed = None, ()
             continue
         yield cut, samples[start:end]
         before, before_timed = cut.transcript, cut.segments
+
+
+def _rejected(cut: Clip, piece: Rejected, total_seconds: float, settings: PreprocessSettings) -> dict[str, Any]:
+    """The row of segments that are in no slice."""
+    length: float = round(piece.end - piece.start, 3)
+    fastest = max((characters_per_second(segment) for segment in piece.segments), default=0.0)
+    measured, limit, message = {
+        "times_beyond_end": (length, round(total_seconds, 3), "the recording ends before"),
+        "text_too_long": (
+            round(fastest, 1),
+            settings.max_characters_per_second,
+            "more text a second than anyone can say: its times are not of its words",
+        ),
+        "segment_without_length": (length, 0.02, "words that take no time belong to no part of the recording"),
+        "segment_too_long": (
+            length,
+            settings.max_seconds,
+            "segments that overlap or one alone are longer than a slice",
+        ),
+    }[piece.rule]
+    return rejected(cut.to_row(), piece.rule, measured, limit, message)
 
 
 def _slice_clip(clip: Clip, piece: Slice | Rejected, start: int, end: int) -> Clip:
@@ -305,6 +324,12 @@ def _finish(
         message = "nothing was said in it" if blank else "a slice shorter than the limit"
         dropped = rejected(clip.to_row(), rule, round(seconds, 3), settings.min_seconds, message)
         result.dropped.append(dropped)
+        return
+    rate = len(clip.transcript) / seconds
+    if rate > settings.max_characters_per_second:
+        message = "more text a second than anyone can say"
+        limit = settings.max_characters_per_second
+        result.dropped.append(rejected(clip.to_row(), "text_too_long", round(rate, 1), limit, message))
         return
     if settings.loudness_lufs is not None:
         samples = to_loudness(samples, settings.loudness_lufs)

@@ -25,6 +25,11 @@ class Segment:
     speaker: str | None = None
 
 
+def segment_row(segment: Segment) -> dict[str, Any]:
+    """A segment as it stands in a manifest row."""
+    return {key: value for key, value in dataclasses.asdict(segment).items() if value is not None}
+
+
 @dataclass(frozen=True, slots=True)
 class Clip:
     """One recording, or a part of one, with what was said in it.
@@ -100,10 +105,7 @@ class Clip:
                 row[name] = value
         for name in ("segments", "prev_segments"):
             if row.get(name):
-                row[name] = [
-                    {key: value for key, value in dataclasses.asdict(segment).items() if value is not None}
-                    for segment in row[name]
-                ]
+                row[name] = [segment_row(segment) for segment in row[name]]
         if self.words:
             row["words"] = [dict(word) for word in self.words]
         return row

@@ -22,6 +22,12 @@ UNTRANSCRIBED_SECONDS = 0.6
 # A segment may end this far past the recording by rounding; beyond, its times are of something else.
 MAX_OVERSHOOT_SECONDS = 0.5
 
+# More than anyone can say; a shorter segment is judged as if it lasted MIN_RATE_SECONDS, since cues are timed by hand.
+MAX_CHARACTERS_PER_SECOND = 45.0
+MIN_RATE_SECONDS = 0.5
+# One step of Whisper's clock: what lasts less has no length.
+_STEP_SECONDS = 0.02
+
 SpeechIn = Callable[[float, float], float]
 Quietest = Callable[[float, float], float]
 
@@ -60,6 +66,7 @@ def plan_slices(
     max_seconds: float,
     speech_in: SpeechIn,
     quietest: Quietest,
+    max_characters_per_second: float = MAX_CHARACTERS_PER_SECOND,
 ) -> list[Slice | Rejected]:
     """Cut a recording of `total_seconds` into slices of at most `max_seconds`, in order of time.
 
@@ -67,6 +74,9 @@ def plan_slices(
         segments: what is said when; an `end` of None means until the next begins.
         speech_in: seconds of speech between two times.
         quietest: the best moment to cut between two times.
+        max_characters_per_second: segments with more text are in no slice (`text_too_long`).
+
+    A segment of no length stays in the slice that it falls into and opens none (`segment_without_length`).
     """
     late = [
         s
@@ -86,14 +96,15 @@ def plan_slices(
     for unit in units:
         previous_end = open_units[-1].end if open_units else (planned[-1].end if planned else 0.0)
         cut = _cut(previous_end, unit.start, quietest)
-        if unit.end - unit.start > max_seconds:
-            close(cut)
-            planned.append(Rejected(unit.start, unit.end, "segment_too_long", unit.segments))
-            left_edge = unit.end
-            continue
         fits = open_units and unit.end - max(left_edge, open_units[0].start) <= max_seconds
         pause = unit.start - previous_end
         silent = pause <= MAX_PAUSE_SECONDS and speech_in(previous_end, unit.start) < UNTRANSCRIBED_SECONDS
+        rule = _refusal(unit, max_seconds, max_characters_per_second, joins=bool(fits and silent))
+        if rule:
+            close(cut)
+            planned.append(Rejected(unit.start, unit.end, rule, unit.segments))
+            left_edge = unit.end
+            continue
         if open_units and not (fits and silent):
             close(cut)
             left_edge = cut
@@ -103,6 +114,23 @@ def plan_slices(
     close(total_seconds)
     beyond = (Rejected(s.start, s.start if s.end is None else s.end, "times_beyond_end", (s,)) for s in late)
     return [*planned, *beyond]
+
+
+def _refusal(unit: _Unit, max_seconds: float, most: float, joins: bool) -> str | None:
+    """The rule by which a unit is in no slice."""
+    if unit.end - unit.start > max_seconds:
+        return "segment_too_long"
+    if any(characters_per_second(segment) > most for segment in unit.segments):
+        return "text_too_long"
+    if unit.end - unit.start < _STEP_SECONDS and not joins:
+        return "segment_without_length"
+    return None
+
+
+def characters_per_second(segment: Segment) -> float:
+    """Of a segment with an end, a very short one taken for MIN_RATE_SECONDS."""
+    length = 0.0 if segment.end is None else segment.end - segment.start
+    return len(segment.text) / max(length, MIN_RATE_SECONDS)
 
 
 def _units(segments: Sequence[Segment], total_seconds: float) -> Iterator[_Unit]:

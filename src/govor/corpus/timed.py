@@ -1,4 +1,4 @@
-"""Transcripts with times: SRT, VTT, LRC, JSON segments and inline `<|t|>`; read into plain text and segments.
+"""Transcripts with times, read into plain text and segments: subtitles, lyrics, labels, tiers, JSON, inline `<|t|>`.
 
 Times inside our files are seconds; text is plain. Formats are written from integer milli- or centiseconds, because
 rounding seconds yields 60.00.
@@ -6,24 +6,40 @@ rounding seconds yields 60.00.
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+from govor.corpus import cues, spoken_json, tiers
+from govor.corpus.cues import Cue, bad
 from govor.corpus.records import Segment
-from govor.errors import AudioError
+from govor.corpus.speakers import kept_together, split_speakers, without_prefixes
 
 _INLINE = re.compile(r"<\|(\d{1,7}(?:\.\d{1,6})?)\|>")
-_SRT_TIME = re.compile(
-    r"(?:(\d{1,4}):)?(\d{1,2}):(\d{2})[,.](\d{1,3})\s*-->\s*(?:(\d{1,4}):)?(\d{1,2}):(\d{2})[,.](\d{1,3})"
-)
-_LRC_LINE = re.compile(r"((?:\[\d{1,5}:\d{1,2}(?:[.:]\d{1,3})?\])+)(.*)")
-_LRC_OFFSET = re.compile(r"\[offset:\s*([+-]?\d{1,8})\s*\]", re.IGNORECASE)
-_LRC_TIME = re.compile(r"\[(\d{1,5}):(\d{1,2})(?:[.:](\d{1,3}))?\]")
-_LRC_WORD = re.compile(r"<\d+:\d{1,2}(?:[.:]\d{1,3})?>")
-_TAGS = re.compile(r"</?[a-zA-Z][^<>]*>|\{\\[^{}]*\}")
+# What could be markup where it stands as words.
+_MARKUP = re.compile(r"&(?=#?\w+;)|-->|\{(?=\\)|\\(?=[Nnh])")
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What stands in a transcript file.
+
+    Attributes:
+        text: plain words, without the names of speakers.
+        segments: none where the file has no times.
+        words: `{word, start, end}` where the file times them.
+        prefixes: how often a name before a colon was taken for the speaker, by name.
+        speakers: who speaks, in the order of their first words.
+    """
+
+    text: str
+    segments: tuple[Segment, ...] = ()
+    words: tuple[Mapping[str, Any], ...] = ()
+    prefixes: Mapping[str, int] = field(default_factory=dict)
+    speakers: tuple[str, ...] = ()
 
 
 def plain(segments: Sequence[Segment]) -> str:
@@ -32,22 +48,100 @@ def plain(segments: Sequence[Segment]) -> str:
 
 
 def parse(text: str, suffix: str) -> tuple[str, tuple[Segment, ...]]:
-    """Plain text and segments of a transcript file's content; a file without times has no segments.
+    """`read`, its text and segments alone."""
+    found = read(text, suffix)
+    return found.text, found.segments
+
+
+def read(text: str, suffix: str) -> Transcript:
+    """A transcript file's content; a file without times has no segments.
 
     Raises:
-        AudioError: rule `bad_transcript`, the content is not what the suffix says.
+        AudioError: rule `bad_transcript`, the content is not what the suffix says, or a line of it is not understood.
     """
-    if suffix == ".json":
-        segments = from_json(text)
-    elif suffix in (".srt", ".vtt"):
-        segments = from_srt(text)
-    elif suffix == ".lrc":
-        segments = from_lrc(text)
-    else:
-        return from_inline(text)
-    if not segments and text.strip():
-        raise AudioError("bad_transcript", f"no timed line was found in the {suffix} file.")
-    return plain(segments), segments
+    text = text.lstrip("\ufeff")
+    suffix = suffix.lower()
+    reader = _READERS.get(suffix)
+    if reader is None:
+        reader = _sniffed(text)
+    if reader is None:
+        return _untimed(text)
+    if not text.strip():
+        return Transcript("")
+    found = reader(text)
+    if found is None:
+        raise bad(f"no timed line was found in the {suffix} file.")
+    prefixes: Counter[str] = Counter()
+    if reader not in _WITHOUT_PREFIXES:
+        found = split_speakers(found, prefixes)
+    found = [cue for cue in found if cue.lines or cue.end is None]
+    segments = tuple(cue.segment for cue in found)
+    speakers = tuple(dict.fromkeys(segment.speaker for segment in segments if segment.speaker))
+    words = tuple({**word, "word": cues.unjoined(word["word"])} for cue in found for word in cue.words)
+    return Transcript(plain(segments), segments, words, dict(prefixes), speakers)
+
+
+def is_about_else(text: str, suffix: str) -> bool:
+    """Whether a `.json` or `.tsv` beside a recording is about something else than what is said in it.
+
+    Raises:
+        AudioError: it is no JSON, or a transcript with a bad segment.
+    """
+    text = text.lstrip("\ufeff")
+    return bool(text.strip()) and _READERS[suffix](text) is None
+
+
+def _untimed(text: str) -> Transcript:
+    if has_inline(text):
+        found, segments = from_inline(text)
+        return Transcript(found, segments)
+    prefixes: Counter[str] = Counter()
+    said = without_prefixes(cues.lines_of(text), prefixes)
+    return Transcript(" ".join(" ".join(said).split()), prefixes=dict(prefixes), speakers=tuple(prefixes))
+
+
+def _sniffed(text: str) -> Callable[[str], list[Cue] | None] | None:
+    """The reader of a text file that is timed although its suffix does not say so; None for words alone."""
+    if cues.is_labels(text):
+        return cues.from_labels
+    lines = [line for line in cues.lines_of(text) if line.strip()]
+    if lines and (lines[0].startswith("WEBVTT") or any(cues.is_cue_line(line) for line in lines)):
+        return _srt
+    if lines and all(cues.is_lrc_line(line) for line in lines) and any(cues.is_lrc_time(line) for line in lines):
+        return cues.from_lrc
+    return None
+
+
+def _srt(text: str) -> list[Cue]:
+    return cues.from_subtitles(text, ".srt")
+
+
+def _vtt(text: str) -> list[Cue]:
+    return cues.from_subtitles(text, ".vtt")
+
+
+def _sbv(text: str) -> list[Cue]:
+    return cues.from_subtitles(text, ".sbv")
+
+
+_READERS: dict[str, Callable[[str], list[Cue] | None]] = {
+    ".json": spoken_json.from_json_text,
+    ".json3": spoken_json.from_json_text,
+    ".srt": _srt,
+    ".vtt": _vtt,
+    ".lrc": cues.from_lrc,
+    ".ass": cues.from_ass,
+    ".ssa": cues.from_ass,
+    ".sbv": _sbv,
+    ".ttml": cues.from_ttml,
+    ".dfxp": cues.from_ttml,
+    ".textgrid": tiers.from_textgrid,
+    ".eaf": tiers.from_eaf,
+    ".tsv": cues.from_tsv,
+}
+# Where speakers have a place of their own, a name before a colon is what somebody says.
+_WITHOUT_PREFIXES = frozenset({spoken_json.from_json_text, tiers.from_textgrid, tiers.from_eaf, cues.from_tsv})
+TIMED_SUFFIXES = tuple(_READERS)
 
 
 def has_inline(text: str) -> bool:
@@ -71,7 +165,7 @@ def from_inline(text: str) -> tuple[str, tuple[Segment, ...]]:
             opened = time, said
             continue
         if time < opened[0]:
-            raise AudioError("bad_transcript", f"a segment ends at {time:g} s, before it starts at {opened[0]:g} s.")
+            raise bad(f"a segment ends at {time:g} s, before it starts at {opened[0]:g} s.")
         segments.append(Segment(opened[0], time, opened[1]))
         opened = (time, said) if said else None
     if opened:
@@ -95,76 +189,59 @@ def snap(seconds: float) -> float:
 
 
 def from_srt(text: str) -> tuple[Segment, ...]:
-    """SubRip and WebVTT: time line, text lines, blank line. Formatting tags are left out."""
-    segments: list[Segment] = []
-    open_time: tuple[float, float] | None = None
-    said: list[str] = []
-
-    def close() -> None:
-        words = " ".join(_TAGS.sub("", " ".join(said)).split())
-        if open_time and words:
-            segments.append(Segment(open_time[0], max(open_time), words))
-
-    for line in text.splitlines():
-        match = _SRT_TIME.search(line)
-        if match:
-            if said and said[-1].strip().isdigit() and open_time:
-                said.pop()  # the next block's number, where the blank line is missing
-            close()
-            open_time, said = (_clock(*match.groups()[:4]), _clock(*match.groups()[4:])), []
-        elif not line.strip():
-            close()
-            open_time, said = None, []
-        elif open_time:
-            said.append(line)
-    close()
-    return tuple(sorted(segments, key=lambda segment: segment.start))
+    """SubRip and WebVTT."""
+    return read(text, ".srt").segments
 
 
 def from_lrc(text: str) -> tuple[Segment, ...]:
-    """LRC: `[mm:ss.xx] line`, several times a line allowed, enhanced word tags left out; a line ends where the next starts."""
-    starts: list[tuple[float, str]] = []
-    for line in text.splitlines():
-        match = _LRC_LINE.match(line.strip())
-        if match:
-            words = " ".join(_LRC_WORD.sub(" ", match[2]).split())
-            starts += [(_minutes(*time.groups()), words) for time in _LRC_TIME.finditer(match[1])]
-    # A positive offset, in milliseconds, shows every line earlier.
-    moved = _LRC_OFFSET.search(text)
-    earlier = int(moved[1]) / 1000 if moved else 0.0
-    starts = [(max(0.0, round(start - earlier, 3)), words) for start, words in starts]
-    starts.sort(key=lambda item: item[0])
-    ends = [start for start, _ in starts[1:]] + [None]
-    return tuple(Segment(start, end, words) for (start, words), end in zip(starts, ends, strict=True) if words)
+    """LRC."""
+    return read(text, ".lrc").segments
 
 
 def from_json(text: str) -> tuple[Segment, ...]:
-    """`{"segments": [{start, end, text}]}`, or the bare list."""
-    try:
-        loaded = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise AudioError("bad_transcript", f"not valid JSON: {str(error)[:100]}.") from None
-    items = loaded.get("segments") if isinstance(loaded, dict) else loaded
-    if not isinstance(items, list):
-        raise AudioError("bad_transcript", "a list of {start, end, text} under 'segments' was wanted.")
-    segments = (_segment(item) for item in items)
-    return tuple(segment for segment in segments if segment.text or segment.end is None)
+    """`{"segments": [{start, end, text}]}`, the bare list, or what other recognisers write."""
+    made = spoken_json.from_json_text(text)
+    if made is None:
+        raise bad("a list of {start, end, text} under 'segments' was wanted.")
+    return tuple(cue.segment for cue in made if cue.lines or cue.end is None)
+
+
+def closed(segments: Sequence[Segment], total_seconds: float) -> tuple[Segment, ...]:
+    """Segments with their words' ends: a last one that is open ends with the clip, unless no word of it stands there (the
+    slice was cut before its words)."""
+    return tuple(
+        replace(segment, end=max(segment.start, total_seconds)) if segment.end is None and segment.text else segment
+        for segment in segments
+    )
 
 
 def to_srt(segments: Sequence[Segment]) -> str:
-    """SubRip; a segment without an end ends with its start."""
-    blocks = [
-        f"{number}\n{clock(round(s.start * 1000))} --> {clock(round((s.start if s.end is None else s.end) * 1000))}\n{s.text}\n"
-        for number, s in enumerate(segments, start=1)
-    ]
+    """SubRip; a segment without an end ends where the next one begins, the last one with its start. One without words is
+    left out."""
+    blocks: list[str] = []
+    for place, segment in enumerate(segments):
+        if not segment.text.strip():
+            continue
+        after = next((other.start for other in segments[place + 1 :] if other.start > segment.start), segment.start)
+        end = after if segment.end is None else segment.end
+        times = f"{clock(round(segment.start * 1000))} --> {clock(round(end * 1000))}"
+        blocks.append(f"{len(blocks) + 1}\n{times}\n{unmarked(segment.text)}\n")
     return "\n".join(blocks)
+
+
+def unmarked(text: str) -> str:
+    """Words of a subtitle in which nothing can be taken for markup: references stand for what could."""
+    text = _MARKUP.sub(lambda found: "".join(f"&#{ord(letter)};" for letter in found[0]), text)
+    if ">" in text:  # else nothing that is opened is closed
+        text = text.replace("<", "&#60;")
+    return kept_together(text)
 
 
 def to_lrc(segments: Sequence[Segment]) -> str:
     """LRC lines; a gap of over a second is marked by an empty line at the segment's end."""
     lines = []
     for index, segment in enumerate(segments):
-        lines.append(f"[{minutes_clock(segment.start)}] {segment.text}")
+        lines.append(f"[{minutes_clock(segment.start)}] {unmarked(segment.text)}")
         follower = segments[index + 1].start if index + 1 < len(segments) else math.inf
         if segment.end is not None and follower - segment.end > 1.0:
             lines.append(f"[{minutes_clock(segment.end)}]")
@@ -185,30 +262,6 @@ def shifted(segments: Sequence[Segment], seconds: float) -> tuple[Segment, ...]:
 
 def _words(text: str) -> str:
     return " ".join(text.split())
-
-
-def _segment(item: object) -> Segment:
-    try:
-        values = dict(item)  # type: ignore[call-overload]
-        start = float(values["start"])
-        end = None if values.get("end") is None else float(values["end"])
-        said = " ".join(str(values["text"]).split())
-    except (KeyError, TypeError, ValueError, OverflowError):
-        raise AudioError("bad_transcript", f"{{start, end, text}} was wanted, found {str(item)[:80]}.") from None
-    bad = not math.isfinite(start) or start < 0 or (end is not None and not start <= end < math.inf)
-    if bad:
-        raise AudioError("bad_transcript", f"a segment from {start} to {end} s is no stretch of time.")
-    speaker = values.get("speaker")
-    return Segment(start, end, said, None if speaker is None else str(speaker))
-
-
-def _clock(hours: str | None, minutes: str, seconds: str, fraction: str) -> float:
-    whole = int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds)
-    return (whole * 1000 + int(fraction.ljust(3, "0"))) / 1000
-
-
-def _minutes(minutes: str, seconds: str, fraction: str | None) -> float:
-    return ((int(minutes) * 60 + int(seconds)) * 1000 + int((fraction or "0").ljust(3, "0"))) / 1000
 
 
 def clock(milliseconds: int, point: str = ",") -> str:

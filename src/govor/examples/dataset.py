@@ -135,8 +135,9 @@ def has_previous(clip: Clip) -> bool:
 
 
 def must_have_times(clip: Clip) -> bool:
-    """Whether a row makes no sense without them: its last segment was cut by the end of the slice."""
-    return bool(clip.segments) and clip.segments[-1].end is None
+    """Whether a row makes no sense without them: the slice was cut before the words of its last segment. One that has its
+    words and no end (the last line of an LRC) ends with the clip."""
+    return bool(clip.segments) and clip.segments[-1].end is None and not clip.segments[-1].text
 
 
 def _hide(stripes: SpecAugment, seed: int, mel: torch.Tensor, spec: ExampleSpec) -> torch.Tensor:

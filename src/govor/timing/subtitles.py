@@ -7,10 +7,13 @@ Alpha v4+, Praat's long TextGrid.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from govor.corpus.timed import clock, minutes_clock
+from govor.corpus.speakers import NO_PREFIX, kept_together
+from govor.corpus.timed import clock, minutes_clock, unmarked
 from govor.errors import GovorError, nearest
 from govor.files import to_json
 from govor.timing.words import Line, Word
@@ -26,7 +29,7 @@ def text_of(lines: Sequence[Line]) -> str:
 def to_srt(lines: Sequence[Line]) -> str:
     """SubRip. Lines in a right-to-left script are framed by marks, since players lay them out left to right."""
     blocks = [
-        f"{number}\n{clock(start, ',')} --> {clock(end, ',')}\n{_framed(_one_line(line.text))}\n"
+        f"{number}\n{clock(start, ',')} --> {clock(end, ',')}\n{_framed(_one_line(unmarked(line.text)))}\n"
         for number, (line, start, end) in enumerate(_timed(lines), start=1)
     ]
     return "\n".join(blocks)
@@ -37,14 +40,36 @@ def to_vtt(lines: Sequence[Line]) -> str:
     blocks = ["WEBVTT\n"]
     for line, start, end in _timed(lines):
         said = []
-        for number, word in enumerate(line.words):
-            text = word.text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        for number, word in enumerate(_said(line)):
+            text = _escaped(word.text)
             at = None if word.start is None else _ms(word.start)
             # A tag outside of its cue, or not later than the one before, makes the cue invalid.
             tag = f"<{clock(at, '.')}>" if at is not None and number and start < at < end else ""
             said.append((" " if word.space and number else "") + tag + text)
-        blocks.append(f"{clock(start, '.')} --> {clock(end, '.')}\n{_one_line(''.join(said))}\n")
+        blocks.append(f"{clock(start, '.')} --> {clock(end, '.')}\n{_voice(line)}{_one_line(''.join(said))}\n")
     return "\n".join(blocks)
+
+
+def _said(line: Line) -> tuple[Word, ...]:
+    """The words of a line; a mark tells readers, ours too, that words before a colon are said and no speaker's name."""
+    words = list(line.words)
+    if kept_together(line.text) != line.text:
+        place = next(n for n, word in enumerate(words) if re.search("[:：]", word.text))
+        words[place] = replace(words[place], text=re.sub("(?=[:：])", NO_PREFIX, words[place].text, count=1))
+    return tuple(words)
+
+
+def _voice(line: Line) -> str:
+    return f"<v {_escaped(_one_line(line.speaker))}>" if line.speaker else ""
+
+
+def _escaped(text: str) -> str:
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return text.replace("\\", "&#92;")  # readers of other subtitles take \\N for a break
+
+
+def _referred(text: str) -> str:
+    return re.sub(r"[&<{\\]", lambda found: f"&#{ord(found[0])};", text)
 
 
 def to_lrc(lines: Sequence[Line]) -> str:
@@ -52,12 +77,14 @@ def to_lrc(lines: Sequence[Line]) -> str:
     rows = []
     for line in lines:
         if line.start is None or line.end is None:
-            rows.append(_one_line(line.text))  # players show a line without a time with the one before
+            rows.append(_one_line(unmarked(line.text)))  # players show a line without a time with the one before
             continue
+        # Markup may begin in one word and end in another.
+        said = _referred if unmarked(line.text) != kept_together(line.text) else str
         parts = [f"[{minutes_clock(line.start)}]"]
-        for word in line.words:
+        for word in _said(line):
             tag = "" if word.start is None else f"<{minutes_clock(word.start)}>"
-            parts.append((" " if word.space or tag else "") + (f"{tag} " if tag and word.space else tag) + word.text)
+            parts.append((" " if word.space else "") + (f"{tag} " if tag and word.space else tag) + said(word.text))
         rows.append(_one_line("".join(parts)) + f" <{minutes_clock(line.end)}>")
     return "".join(f"{row}\n" for row in rows)
 
@@ -70,15 +97,18 @@ def to_ass(lines: Sequence[Line]) -> str:
             continue
         start, end = round(line.start * 100), max(round(line.end * 100), round(line.start * 100) + 1)
         at, said = start, []
-        for number, word in enumerate(line.words):
+        for number, word in enumerate(_said(line)):
             begin = at if word.start is None else max(at, round(word.start * 100))
             stop = begin if word.end is None else max(begin, round(word.end * 100))
             if begin > at:
                 said.append(f"{{\\k{begin - at}}}")  # a pause
             at = stop
-            text = word.text.replace("\\", "\\\u2060").replace("{", "(").replace("}", ")")
+            text = word.text.replace("\\", "\\\u2060").replace("{", "\\{").replace("}", "\\}")
             said.append((" " if word.space and number else "") + f"{{\\k{stop - begin}}}" + text)
-        rows.append(f"Dialogue: 0,{_ass_clock(start)},{_ass_clock(end)},Line,,0,0,0,,{_one_line(''.join(said))}\n")
+        name = _one_line((line.speaker or "").replace(",", " "))
+        rows.append(
+            f"Dialogue: 0,{_ass_clock(start)},{_ass_clock(end)},Line,{name},0,0,0,,{_one_line(''.join(said))}\n"
+        )
     return _ASS_HEAD + "".join(rows)
 
 
@@ -99,22 +129,32 @@ Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
 
 
 def to_textgrid(lines: Sequence[Line], total_seconds: float) -> str:
-    """Praat's long TextGrid with the interval tiers `lines` and `words`; what is silent is an empty interval."""
+    """Praat's long TextGrid with the interval tiers `lines` (or one for each of several speakers) and `words`; what is silent
+    is an empty interval."""
+    speakers = list(dict.fromkeys(line.speaker or "lines" for line in lines))
     last = max([_ms(total_seconds), *(_ms(line.end) for line in lines if line.end is not None)], default=0)
+    named = speakers if len(speakers) > 1 else ["lines"]
+    by_line = {
+        name: [(o.start, o.end, o.text) for o in lines if len(named) == 1 or (o.speaker or "lines") == name]
+        for name in named
+    }
     tiers = {
-        "lines": _intervals([(line.start, line.end, line.text) for line in lines], last),
+        **{name: _intervals(spans, last) for name, spans in by_line.items()},
         "words": _intervals([(w.start, w.end, w.text) for line in lines for w in line.words], last),
     }
     head = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {_decimal(last)}"]
     rows = [*head, "tiers? <exists>", f"size = {len(tiers)}", "item []:"]
     for number, (name, intervals) in enumerate(tiers.items(), start=1):
-        rows += [f"    item [{number}]:", '        class = "IntervalTier"', f'        name = "{name}"']
+        rows += [f"    item [{number}]:", '        class = "IntervalTier"', f'        name = "{_quoted(name)}"']
         rows += ["        xmin = 0", f"        xmax = {_decimal(last)}", f"        intervals: size = {len(intervals)}"]
         for place, (start, end, text) in enumerate(intervals, start=1):
-            quoted = text.replace('"', '""')
             rows += [f"        intervals [{place}]:", f"            xmin = {_decimal(start)}"]
-            rows += [f"            xmax = {_decimal(end)}", f'            text = "{quoted}"']
+            rows += [f"            xmax = {_decimal(end)}", f'            text = "{_quoted(text)}"']
     return "\n".join(rows) + "\n"
+
+
+def _quoted(text: str) -> str:
+    return _one_line(text).replace('"', '""')
 
 
 def _intervals(spans: Sequence[tuple[float | None, float | None, str]], last: int) -> list[tuple[int, int, str]]:

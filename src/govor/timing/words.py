@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from govor.corpus.records import Segment
+
 # These are written without spaces between words: what is timed there is the character.
 WITHOUT_SPACES = frozenset({"zh", "yue", "ja", "th", "lo", "my", "km", "bo"})
 # What subtitles may hold, by common practice of broadcasters: 42 characters a line, 7 seconds.
@@ -49,9 +51,10 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Words that are shown together."""
+    """Words that are shown together, and who says them where that is known."""
 
     words: tuple[Word, ...]
+    speaker: str | None = None
 
     @property
     def text(self) -> str:
@@ -74,6 +77,7 @@ class Line:
             "start": _rounded(self.start),
             "end": _rounded(self.end),
             "text": self.text,
+            **({} if self.speaker is None else {"speaker": self.speaker}),
             "words": [word.to_row() for word in self.words],
         }
 
@@ -141,6 +145,18 @@ def make_lines(words: Sequence[Word]) -> list[Line]:
     if held:
         lines.append(Line(tuple(held)))
     return lines
+
+
+def lines_of_speakers(words: Sequence[Word], segments: Sequence[Segment]) -> list[Line]:
+    """`make_lines` of each speaker's words, where the words are those of `segments` that know their speakers."""
+    letters = [segment.speaker for segment in segments for _ in "".join(segment.text.split())]
+    said = "".join("".join(word.text.split()) for word in words)
+    if not any(letters) or said != "".join("".join(segment.text.split()) for segment in segments):
+        return make_lines(words)
+    ends = itertools.accumulate(len("".join(word.text.split())) for word in words)
+    speaking = [letters[max(end - 1, 0)] for end in ends]
+    runs = itertools.groupby(zip(words, speaking, strict=True), lambda pair: pair[1])
+    return [Line(line.words, speaker) for speaker, run in runs for line in make_lines([word for word, _ in run])]
 
 
 def _breaks(held: list[Word], word: Word) -> bool:

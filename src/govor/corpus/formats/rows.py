@@ -15,6 +15,7 @@ from typing import Any
 
 from govor.audio import probe
 from govor.corpus import timed
+from govor.corpus.cells import from_cells
 from govor.corpus.inventory import INVENTORY_ONLY, Statement, is_inventory_row
 from govor.corpus.language import language_code
 from govor.corpus.records import Clip, Segment
@@ -54,6 +55,7 @@ def clip_of(row: dict[str, Any], base: Path, statement: Statement, where: str) -
     """
     if isinstance(row.get("error"), AudioError):
         raise row["error"]
+    row = from_cells(row)
     if is_inventory_row(row):
         row = of_inventory(row)
         if isinstance(row.get("error"), AudioError):
@@ -92,7 +94,8 @@ def clip_of(row: dict[str, Any], base: Path, statement: Statement, where: str) -
     required["id"] = required["id"] or made_id(audio, row.get("offset"))
     rest = {key: value for key, value in {**row, **stated}.items() if value is not None}
     if segments or inline:
-        rest["segments"] = [segment_row(segment) for segment in segments or inline]
+        length = float(str(required["duration"]))
+        rest["segments"] = [segment_row(segment) for segment in timed.closed(segments or inline, length)]
     return Clip.from_row({**unknown, **rest, **required}, where)
 
 

@@ -9,6 +9,7 @@ token are given, not taught.
 from __future__ import annotations
 
 from govor.corpus.records import Segment
+from govor.corpus.timed import closed
 from govor.errors import GovorError
 from govor.examples.spec import ExampleSpec
 from govor.families.base import Labels
@@ -29,7 +30,7 @@ def build_labels(spec: ExampleSpec, tokens: WhisperTokens, max_tokens: int = MAX
     if spec.with_timestamps:
         if not clip.segments:
             raise GovorError(f"Clip '{clip.id}' has no segments, so it cannot be taught with timestamps.")
-        text = timed_ids(clip.segments, tokens, language)
+        text = timed_ids(closed(clip.segments, clip.duration), tokens, language)
         mode: list[int] = []
     else:
         text = tokens.text_ids(clip.transcript, language)
@@ -45,12 +46,18 @@ def build_labels(spec: ExampleSpec, tokens: WhisperTokens, max_tokens: int = MAX
 
 
 def timed_ids(segments: tuple[Segment, ...], tokens: WhisperTokens, language: str) -> list[int]:
-    """`<|0.00|> first<|4.20|><|4.40|> second` as ids; a last segment without an end stays open ("start only")."""
+    """`<|0.00|> first<|4.20|><|4.40|> second` as ids; a last segment without an end stays open ("start only").
+
+    Times never run back, as Whisper is bound to write them: where two speak at once, the second begins when the first ends.
+    """
     ids: list[int] = []
+    at = 0.0
     for segment in segments:
-        ids += [tokens.timestamp(segment.start), *tokens.text_ids(segment.text, language)]
+        at = max(at, segment.start)
+        ids += [tokens.timestamp(at), *tokens.text_ids(segment.text, language)]
         if segment.end is not None:
-            ids.append(tokens.timestamp(segment.end))
+            at = max(at, segment.end)
+            ids.append(tokens.timestamp(at))
     return ids
 
 

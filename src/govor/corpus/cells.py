@@ -1,0 +1,50 @@
+"""Texts in cells of a table that a spreadsheet opens.
+
+A cell that begins with `=`, `+`, `-` or `@` is run as a formula there, and control characters are obeyed by the terminal
+that shows the file. Such a text gets an apostrophe before it, as spreadsheets mark plain text, and its control characters
+are written out; `from_cell` gives the text back.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_MARK = "'"
+_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", _MARK, "\t", "\r", "\n")
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b\x0c\x0d\x0e-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+_WRITTEN = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|(\\))")
+
+
+def to_cell(value: Any) -> Any:
+    """A value as a cell; numbers stay numbers."""
+    if not isinstance(value, str) or not (value.lstrip(" ").startswith(_FORMULA) or _CONTROL.search(value)):
+        return value
+    escaped = _CONTROL.sub(lambda found: _escaped(found[0]), value.replace("\\", "\\\\"))
+    return f"{_MARK}{escaped}"
+
+
+def from_cell(text: str) -> str:
+    """The text that `to_cell` wrote."""
+    if not text.startswith(_MARK):
+        return text
+
+    def letter(found: re.Match[str]) -> str:
+        return found[3] or chr(int(found[1] or found[2], 16))
+
+    return _WRITTEN.sub(letter, text[1:])
+
+
+def from_cells(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of the inventory's spreadsheet as it was written; every other row as it is (its numbers are numbers, or it is of
+    another table)."""
+    of_spreadsheet = isinstance(row.get("stamp"), str) and isinstance(row.get("size_bytes"), str)
+    if not of_spreadsheet:
+        return row
+    return {key: from_cell(value) if isinstance(value, str) else value for key, value in row.items()}
+
+
+def _escaped(letter: str) -> str:
+    return f"\\x{ord(letter):02x}" if ord(letter) < 0x100 else f"\\u{ord(letter):04x}"

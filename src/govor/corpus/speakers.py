@@ -1,0 +1,120 @@
+"""`Name: words`: a name before a colon at the beginning of a cue or line says who speaks, and is not said itself.
+
+The rule, `speaker_prefix`: a name is up to three words, each of which begins with a capital (or is written in letters
+that have none) or with a digit. It is a speaker's where a sentence follows, begun with a capital, or where at least two
+lines of the file begin so and either the name comes again or half of the lines do. What was taken for a name is counted.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from govor.corpus.cues import Cue
+
+_PREFIX = re.compile(
+    r"(?P<dash>[-–—]\s*)?[\[(]?(?P<name>[^\W\d_][\w.'’-]{0,30}(?: [\w.'’-]{1,30}){0,2})[\])]?(?: ?:\s+|\s?：\s*)(?P<said>\S.*)",
+    re.DOTALL,
+)
+NO_PREFIX = "\u2060"  # a word joiner before the colon: the words before it are said
+_SENTENCE_ENDS = tuple('.?!…"”»’)')
+_OPENING = "\"'„“”»«‘’¿¡([–—-… \t"
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    name: str
+    said: str
+    sure: bool
+
+
+def kept_together(text: str) -> str:
+    """A text whose first words could be taken for a speaker's name, with a mark that nobody sees and that says they are not."""
+    match = _PREFIX.fullmatch(text.strip())
+    return text if match is None else re.sub(r"[:：]", rf"{NO_PREFIX}\g<0>", text, count=1)
+
+
+def split_speakers(cues: Sequence[Cue], counts: Counter[str]) -> list[Cue]:
+    """Cues with the speakers that prefixes name; where two speak in one cue, there is one for each, at the same time."""
+    found = {
+        (number, place): named
+        for number, cue in enumerate(cues)
+        if cue.speaker is None
+        for place, line in enumerate(cue.lines)
+        if (named := _named(line, place == 0)) is not None
+    }
+    taken = _taken(found, len(cues))
+    made: list[Cue] = []
+    for number, cue in enumerate(cues):
+        groups: list[tuple[str | None, list[str]]] = [(cue.speaker, [])]
+        for place, line in enumerate(cue.lines):
+            named = taken.get((number, place))
+            if named is not None:
+                counts[named.name] += 1
+                groups.append((named.name, [named.said]))
+            else:
+                groups[-1][1].append(line)
+        kept = [group for group in groups if group[1]] or groups[:1]
+        for speaker, lines in kept:
+            words = cue.words if len(kept) == 1 and len(groups) == 1 else ()
+            made.append(replace(cue, speaker=speaker, lines=tuple(lines), words=words))
+    return made
+
+
+def without_prefixes(lines: Sequence[str], counts: Counter[str]) -> list[str]:
+    """Lines of a text without times, the names before their words left out."""
+    kept = [line.strip() for line in lines if line.strip()]
+    found = {
+        (number, 0): named
+        for number, line in enumerate(kept)
+        if (named := _named(line, number == 0 or kept[number - 1].endswith(_SENTENCE_ENDS))) is not None
+    }
+    taken = _taken(found, len(kept))
+    counts.update(named.name for named in taken.values())
+    return [taken[number, 0].said if (number, 0) in taken else line for number, line in enumerate(kept)]
+
+
+def _named(line: str, first: bool) -> _Named | None:
+    match = _PREFIX.fullmatch(line.strip())
+    if match is None or not (first or match["dash"]):
+        return None
+    name, said = " ".join(match["name"].split()), match["said"]
+    if not all(_begins_a_name(word) for word in name.split()) or said[0].isdigit() or said.startswith("//"):
+        return None
+    begins = said.lstrip(_OPENING)[:1]
+    cased = unicodedata.category(name[0]) in ("Lu", "Lt")
+    return _Named(name, said, cased and unicodedata.category(begins or " ") in ("Lu", "Lt"))
+
+
+def _begins_a_name(word: str) -> bool:
+    return unicodedata.category(word[0]) in ("Lu", "Lt", "Lo", "Nd")
+
+
+def _taken(found: dict[tuple[int, int], _Named], lines: int) -> dict[tuple[int, int], _Named]:
+    names = Counter(named.name for named in found.values())
+    many = len(found) > 1 and 2 * len(found) >= lines
+    return {
+        place: named
+        for place, named in found.items()
+        if named.sure or many or (len(found) > 1 and names[named.name] > 1)
+    }
+
+
+_LABEL = re.compile(
+    r".*\d|.|(?:speaker|unknown|spk|govornik|govornica|sprecher|locuteur|interviewer|voice)", re.IGNORECASE
+)
+
+
+def is_person(name: str) -> bool:
+    """Whether a speaker's name tells people of different recordings apart; SPEAKER_00 stands for somebody else in each."""
+    return _LABEL.fullmatch(name.strip()) is None
+
+
+def one_person(names: Iterator[str | None] | Sequence[str | None]) -> str | None:
+    """The person who says everything, if it is one."""
+    found = {*names}
+    only = next(iter(found)) if len(found) == 1 else None
+    return only if only is not None and is_person(only) else None
