@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ import numpy.typing as npt
 from govor.corpus.ondisk import DiskMap
 from govor.corpus.records import Clip
 from govor.errors import GovorError
-from govor.files import atomic_file, sha256_of, to_json
+from govor.files import atomic_file, check_ordinary, parse_json, sha256_of, to_json, there
 
 _HEADER = 2  # size and modification time of the manifest that the index belongs to
 
@@ -66,6 +65,8 @@ def read_rows(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
         GovorError: a line that is not a JSON object, with file and line number.
     """
     path = Path(path)
+    if there(path):
+        check_ordinary(path)
     try:
         with path.open("rb") as handle:
             for number, line in enumerate(handle, start=1):
@@ -140,17 +141,10 @@ def fingerprint(path: Path) -> dict[str, Any]:
 
 def _parse(line: bytes, where: str) -> Any:
     try:
-        return json.loads(line.decode("utf-8-sig"), parse_constant=_no_number)
+        text = line.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise GovorError(f"{where}: the line is not UTF-8; save the manifest as UTF-8.") from None
-    except json.JSONDecodeError as error:
-        raise GovorError(f"{where}: the line is not valid JSON ({error.msg} at column {error.colno}).") from None
-    except (ValueError, RecursionError) as error:
-        raise GovorError(f"{where}: the line is not valid JSON ({str(error)[:100]}).") from None
-
-
-def _no_number(name: str) -> Any:
-    raise ValueError(f"{name} is no number in JSON")
+    return parse_json(text, f"{where}: the line is not valid JSON")
 
 
 def _offsets(path: Path) -> npt.NDArray[np.int64]:
@@ -158,6 +152,7 @@ def _offsets(path: Path) -> npt.NDArray[np.int64]:
         status = path.stat()
         if path.is_dir():
             raise GovorError(f"{path} is a folder; a JSONL manifest was wanted.")
+        check_ordinary(path)
         stamp = [status.st_size, status.st_mtime_ns]
         beside = path.with_name(path.name + ".idx")
         if beside.exists():
