@@ -134,9 +134,7 @@ def apply_overrides(values: dict[str, Any], overrides: list[str]) -> dict[str, A
         name, sign, text = override.partition("=")
         parts = name.split(".")
         if not sign or not all(parts) or len(parts) > MOST_DEPTH:
-            raise GovorError(
-                f"--set {shortened(override)}: NAME=VALUE was wanted, for example --set finetune.lr=1e-5."
-            )
+            raise GovorError(f"--set {shortened(override)}: NAME=VALUE was wanted, for example --set finetune.lr=1e-5.")
         value = _typed(text, f"--set {shortened(override)}")
         for part in reversed(parts):
             value = {part: value}

@@ -63,7 +63,9 @@ class Record(dict[str, Any]):
     where = ""
 
     def __missing__(self, key: str) -> Any:
-        raise GovorError(f"{self.where} lacks '{key}'; it is damaged or no file of this kind: bring the right one back.")
+        raise GovorError(
+            f"{self.where} lacks '{key}'; it is damaged or no file of this kind: bring the right one back."
+        )
 
 
 def check_ordinary(path: Path) -> os.stat_result:
@@ -85,7 +87,7 @@ def check_ordinary(path: Path) -> os.stat_result:
     return state
 
 
-def there(path: Path) -> bool:
+def exists(path: Path) -> bool:
     """Whether something is there under a name; one that the file system cannot have is not."""
     try:
         return path.exists()
@@ -126,7 +128,9 @@ def read_record(path: Path, **kinds: type | tuple[type, ...]) -> Record:
     """
     found = read_json(path)
     if not isinstance(found, Record):
-        raise GovorError(f"{path} holds {_kind(found)} where an object with names was wanted; bring the right file back.")
+        raise GovorError(
+            f"{path} holds {_kind(found)} where an object with names was wanted; bring the right file back."
+        )
     for key, kind in kinds.items():
         if not isinstance(found[key], kind) or (isinstance(found[key], bool) and kind is not bool):
             raise GovorError(f"{path}: '{key}' is {_kind(found[key])}, which it cannot be; bring the right file back.")

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from govor.config import Settings, apply_overrides, merge, parse, read_yaml
 from govor.errors import GovorError, nearest
-from govor.files import check_ordinary, shortened, there
+from govor.files import check_ordinary, exists, shortened
 from govor.runs import NAME
 
 _MOST_PARENTS = 16
@@ -387,5 +387,5 @@ def _with_parents(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if not isinstance(parent, str):
         raise GovorError(f"{path}: extends: a recipe's name or .yaml file was wanted, found {type(parent).__name__}.")
     beside = path.parent / parent
-    found = beside if beside.suffix in (".yaml", ".yml") and there(beside) else find(parent)
+    found = beside if beside.suffix in (".yaml", ".yml") and exists(beside) else find(parent)
     return merge(_with_parents(found, (*seen, path.resolve())), values)

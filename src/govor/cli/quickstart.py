@@ -235,9 +235,8 @@ def _scores(model: str, test: Path) -> dict[str, Path]:
 
 def _standing(recipe: Recipe) -> str:
     """How far a run of this name has come: none, other (recipe or data), begun, finished."""
-    import yaml
-
-    from govor.files import read_json
+    from govor.config import read_yaml
+    from govor.files import read_record
     from govor.finetune.folder import finished_steps, run_folder
     from govor.finetune.survey import fingerprints
 
@@ -246,11 +245,11 @@ def _standing(recipe: Recipe) -> str:
     if not record.exists() and not finished_steps(run):
         return "none"
     file = run / "recipe.yaml"
-    if not file.exists() or yaml.safe_load(file.read_text(encoding="utf-8")) != recipe.model_dump(mode="json"):
+    if not file.exists() or read_yaml(file) != recipe.model_dump(mode="json"):
         return "other"
     if not record.exists():
         return "begun"
-    return "finished" if read_json(record)["data"] == fingerprints(recipe) else "other"
+    return "finished" if read_record(record, data=dict)["data"] == fingerprints(recipe) else "other"
 
 
 def _train(recipe: Recipe, standing: str) -> Path:

@@ -14,9 +14,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, Literal
 
-import yaml
-
-from govor.config import Settings, parse
+from govor.config import Settings, parse, parse_yaml
 from govor.corpus.records import Clip
 from govor.errors import GovorError, nearest
 
@@ -39,7 +37,8 @@ class License(Settings):
 def known() -> dict[str, License]:
     """The licences we know, by identifier."""
     text = (resources.files("govor.corpus") / "licenses.yaml").read_text(encoding="utf-8")
-    return {name: parse(License, values, f"licenses.yaml: {name}") for name, values in yaml.safe_load(text).items()}
+    known = parse_yaml(text, "licenses.yaml")
+    return {name: parse(License, values, f"licenses.yaml: {name}") for name, values in known.items()}
 
 
 def canonical(stated: str | None) -> str | None:

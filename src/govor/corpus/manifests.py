@@ -14,7 +14,7 @@ import numpy.typing as npt
 from govor.corpus.ondisk import DiskMap
 from govor.corpus.records import Clip
 from govor.errors import GovorError
-from govor.files import atomic_file, check_ordinary, parse_json, sha256_of, to_json, there
+from govor.files import atomic_file, check_ordinary, exists, parse_json, sha256_of, to_json
 
 _HEADER = 2  # size and modification time of the manifest that the index belongs to
 
@@ -65,7 +65,7 @@ def read_rows(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
         GovorError: a line that is not a JSON object, with file and line number.
     """
     path = Path(path)
-    if there(path):
+    if exists(path):
         check_ordinary(path)
     try:
         with path.open("rb") as handle:

@@ -6,14 +6,14 @@ rounding seconds yields 60.00.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 
 from govor.corpus.records import Segment
-from govor.errors import AudioError
+from govor.errors import AudioError, GovorError
+from govor.files import parse_json
 
 _INLINE = re.compile(r"<\|(\d{1,7}(?:\.\d{1,6})?)\|>")
 _SRT_TIME = re.compile(
@@ -141,9 +141,9 @@ def from_lrc(text: str) -> tuple[Segment, ...]:
 def from_json(text: str) -> tuple[Segment, ...]:
     """`{"segments": [{start, end, text}]}`, or the bare list."""
     try:
-        loaded = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise AudioError("bad_transcript", f"not valid JSON: {str(error)[:100]}.") from None
+        loaded = parse_json(text, "not valid JSON")
+    except GovorError as error:
+        raise AudioError("bad_transcript", str(error)) from None
     items = loaded.get("segments") if isinstance(loaded, dict) else loaded
     if not isinstance(items, list):
         raise AudioError("bad_transcript", "a list of {start, end, text} under 'segments' was wanted.")

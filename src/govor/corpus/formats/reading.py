@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from govor.corpus.manifests import read_rows, rejected
 from govor.corpus.ondisk import DiskMap
 from govor.corpus.records import Clip
 from govor.errors import AudioError, GovorError
+from govor.files import parse_json, read_json
 
 Dropped = Callable[[dict[str, Any]], None]
 _QWEN = re.compile(r"language (?P<language>[^<]*)<asr_text>(?P<text>.*)", re.DOTALL)
@@ -139,10 +139,7 @@ def _gzipped(path: Path) -> Iterator[dict[str, Any]]:
     try:
         with gzip.open(path, "rt", encoding="utf-8") as handle:
             for number, line in enumerate(handle, start=1):
-                try:
-                    yield json.loads(line)
-                except ValueError:
-                    raise GovorError(f"{path}:{number}: the line is not valid JSON.") from None
+                yield parse_json(line, f"{path}:{number}: the line is not valid JSON")
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise GovorError(f"{path} cannot be read as gzip: {error}.") from None
 
@@ -215,8 +212,8 @@ def _outputs(files: list[Path]) -> Iterator[dict[str, Any]]:
     """Earlier results: `outputs/<file_id>/transcription*.json` with separated vocals or the audio it names."""
     for file in files:
         try:
-            loaded = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            loaded = read_json(file)
+        except GovorError:
             yield {"error": f"bad_transcript: {file} is not valid JSON.", "id": file.parent.name, "audio": str(file)}
             continue
         inside = sorted(path for path in file.parent.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)

@@ -12,7 +12,7 @@ from govor.corpus import timed
 from govor.corpus.inventory import INVENTORY_ONLY, Statement
 from govor.corpus.records import Clip, Segment
 from govor.errors import AudioError, GovorError
-from govor.files import workspace_path
+from govor.files import parse_json, workspace_path
 
 AUDIO_KEYS = ("audio", "audio_filepath", "file_name", "path")
 TEXT_KEYS = ("transcript", "transcription", "text", "sentence")
@@ -93,8 +93,8 @@ def _unpacked(row: dict[str, Any], where: str) -> dict[str, Any]:
     for key in (*_LISTS, EXTRA_KEY):
         if isinstance(row.get(key), str):
             try:
-                row[key] = json.loads(row[key])
-            except ValueError:
+                row[key] = parse_json(row[key], "no JSON")
+            except GovorError:
                 raise AudioError("malformed_row", f"{where}: '{key}' is not valid JSON.") from None
     extra = row.pop(EXTRA_KEY, None)
     return {**row, **extra} if isinstance(extra, dict) else row
