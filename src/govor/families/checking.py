@@ -12,13 +12,10 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from govor.errors import GovorError
 from govor.files import Record, check_ordinary, exists, parse_json, read_record, shortened
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -91,7 +88,10 @@ def read_model_config(folder: Path, weights: Sequence[Path] | None = None) -> Re
         _check_sizes(file, place, part)
     vocabulary = _vocabulary(config)
     for place, part in _parts(config):
-        _check_ids(file, part, vocabulary, place)
+        # The lists of what to suppress are defaults of the library here, for another vocabulary; nothing reads them.
+        used = {key: value for key, value in part.items() if not isinstance(value, list) or key == "eos_token_id"}
+        check_ids(file, used, vocabulary, place)
+        check_ids(file, part, place=place)
     if config.get("quantization_config") is not None:
         raise GovorError(f"{file} is that of a quantised model; take its version in float16, bfloat16 or float32.")
     for name in _OBJECTS:
@@ -254,20 +254,36 @@ def check_tokenizer(file: Path, vocabulary: int | None = None) -> None:
             )
 
 
-def read_tokenizer(file: Path) -> Tokenizer:
-    """The tokenizer of a `tokenizer.json`. Nothing is cut or padded, whatever the file asks for.
-
-    Raises:
-        GovorError: it is none.
-    """
-    from tokenizers import Tokenizer
-
-    check_tokenizer(file)
-    with loading(file):
-        tokenizer = Tokenizer.from_file(str(file))
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-    return tokenizer
+def check_ids(file: Path, part: Mapping[str, Any], vocabulary: int = _ANY_ID, place: str = "") -> None:
+    """Refuse what cannot be ids of a vocabulary of that size, where ids are wanted."""
+    for key in _IDS:
+        value = part.get(key)
+        ids = value if isinstance(value, list) else [value] if value is not None else []
+        wrong = [one for one in ids if not _is_id(one) or one >= vocabulary]
+        if wrong:
+            raise GovorError(
+                f"{file}: {place}{key} holds {shortened(json.dumps(wrong[0]), 40)}, and an id of the model's {vocabulary:,} "
+                "tokens was wanted; fetch it again."
+            )
+    for key in ("lang_to_id", "task_to_id"):
+        value = part.get(key)
+        if value is not None and not (
+            isinstance(value, dict) and all(_is_id(one) and one < vocabulary for one in value.values())
+        ):
+            raise GovorError(f"{file}: '{key}' is no table of names with ids of the model's tokens; fetch it again.")
+    pairs = {"forced_decoder_ids": True, "alignment_heads": False}
+    for key, may_be_null in pairs.items():
+        value = part.get(key)
+        if value is not None and not (
+            isinstance(value, list)
+            and all(
+                isinstance(pair, list)
+                and len(pair) == 2
+                and all(_is_id(n) or (n is None and may_be_null) for n in pair)
+                for pair in value
+            )
+        ):
+            raise GovorError(f"{file}: '{key}' is no list of pairs of whole numbers; fetch it again.")
 
 
 def check_adapters(folder: Path) -> None:
@@ -339,40 +355,9 @@ def _check_sizes(file: Path, place: str, part: Mapping[str, Any]) -> None:
             raise GovorError(f"{file}: {place}{key} is {shortened(json.dumps(part[key]), 40)}, and a name was wanted.")
 
 
-def _check_ids(file: Path, part: Mapping[str, Any], vocabulary: int, place: str = "") -> None:
-    for key in _IDS:
-        value = part.get(key)
-        ids = value if isinstance(value, list) else [value] if value is not None else []
-        wrong = [one for one in ids if not _is_id(one) or one >= vocabulary]
-        if wrong:
-            raise GovorError(
-                f"{file}: {place}{key} holds {shortened(json.dumps(wrong[0]), 40)}, and an id of the model's {vocabulary:,} "
-                "tokens was wanted; fetch it again."
-            )
-    for key in ("lang_to_id", "task_to_id"):
-        value = part.get(key)
-        if value is not None and not (
-            isinstance(value, dict) and all(_is_id(one) and one < vocabulary for one in value.values())
-        ):
-            raise GovorError(f"{file}: '{key}' is no table of names with ids of the model's tokens; fetch it again.")
-    pairs = {"forced_decoder_ids": True, "alignment_heads": False}
-    for key, may_be_null in pairs.items():
-        value = part.get(key)
-        if value is not None and not (
-            isinstance(value, list)
-            and all(
-                isinstance(pair, list)
-                and len(pair) == 2
-                and all(_is_id(n) or (n is None and may_be_null) for n in pair)
-                for pair in value
-            )
-        ):
-            raise GovorError(f"{file}: '{key}' is no list of pairs of whole numbers; fetch it again.")
-
-
 def _check_beside(file: Path, found: Record, vocabulary: int) -> None:
     if file.name == "generation_config.json":
-        _check_ids(file, found, vocabulary)
+        check_ids(file, found, vocabulary)
         for key in _LENGTHS:
             if found.get(key) is not None and (not _is_id(found[key]) or found[key] > _ANY_ID):
                 raise GovorError(

@@ -17,6 +17,7 @@ from typing import Any
 from tokenizers import Tokenizer, models
 
 from govor.errors import GovorError
+from govor.families.checking import check_tokenizer
 
 Merges = list[tuple[bytes, bytes]]
 
@@ -59,8 +60,14 @@ def read_byte_pairs(state: Mapping[str, Any], file: Path) -> tuple[list[bytes], 
         GovorError: it is no byte-level byte-pair vocabulary, or its ids have holes.
     """
     model = state.get("model")
-    if not isinstance(model, Mapping) or model.get("type", "BPE") != "BPE" or not isinstance(model.get("vocab"), Mapping):
-        raise GovorError(f"{file} is no byte-pair tokenizer; copy the tokenizer.json of the model's base into its place.")
+    if (
+        not isinstance(model, Mapping)
+        or model.get("type", "BPE") != "BPE"
+        or not isinstance(model.get("vocab"), Mapping)
+    ):
+        raise GovorError(
+            f"{file} is no byte-pair tokenizer; copy the tokenizer.json of the model's base into its place."
+        )
     added = {str(token.get("content")) for token in state.get("added_tokens") or () if isinstance(token, Mapping)}
     vocabulary = model["vocab"]
     by_id = sorted((index, text) for text, index in vocabulary.items() if text not in added)
@@ -92,7 +99,9 @@ def fingerprint(parts: Iterable[bytes]) -> str:
     return digest.hexdigest()
 
 
-def mended_merges(pieces: list[bytes], merges: Merges, published: Mapping[str, str], file: Path) -> tuple[Merges, list[str]]:
+def mended_merges(
+    pieces: list[bytes], merges: Merges, published: Mapping[str, str], file: Path
+) -> tuple[Merges, list[str]]:
     """The merges that the pieces' ranks ask for, with a note where the file had others.
 
     Args:
@@ -128,7 +137,9 @@ def _compared(found: Merges, wanted: Merges, file: Path) -> tuple[Merges, list[s
         what.append(f"lacks {len(lost):,} of {len(wanted):,} merges (first: {' + '.join(map(_shown, lost[0]))})")
     if extra:
         what.append(f"has {len(extra):,} merges too many (first: {' + '.join(map(_shown, extra[0]))})")
-    return wanted, [f"{file} {' and '.join(what) or 'has its merges in another order'}; mended from the ranks of its pieces"]
+    return wanted, [
+        f"{file} {' and '.join(what) or 'has its merges in another order'}; mended from the ranks of its pieces"
+    ]
 
 
 def _shown(piece: bytes) -> str:
@@ -146,6 +157,8 @@ def tokenizer_state(folder: Path, older: Callable[[], Tokenizer]) -> tuple[dict[
         if not (folder / "vocab.json").exists() or not (folder / "merges.txt").exists():
             raise GovorError(f"{folder} holds no tokenizer.json; copy the one of the model's base into it.")
         file = folder / "vocab.json"
+    else:
+        check_tokenizer(file)
     try:
         tokenizer = Tokenizer.from_file(str(file)) if file.name == "tokenizer.json" else older()
     except Exception as error:  # the library raises bare Exceptions

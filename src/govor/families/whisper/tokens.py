@@ -250,7 +250,11 @@ class WhisperTokens:
         """Every id that a text without times never holds, of a model with `rows` embeddings: what steers, the times, and
         rows that no token belongs to."""
         last = self.first_timestamp + TIMESTAMP_COUNT
-        return [*self.steering_ids(), *range(self.first_timestamp, min(last, rows)), *sorted(self._nameless(last, rows))]
+        return [
+            *self.steering_ids(),
+            *range(self.first_timestamp, min(last, rows)),
+            *sorted(self._nameless(last, rows)),
+        ]
 
     def _nameless(self, last: int, rows: int) -> set[int]:
         return {index for index in range(last, rows) if index not in self.added}
@@ -360,7 +364,9 @@ def _languages_of(named: dict[str, int], published: bool, file: Path) -> list[st
     first, last = named.get(START), named.get("<|translate|>")
     if first is None or last is None:
         raise GovorError(f"The tokenizer {file} has no {START}; a multilingual Whisper tokenizer was wanted.")
-    return [name.strip("<|>") for name, index in sorted(named.items(), key=lambda item: item[1]) if first < index < last]
+    return [
+        name.strip("<|>") for name, index in sorted(named.items(), key=lambda item: item[1]) if first < index < last
+    ]
 
 
 def _unusual(state: dict[str, Any], file: Path) -> list[str]:
