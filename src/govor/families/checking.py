@@ -331,7 +331,7 @@ def _vocabulary(config: Record) -> int:
 def _check_sizes(file: Path, place: str, part: Mapping[str, Any]) -> None:
     for key, most in _SIZES.items():
         value = part.get(key)
-        if value is None:
+        if key not in part or (value is None and key not in _WHISPER_DEFAULTS):
             continue
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
             raise GovorError(
