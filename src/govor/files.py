@@ -112,29 +112,104 @@ def read_text(path: Path, most_bytes: int = MOST_TEXT_BYTES) -> str:
         raise GovorError(f"{path} cannot be read: {error.strerror}.") from None
 
 
-def read_json(path: Path) -> Any:
-    """Read JSON; a missing or malformed file is one sentence. A key that an object lacks is one as well."""
-    value = parse_json(read_text(path), f"{path} is not valid JSON", Record)
-    for item in _objects(value):
-        item.where = str(path)
-    return value
+def read_json(path: Path, **kinds: type | tuple[type, ...]) -> Record:
+    """A file that holds one JSON object. A key that is asked for later and is not there is one sentence as well.
 
-
-def read_record(path: Path, **kinds: type | tuple[type, ...]) -> Record:
-    """A file that holds one JSON object; the keys named must be there and of these kinds.
+    Args:
+        kinds: keys that must be there, and of what kind; of our own records every key is looked at that is there.
 
     Raises:
-        GovorError: it is no object, or one of the keys is missing or of another kind.
+        GovorError: it is missing or malformed, or a key is of another kind.
     """
-    found = read_json(path)
+    found = parse_json(read_text(path), f"{path} is not valid JSON", Record)
     if not isinstance(found, Record):
         raise GovorError(
             f"{path} holds {_kind(found)} where an object with names was wanted; bring the right file back."
         )
-    for key, kind in kinds.items():
-        if not isinstance(found[key], kind) or (isinstance(found[key], bool) and kind is not bool):
-            raise GovorError(f"{path}: '{key}' is {_kind(found[key])}, which it cannot be; bring the right file back.")
+    for item in _objects(found):
+        item.where = str(path)
+    for key in kinds:
+        _ = found[key]
+    for name, kind in {**_kinds_of(path), **kinds}.items():
+        for value in _at(found, name.split(".")):
+            if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+                raise GovorError(f"{path}: '{name}' is {_kind(value)}, which it cannot be; bring the right file back.")
     return found
+
+
+_TEXT = (str, type(None))
+_SHARE = (int, float, type(None))
+# What our own records hold, by the names of their files; a star is any name or item.
+_KINDS: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "run_manifest.json": {
+        **dict.fromkeys(("run", "family", "base_model", "base_sha256", "precision", "created"), str),
+        **dict.fromkeys(("recipe", "recipe.examples", "recipe.finetune", "environment", "environment.packages"), dict),
+        **dict.fromkeys(
+            ("data", "data.*", "sources", "sources.*", "split", "licenses", "result", "result.metrics"), dict
+        ),
+        **dict.fromkeys(("data.*.path", "data.*.sha256", "languages.*"), str),
+        "data.*.rows": int,
+        "languages": list,
+        "language_token": _TEXT,
+        "recipe.examples.language": _TEXT,
+        "recipe.examples.context": str,
+        "result.metrics.*": _SHARE,
+    },
+    "state.json": {
+        "step": int,
+        "metrics": dict,
+        "metrics.*": _SHARE,
+        "data_sha256": str,
+        **dict.fromkeys(("loss_scale", "max_batch_audio_seconds"), (int, float)),
+        **dict.fromkeys(("good_steps", "halvings"), int),
+    },
+    "best.json": {"checkpoint": str},
+    "base_model.json": {"source": str, "sha256": str},
+    "precision.json": {"value": str, "reason": str},
+    "package.json": {"checkpoint": str, "formats": list, "formats.*": str, "checks": dict, "checks.*": dict},
+    "metrics.json": {"metrics": dict, "metrics.*": _SHARE, "best_checkpoint": str, "best_step": int},
+    "diagnosis.json": {"figures": dict, "figures.*": _SHARE, "sentences": list, "sentences.*": str, "kind": str},
+    "average.json": {"shipped": str, "members": list},
+}
+_OF_SCORINGS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("manifest", "interval", "lenient", "slices", "contexts", "sets", "sets.*", "table.*"), dict),
+    **dict.fromkeys(("failed", "slices.*", "table"), list),
+    **dict.fromkeys(("contexts.*", "failed.*", "slices.*.*"), dict),
+    **dict.fromkeys(("clips",), int),
+    **dict.fromkeys(("wer", "cer", "lenient.wer", "lenient.cer", "real_time_factor", "rate"), _SHARE),
+    **dict.fromkeys(("wer_interval", "cer_interval"), (list, type(None))),
+    **dict.fromkeys(("wer_interval.*", "cer_interval.*"), (int, float)),
+}
+
+
+def _kinds_of(path: Path) -> dict[str, type | tuple[type, ...]]:
+    if path.parent.name == "evals" or path.name.startswith("eval_"):
+        return _OF_SCORINGS
+    return _KINDS.get(path.name, {})
+
+
+def _at(value: Any, names: list[str]) -> Iterator[Any]:
+    if not names:
+        yield value
+    elif names[0] == "*":
+        for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+            yield from _at(inner, names[1:])
+    elif isinstance(value, dict) and names[0] in value:
+        yield from _at(value[names[0]], names[1:])
+
+
+def read_log(path: Path) -> list[Record]:
+    """The objects of a JSONL log, none if it is not there; a line that was cut by a crash is left out."""
+    rows: list[Record] = []
+    for line in read_text(path, 1 << 30).split("\n") if exists(path) else ():
+        try:
+            row = parse_json(line, str(path), Record)
+        except GovorError:
+            continue
+        for item in _objects(row) if isinstance(row, Record) else ():
+            item.where = str(path)
+        rows += [row] if isinstance(row, Record) else []
+    return rows
 
 
 def parse_json(text: str, problem: str, kind: type[dict[str, Any]] = dict) -> Any:

@@ -22,7 +22,7 @@ from govor.files import atomic_folder, check_ordinary, exists, sha256_of, shorte
 
 Notify = Callable[[str], None]
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.md")
 _TIMEOUT_SECONDS = 1800
 
@@ -146,12 +146,13 @@ def hub_refusal(path: str) -> str | None:
     The client's own retries take minutes on a machine without the Hub.
     """
     from urllib.error import HTTPError, URLError
+    from urllib.parse import quote
     from urllib.request import Request, urlopen
 
     from huggingface_hub import constants
 
     try:
-        urlopen(Request(f"{constants.ENDPOINT}/api/{path}", headers=_token()), timeout=15).close()
+        urlopen(Request(f"{constants.ENDPOINT}/api/{quote(path)}", headers=_token()), timeout=15).close()
     except HTTPError as error:
         return f"the Hub answers {error.code} for it"
     except (URLError, OSError):

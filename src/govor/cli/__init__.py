@@ -85,6 +85,12 @@ def main() -> None:
         print(f"govor: {shortened(place)} cannot be used: {error.strerror}; give another path.", file=sys.stderr)
         sys.exit(2)
 
+    except RuntimeError as error:
+        if not str(error).startswith("Symlink loop"):  # what pathlib says up to Python 3.12
+            raise
+        print(f"govor: {_printable(str(error))}: that link leads back to itself; give another path.", file=sys.stderr)
+        sys.exit(2)
+
 
 def _printable(text: str) -> str:
     """Text on one line, without what steers a terminal: names of files and clips stand in messages."""

@@ -74,7 +74,7 @@ def train(
     """Fine-tune a model as a recipe says; a checkpoint at every evaluation, exact resume."""
     from govor import recipe as recipes
     from govor.errors import GovorError
-    from govor.files import read_record
+    from govor.files import read_json
 
     overrides = [*(set_ or []), *([f"finetune.max_steps={max_steps}"] if max_steps is not None else [])]
     record = Path(recipe) if recipe.endswith(".json") else None
@@ -84,7 +84,7 @@ def train(
         resolved = recipes.load(recipe, overrides)
         _check_early(resolved, device)
     else:
-        read_record(record)
+        read_json(record)
     # Only now: these import torch, which takes seconds.
     from govor.finetune.record import check_repeatable, compare_losses, repeated_recipe
     from govor.finetune.train import fast_dev_run as shortened

@@ -57,9 +57,9 @@ def check_model(
 
 def check_eval(path: Path) -> None:
     """Refuse what is no scoring's `.json` before anything heavy is imported."""
-    from govor.files import read_record
+    from govor.files import read_json
 
-    read_record(path.with_name(path.name.removesuffix(".json").removesuffix(".clips.jsonl") + ".json"))
+    read_json(path.with_name(path.name.removesuffix(".json").removesuffix(".clips.jsonl") + ".json"))
 
 
 def check_manifest(path: Path) -> None:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from govor.config import Settings, parse, read_yaml
-from govor.files import read_record
+from govor.files import read_json
 
 FOLDER_FILE = "provenance.yaml"
 ITEM_SUFFIX = ".provenance.json"
@@ -67,7 +67,7 @@ def read_item(file: Path) -> Provenance:
     Raises:
         GovorError: a malformed statement, with its file.
     """
-    known = {key: value for key, value in read_record(file).items() if key in Provenance.model_fields}
+    known = {key: value for key, value in read_json(file).items() if key in Provenance.model_fields}
     return parse(Provenance, known, str(file))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from govor.errors import GovorError
-from govor.files import Record, check_ordinary, exists, parse_json, read_record, shortened
+from govor.files import Record, check_ordinary, exists, parse_json, read_json, shortened
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -91,7 +91,7 @@ def read_model_config(folder: Path, weights: Sequence[Path] | None = None) -> Re
     """
     stay_inside(folder)
     file = folder / "config.json"
-    config = read_record(file)
+    config = read_json(file)
     for place, part in _parts(config):
         _check_sizes(file, place, part)
     vocabulary = _vocabulary(config)
@@ -104,7 +104,7 @@ def read_model_config(folder: Path, weights: Sequence[Path] | None = None) -> Re
         raise GovorError(f"{file} is that of a quantised model; take its version in float16, bfloat16 or float32.")
     for name in _OBJECTS:
         if exists(folder / name):
-            _check_beside(folder / name, read_record(folder / name), vocabulary)
+            _check_beside(folder / name, read_json(folder / name), vocabulary)
     if exists(folder / "tokenizer.json"):
         check_tokenizer(folder / "tokenizer.json", vocabulary if config.get("model_type") == "whisper" else None)
     files = weight_files(folder) if weights is None else weights
@@ -135,7 +135,7 @@ def weight_files(folder: Path) -> list[Path]:
     single, index = folder / "model.safetensors", folder / _INDEX
     if exists(single) or not exists(index):
         return [single] if exists(single) else []
-    named = read_record(index, weight_map=dict)["weight_map"].values()
+    named = read_json(index, weight_map=dict)["weight_map"].values()
     if not named:
         raise GovorError(f"{index} names no file of weights; fetch the model again.")
     for name in named:
@@ -243,7 +243,7 @@ def check_whisper_sizes(config: Mapping[str, Any], found: Shapes, origin: Path) 
 
 def check_tokenizer(file: Path, vocabulary: int | None = None) -> None:
     """Refuse what is no tokenizer; with `vocabulary`, steering tokens must have ids below it too."""
-    found = read_record(file)
+    found = read_json(file)
     added, model = found.get("added_tokens", []), found.get("model")
     # A file without a vocabulary of its own is what damaged downloads leave.
     if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict | list):
@@ -297,7 +297,7 @@ def check_ids(file: Path, part: Mapping[str, Any], vocabulary: int = _ANY_ID, pl
 def check_adapters(folder: Path) -> None:
     """Refuse adapters whose configuration asks for what no recipe can have made."""
     file = folder / "adapter_config.json"
-    config = read_record(file, r=int, lora_alpha=(int, float), target_modules=list)
+    config = read_json(file, r=int, lora_alpha=(int, float), target_modules=list)
     stay_inside(folder)
     rank, targets = config["r"], config["target_modules"]
     if not 1 <= rank <= 1024 or not math.isfinite(config["lora_alpha"]) or not all(isinstance(t, str) for t in targets):

@@ -9,7 +9,7 @@ from typing import Any
 
 from govor.errors import GovorError
 from govor.families.checking import read_model_config
-from govor.files import read_record, shortened
+from govor.files import read_json, shortened
 
 # Name in recipes and `model_type` in config.json → module and class. Imported when asked for: each pulls its model's code.
 _FAMILIES = {
@@ -37,7 +37,7 @@ def family_of(folder: Path, source: str, weights: Sequence[Path] | None = None) 
     file = folder / "config.json"
     if not file.exists():
         raise GovorError(f"{source}: {folder} holds no config.json, so it is no model in the transformers layout.")
-    kind = read_record(file).get("model_type")
+    kind = read_json(file).get("model_type")
     if not isinstance(kind, str) or kind not in _FAMILIES:
         raise GovorError(f"{source} is a '{shortened(kind)}' model; govor knows {' and '.join(_FAMILIES)}.")
     read_model_config(folder, weights)

@@ -21,7 +21,7 @@ from govor.corpus.manifests import read_rows, rejected
 from govor.corpus.ondisk import DiskMap
 from govor.corpus.records import Clip
 from govor.errors import AudioError, GovorError
-from govor.files import parse_json, read_json
+from govor.files import check_ordinary, parse_json, read_text
 
 Dropped = Callable[[dict[str, Any]], None]
 _QWEN = re.compile(r"language (?P<language>[^<]*)<asr_text>(?P<text>.*)", re.DOTALL)
@@ -112,6 +112,7 @@ def _base(source: Path) -> Path:
 
 
 def _table(path: Path) -> Iterator[dict[str, Any]]:
+    check_ordinary(path)
     if path.suffix in (".csv", ".tsv"):
         yield from _separated(path, "\t" if path.suffix == ".tsv" else ",")
     elif path.suffix == ".gz":
@@ -212,7 +213,7 @@ def _outputs(files: list[Path]) -> Iterator[dict[str, Any]]:
     """Earlier results: `outputs/<file_id>/transcription*.json` with separated vocals or the audio it names."""
     for file in files:
         try:
-            loaded = read_json(file)
+            loaded = parse_json(read_text(file), "no JSON")
         except GovorError:
             yield {"error": f"bad_transcript: {file} is not valid JSON.", "id": file.parent.name, "audio": str(file)}
             continue
@@ -236,6 +237,8 @@ def _parquet(shards: list[Path], blob: Path | None) -> Iterator[tuple[dict[str, 
 
     if blob is None:
         raise GovorError("Parquet holds the audio itself; name a manifest to write (--out), the audio goes beside it.")
+    for shard in shards:
+        check_ordinary(shard)
     yield from ((row, blob.parent) for row in rows_into_blob(shards, blob))
 
 

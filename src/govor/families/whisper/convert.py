@@ -18,7 +18,7 @@ from govor.families.checking import check_ids, check_whisper_sizes, stay_inside
 from govor.families.vocabulary import recover_merges
 from govor.families.whisper.model import Whisper
 from govor.families.whisper.tokens import LANGUAGES, WhisperTokens, build_tokenizer
-from govor.files import check_ordinary, read_record
+from govor.files import check_ordinary, read_json
 
 Weights = dict[str, torch.Tensor]
 
@@ -223,7 +223,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
     file = folder / "config.json"
     if not file.exists():
         return {}
-    found = read_record(file)
+    found = read_json(file)
     check_ids(file, found)
     return found
 

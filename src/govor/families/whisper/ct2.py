@@ -19,7 +19,7 @@ from govor.families.whisper.batches import PROMPT_TOKENS, max_new_tokens, transc
 from govor.families.whisper.features import FULL_FRAMES, bucket_frames, log_mel
 from govor.families.whisper.labels import MAX_TOKENS
 from govor.families.whisper.tokens import WhisperTokens
-from govor.files import read_record
+from govor.files import read_json
 
 
 class CTranslate2Whisper:
@@ -46,7 +46,7 @@ class CTranslate2Whisper:
         check_ctranslate2(folder)
         settings = read_settings(folder)
         preprocessor = folder / "preprocessor_config.json"
-        stated = read_record(preprocessor, feature_size=int)["feature_size"] if preprocessor.exists() else None
+        stated = read_json(preprocessor, feature_size=int)["feature_size"] if preprocessor.exists() else None
         tokens = WhisperTokens.load(folder)
         with loading(folder):
             model = ctranslate2.models.Whisper(
