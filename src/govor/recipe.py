@@ -15,7 +15,10 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from govor.config import Settings, apply_overrides, merge, parse, read_yaml
 from govor.errors import GovorError, nearest
+from govor.files import check_ordinary, exists, shortened
 from govor.runs import NAME
+
+_MOST_PARENTS = 16
 
 
 def _no_truth(value: Any) -> Any:
@@ -347,12 +350,11 @@ def find(name: str) -> Path:
     """A recipe by path or shipped name."""
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
-        if path.exists():
-            return path
-        raise GovorError(f"The recipe {name} was not found.")
+        check_ordinary(path)
+        return path
     if name in shipped():
         return shipped()[name]
-    raise GovorError(f"There is no recipe '{name}'; {nearest(name, shipped())}")
+    raise GovorError(f"There is no recipe '{shortened(name)}'; {nearest(name, shipped())}")
 
 
 def load(name: str, overrides: list[str] | None = None) -> Recipe:
@@ -376,10 +378,14 @@ def extension_text(values: dict[str, Any], path: Path) -> str:
 def _with_parents(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in seen:
         raise GovorError(f"{path}: the recipes extend each other in a circle.")
+    if len(seen) >= _MOST_PARENTS:
+        raise GovorError(f"{path}: more than {_MOST_PARENTS} recipes extend each other; put them together.")
     values = read_yaml(path)
     parent = values.pop("extends", None)
     if parent is None:
         return values
-    beside = path.parent / str(parent)
-    found = beside if beside.suffix in (".yaml", ".yml") and beside.exists() else find(str(parent))
+    if not isinstance(parent, str):
+        raise GovorError(f"{path}: extends: a recipe's name or .yaml file was wanted, found {type(parent).__name__}.")
+    beside = path.parent / parent
+    found = beside if beside.suffix in (".yaml", ".yml") and exists(beside) else find(parent)
     return merge(_with_parents(found, (*seen, path.resolve())), values)

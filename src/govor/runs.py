@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from govor.errors import GovorError, disk_errors
-from govor.files import to_json
+from govor.files import exists, to_json
 
 # Where scorings are kept, below the workspace.
 EVALS = Path("manifests") / "evals"
@@ -38,6 +38,14 @@ def check_name(name: str) -> str:
     if not NAME.fullmatch(name):
         raise GovorError(f"'{name}' is no run name: letters, digits, '.', '_' and '-' are, up to 100 of them.")
     return name
+
+
+def check_finished(run: Path) -> None:
+    """Refuse a folder that is no finished run."""
+    if not exists(run / "run_manifest.json"):
+        raise GovorError(
+            f"{run} is no finished run: run_manifest.json is missing. Train it, or go on with govor train … --resume."
+        )
 
 
 def plain_name(text: str) -> str:

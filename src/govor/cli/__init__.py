@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import unicodedata
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,10 @@ import typer
 from govor import __version__
 from govor.cli import corpus, evaluate, finetune, measure, package, quickstart, shape, sources, timing
 from govor.errors import GovorError
+from govor.files import shortened
+
+# Not printable to Python, and what scripts are written with: joiners, marks of direction, letters of private use.
+_HARMLESS = ("Cf", "Co", "Cn")
 
 app = typer.Typer(
     help="From a folder of recordings to a speech recogniser that is measurably better.\n\n"
@@ -64,7 +69,7 @@ def main() -> None:
     try:
         app()
     except GovorError as error:
-        print(f"govor: {error}", file=sys.stderr)
+        print(f"govor: {_printable(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("govor: interrupted; what was finished is kept.", file=sys.stderr)
@@ -72,3 +77,27 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
+    except OSError as error:
+        if error.filename is None or error.strerror is None:
+            raise
+        # A path that cannot be used (too long, not permitted, gone meanwhile) is nothing that we did wrong.
+        place = _printable(os.fsdecode(error.filename))
+        print(f"govor: {shortened(place)} cannot be used: {error.strerror}; give another path.", file=sys.stderr)
+        sys.exit(2)
+
+    except RuntimeError as error:
+        if not str(error).startswith("Symlink loop"):  # what pathlib says up to Python 3.12
+            raise
+        print(f"govor: {_printable(str(error))}: that link leads back to itself; give another path.", file=sys.stderr)
+        sys.exit(2)
+
+
+def _printable(text: str) -> str:
+    """Text on one line, without what steers a terminal: names of files and clips stand in messages."""
+    return "".join(c if c.isprintable() or "\ud800" <= c <= "\udfff" else _visible(c) for c in text)
+
+
+def _visible(character: str) -> str:
+    if character.isspace():
+        return " "
+    return character if unicodedata.category(character) in _HARMLESS else ascii(character)[1:-1]

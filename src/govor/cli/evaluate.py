@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from govor.cli import console
-from govor.cli.models import Device, Engine, EngineName, Precision, PrecisionName
+from govor.cli.models import Device, Engine, EngineName, Precision, PrecisionName, check_model
 from govor.cli.options import Json, Overwrite, examples, refuse_given, was_given
 from govor.cli.summary import exit_if
 from govor.runs import EVALS
@@ -162,13 +162,16 @@ def run_evaluation(
     set_name: str | None = None,
 ) -> list[dict[str, Any]]:
     """Score in each context and write the results; returns the summaries with their `file`."""
-    from govor.device import pick_device, pick_precision, torch_dtype
-    from govor.families.opening import open_recogniser, weights_stamp
     from govor.files import refuse_existing
     from govor.measure.evaluate import dataset_name, eval_name
     from govor.measure.scoring import check_clips, clips_to_score, score_here
 
     clips = clips_to_score(manifest, max_samples)
+    check_model(model, engine, device)
+    # Only now: these import torch, which takes seconds.
+    from govor.device import pick_device, pick_precision, torch_dtype
+    from govor.families.opening import open_recogniser, weights_stamp
+
     chosen = pick_device(device).value
     number_format = pick_precision(precision, chosen)
     opened = open_recogniser(model, torch_dtype(number_format.value), chosen, engine, console.note)

@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 
 from govor.cli import console
-from govor.cli.models import Device
+from govor.cli.models import Device, check_manifest, check_model, find_run
 from govor.cli.options import Json, Out, Overwrite, examples
 
 if TYPE_CHECKING:
@@ -73,12 +73,24 @@ def train(
 ) -> None:
     """Fine-tune a model as a recipe says; a checkpoint at every evaluation, exact resume."""
     from govor import recipe as recipes
-    from govor.finetune.record import check_repeatable, compare_losses, repeated_recipe
-    from govor.finetune.train import fast_dev_run as shortened
+    from govor.errors import GovorError
+    from govor.files import read_json
 
     overrides = [*(set_ or []), *([f"finetune.max_steps={max_steps}"] if max_steps is not None else [])]
     record = Path(recipe) if recipe.endswith(".json") else None
-    resolved = recipes.load(recipe, overrides) if record is None else repeated_recipe(record, overrides)
+    if resume and overwrite:
+        raise GovorError("--resume goes on with a run and --overwrite replaces it; give one of the two.")
+    if record is None:
+        resolved = recipes.load(recipe, overrides)
+        _check_early(resolved, device)
+    else:
+        read_json(record)
+    # Only now: these import torch, which takes seconds.
+    from govor.finetune.record import check_repeatable, compare_losses, repeated_recipe
+    from govor.finetune.train import fast_dev_run as shortened
+
+    if record is not None:
+        resolved = repeated_recipe(record, overrides)
     if record is not None:
         check_repeatable(record, resolved, console.note)
     if fast_dev_run:
@@ -98,6 +110,20 @@ def train(
     console.result(f"best checkpoint  {finished.best.name}: {_metrics(finished.metrics['metrics'])}", shown, as_json)
     split = next(iter(resolved.data.by_name().values())).split
     console.made(finished.run, f"govor evaluate {finished.run} --manifest {split}/test.jsonl")
+
+
+def _check_early(recipe: Recipe, device: str) -> None:
+    """Refuse what needs no torch to be refused: manifests that are not there, a base model that is none, trackers."""
+    from govor.examples.augment import load_settings
+    from govor.finetune.track import check_installed
+
+    for source in recipe.data.by_name().values():
+        for part in ("train", "validation"):
+            check_manifest(Path(source.split) / f"{part}.jsonl")
+    if recipe.examples.augment is not None:
+        load_settings(Path(recipe.examples.augment))
+    check_installed(recipe.tracking.to)
+    check_model(recipe.base_model, "torch", device, [recipe.examples.language])
 
 
 def run_training(recipe: Recipe, resume: bool, overwrite: bool, device: str = "auto") -> Finished:
@@ -120,9 +146,14 @@ def show_examples(
 ) -> None:
     """Print the examples that training would see: what is given (dim), what is taught (green), and the shares."""
     from govor import recipe as recipes
-    from govor.finetune.inspect import look
 
-    found = look(recipes.load(recipe, set_ or []), manifest, show, console.note)
+    # The manifest stands in for the data.
+    resolved = recipes.load(recipe, set_ or [])
+    check_manifest(manifest)
+    check_model(resolved.base_model, languages=[resolved.examples.language])
+    from govor.finetune.inspect import look  # only now: it imports torch
+
+    found = look(resolved, manifest, show, console.note)
     if as_json:
         console.result("", {"examples": [asdict(item) for item in found.examples], "shares": found.shares}, True)
         return
@@ -145,10 +176,12 @@ def average(
     as_json: Json = False,
 ) -> None:
     """Average a run's best checkpoints (weights by 1 / loss) and keep the mean where it scores better than the best one."""
-    from govor.cli.models import find_run
-    from govor.finetune.record import average_run
+    from govor.runs import check_finished
 
     folder = find_run(run)
+    check_finished(folder)
+    from govor.finetune.record import average_run  # only now: it imports torch
+
     with console.bar(f"average {folder.name}", None) as bar:
         result = average_run(folder, count, device, bar.note)
     console.result(f"ships  {result['shipped']}", result, as_json)

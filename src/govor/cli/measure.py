@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from govor.cli import console
-from govor.cli.models import Context, Device, Model, Precision, find_run, open_model
+from govor.cli.models import Context, Device, Model, Precision, check_model, find_run, open_model
 from govor.cli.options import Json, Out, Overwrite, examples
 from govor.cli.summary import exit_if
 from govor.runs import EVALS
@@ -143,10 +143,12 @@ def audit(
 ) -> None:
     """Does each transcript match its audio? Calibrated by planting wrong ones; the worst clips are listed to listen to."""
     from govor.files import refuse_existing
-    from govor.measure.audit import FILES, run_audit, sentence
     from govor.measure.scoring import check_clips, clips_to_score
 
     clips = clips_to_score(manifest)
+    check_model(model, device=device)
+    from govor.measure.audit import FILES, run_audit, sentence  # only now: it imports torch
+
     target = out or Path("reports") / f"audit-{manifest.stem}"
     refuse_existing(target, overwrite)
     check_replaceable(target, FILES, "an audit")

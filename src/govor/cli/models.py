@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -26,6 +27,48 @@ Context = Annotated[
 Model = Annotated[str, typer.Option("--model", "-m", help="A package, run, ggml file or Hub id.")]
 
 
+def check_model(
+    model: str, engine: EngineName = "torch", device: str = "auto", languages: Iterable[str | None] = ()
+) -> None:
+    """Refuse what is wrong with a model's name, device, files and languages before torch is imported, which takes seconds.
+
+    Raises:
+        GovorError: with what is wrong. What needs the weights is found later.
+    """
+    from govor.errors import GovorError, nearest
+    from govor.families.registry import family_of
+    from govor.hub import find_here
+
+    if device.partition(":")[0] not in ("auto", "cuda", "mps", "cpu"):
+        raise GovorError(f"There is no device '{device}'; {nearest(device, ('auto', 'cuda', 'mps', 'cpu'))}")
+    found = find_here(model)
+    if found is None or found.format != "hf" or engine == "ct2":
+        return
+    runs = [place for place in (found.path, found.path.parent.parent) if (place / "base").is_dir()]
+    unpackaged = runs and not (found.path / "package.json").exists()
+    kind = family_of(runs[0] / "base" if unpackaged else found.path, model)
+    if kind == "whisper":
+        from govor.families.whisper.tokens import LANGUAGES
+
+        for code in languages:
+            if code is not None and code.partition("-")[0] not in LANGUAGES:
+                raise GovorError(f"Whisper has no token for language '{code}'; {nearest(code, LANGUAGES)}")
+
+
+def check_eval(path: Path) -> None:
+    """Refuse what is no scoring's `.json` before anything heavy is imported."""
+    from govor.files import read_json
+
+    read_json(path.with_name(path.name.removesuffix(".json").removesuffix(".clips.jsonl") + ".json"))
+
+
+def check_manifest(path: Path) -> None:
+    """Refuse a manifest that is not there, before anything heavy is imported."""
+    from govor.corpus.manifests import Manifest
+
+    Manifest(path)
+
+
 def open_model(
     model: str, engine: EngineName = "torch", precision: PrecisionName = "auto", device: str = "auto"
 ) -> Opened:
@@ -40,9 +83,12 @@ def open_model(
 def find_run(name: str) -> Path:
     """A run's folder by path or by name below models/."""
     from govor.errors import GovorError, nearest
+    from govor.files import exists, shortened
 
-    if Path(name).is_dir():
-        return Path(name)
+    if exists(Path(name)):
+        if Path(name).is_dir():
+            return Path(name)
+        raise GovorError(f"{name} is no folder; a run's name or folder was wanted.")
     folders = [path for path in Path("models").glob("*/*") if path.is_dir() and not path.name.startswith(".")]
     found = [path for path in folders if path.name == name]
     if len(found) > 1:
@@ -52,4 +98,4 @@ def find_run(name: str) -> Path:
     if found:
         return found[0]
     runs = [path.name for path in folders]
-    raise GovorError(f"There is no run '{name}'; {nearest(name, runs)}")
+    raise GovorError(f"There is no run '{shortened(name)}'; {nearest(name, runs)}")

@@ -35,8 +35,8 @@ def package(
     """Make a run's best checkpoint a folder that transformers, CTranslate2 and faster-whisper load, proven equal."""
     from govor.errors import GovorError, nearest
     from govor.files import refuse_existing
-    from govor.package.build import FORMATS
-    from govor.package.build import package as build
+    from govor.package import FORMATS
+    from govor.runs import check_finished
 
     folder = find_run(run)
     formats = [name for name in FORMATS if name in format_.split(",")]
@@ -44,6 +44,9 @@ def package(
     if unknown:
         raise GovorError(f"There is no format '{unknown[0]}'; {nearest(unknown[0], FORMATS)}")
     refuse_existing(folder / "package.json", overwrite, "--overwrite to package it again")
+    check_finished(folder)
+    from govor.package.build import package as build  # only now: it imports torch
+
     result = build(folder, formats, checkpoint, ct2_quantization)
     lines = [
         f"{name}: {', '.join(f'{key} {value}' for key, value in check.items())}"

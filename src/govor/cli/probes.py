@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from govor.cli import console
-from govor.cli.models import EngineName, PrecisionName, open_model
+from govor.cli.models import EngineName, PrecisionName, check_model, open_model
 from govor.runs import EVALS
 
 ContextName = Literal["padded", "speech"]
@@ -25,7 +25,9 @@ def run_hallucination(
     """What a model writes for silence, noise and music, in each context."""
     from govor.corpus.vad import open_vad
     from govor.files import refuse_existing, write_json
-    from govor.measure.hallucination import measure, sentence
+
+    check_model(model, engine, device)
+    from govor.measure.hallucination import measure, sentence  # only now: it imports torch
 
     opened = open_model(model, engine, precision, device)
     detector = open_vad("auto", console.note)
@@ -57,16 +59,19 @@ def run_timestamps(
     """How well a model times words, on splices of the manifest's clips; in the context of its record if none is given."""
     from govor.corpus.manifests import fingerprint
     from govor.errors import GovorError
-    from govor.families.base import Aligner
     from govor.files import refuse_existing, write_json
     from govor.measure.evaluate import dataset_name
     from govor.measure.scoring import check_clips, clips_to_score
+
+    clips = clips_to_score(manifest, max_samples)
+    check_model(model, device=device)
+    # Only now: these import torch, which takes seconds.
+    from govor.families.base import Aligner
     from govor.measure.timestamps import TROUBLES, measure
     from govor.timing.anything import told
     from govor.timing.heads import measure_heads
     from govor.timing.splice import splices
 
-    clips = clips_to_score(manifest, max_samples)
     opened = open_model(model, precision=precision, device=device)
     check_clips(opened.recogniser, clips, manifest, opened.language_token)
     dataset = dataset_name(manifest) + (f"-{max_samples}" if max_samples is not None else "")

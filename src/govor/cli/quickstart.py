@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from govor.cli import console
+from govor.cli.models import check_model
 from govor.cli.options import Language, License, examples
 
 if TYPE_CHECKING:
@@ -53,10 +54,14 @@ def quickstart(
     manifest → validate → normalise → split → score → fine-tune → score → compare → package → transcribe. What an
     earlier call finished is reused.
     """
+    from govor import recipe as recipes
     from govor.errors import GovorError
 
     started = time.perf_counter()
     name = "quickstart" if audio is None else _name(audio)
+    # A slip in the settings is told before the work that comes before training.
+    recipes.load("quickstart", [f"name={name}", "data.split=later", *(set_ or [])])
+    check_model(base_model or "openai/whisper-base")
     clips = _corpus(audio, language, license)
     split = _split(clips, name, fast_dev_run, guessed=audio is not None)
     recipe = _recipe(name, split, base_model, set_ or [], fast_dev_run)
@@ -241,8 +246,7 @@ def _scores(model: str, test: Path) -> dict[str, Path]:
 
 def _standing(recipe: Recipe) -> str:
     """How far a run of this name has come: none, other (recipe or data), begun, finished."""
-    import yaml
-
+    from govor.config import read_yaml
     from govor.files import read_json
     from govor.finetune.folder import finished_steps, run_folder
     from govor.finetune.survey import fingerprints
@@ -252,11 +256,11 @@ def _standing(recipe: Recipe) -> str:
     if not record.exists() and not finished_steps(run):
         return "none"
     file = run / "recipe.yaml"
-    if not file.exists() or yaml.safe_load(file.read_text(encoding="utf-8")) != recipe.model_dump(mode="json"):
+    if not file.exists() or read_yaml(file) != recipe.model_dump(mode="json"):
         return "other"
     if not record.exists():
         return "begun"
-    return "finished" if read_json(record)["data"] == fingerprints(recipe) else "other"
+    return "finished" if read_json(record, data=dict)["data"] == fingerprints(recipe) else "other"
 
 
 def _train(recipe: Recipe, standing: str) -> Path:

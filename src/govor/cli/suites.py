@@ -7,6 +7,7 @@ from typing import Any
 
 from govor.cli import console
 from govor.cli.evaluate import run_evaluation, tell_failed
+from govor.cli.models import check_model
 from govor.cli.summary import exit_if
 
 
@@ -24,6 +25,7 @@ def run_suite(
 
     suite = find_suite(name)
     contexts, beam_size, engine, precision, device, max_samples, overwrite = options
+    check_model(model, engine, device)
     manifests, not_run = {}, {}
     for label, wanted in suite.sets.items():
         try:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from govor.cli import console
-from govor.cli.models import Context, Device, Engine, Model, Precision, open_model
+from govor.cli.models import Context, Device, Engine, Model, Precision, check_model, open_model
 from govor.cli.options import Json, Language, Out, Overwrite, examples
 from govor.cli.summary import exit_if
 
@@ -70,11 +70,14 @@ def transcribe(
     from govor.corpus.vad import open_vad
     from govor.errors import AudioError, GovorError
     from govor.files import refuse_existing
-    from govor.timing.anything import listening_of
-    from govor.timing.longform import Ear
 
     if len(audio) == 1:
         probe(audio[0])  # a file that is no audio is said before a model is loaded
+    check_model(model, engine, device, [language])
+    # Only now: these import torch, which takes seconds.
+    from govor.timing.anything import listening_of
+    from govor.timing.longform import Ear
+
     opened = open_model(model, engine, precision, device)
     detector = None if vad == "off" else open_vad(vad, console.note)
     how = Ear(
@@ -219,8 +222,6 @@ def align(
     from govor.corpus.manifests import Manifest, read_clips, rejected, row_writer
     from govor.errors import AudioError, GovorError, nearest
     from govor.files import refuse_existing
-    from govor.timing.anything import align_any, listening_of, told
-    from govor.timing.files import output_path, write_outputs
     from govor.timing.subtitles import FORMATS
     from govor.timing.words import lines_of_speakers
 
@@ -233,6 +234,11 @@ def align(
     total = len(Manifest(manifest))
     if not total:
         raise GovorError(f"{manifest} holds no clips to align.")
+    check_model(model, device=device)
+    # Only now: these import torch, which takes seconds.
+    from govor.timing.anything import align_any, listening_of, told
+    from govor.timing.files import output_path, write_outputs
+
     for clip in read_clips(manifest) if kinds else ():
         for kind in kinds:
             refuse_existing(
@@ -295,10 +301,6 @@ def karaoke(
     from govor.corpus.records import Clip
     from govor.errors import GovorError
     from govor.files import refuse_existing
-    from govor.timing.anything import align_any, listening_of
-    from govor.timing.files import write_outputs
-    from govor.timing.karaoke import write_page
-    from govor.timing.words import Line, pieces_of
 
     target = out or Path(f"{audio.stem}.html")
     refuse_existing(target, overwrite)
@@ -306,6 +308,13 @@ def karaoke(
     refuse_existing(outputs / "karaoke.lrc", overwrite)
     seconds = probe(audio).duration_seconds
     written = _lyrics(text)
+    check_model(model, device=device, languages=[language])
+    # Only now: these import torch, which takes seconds.
+    from govor.timing.anything import align_any, listening_of
+    from govor.timing.files import write_outputs
+    from govor.timing.karaoke import write_page
+    from govor.timing.words import Line, pieces_of
+
     opened = open_model(model, precision=precision, device=device)
     code = language or opened.language
     if code is None:
@@ -337,13 +346,9 @@ def _lyrics(path: Path) -> list[str]:
 
     from govor.corpus import timed
     from govor.errors import AudioError, GovorError
+    from govor.files import read_text
 
-    try:
-        content = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise GovorError(f"{path} was not found; a text file with the words was wanted.") from None
-    except (UnicodeDecodeError, OSError):
-        raise GovorError(f"{path} is not a UTF-8 text; save it as UTF-8.") from None
+    content = read_text(path)
     try:
         timed_lines = [segment.text for segment in timed.read(content, path.suffix).segments]
     except AudioError as error:

@@ -7,7 +7,6 @@ and a journal moves them back.
 
 from __future__ import annotations
 
-import json
 import shutil
 import sqlite3
 import tempfile
@@ -26,7 +25,7 @@ from govor.corpus.ondisk import temporary_database
 from govor.corpus.provenance import item_file, there
 from govor.corpus.records import Clip, sentence_key
 from govor.errors import GovorError
-from govor.files import to_json
+from govor.files import parse_json, to_json
 
 _BETTER = "preferred, timed DESC, date DESC, number"
 
@@ -236,7 +235,9 @@ def undo(folder: Path) -> tuple[int, list[str]]:
         raise GovorError(f"{journal} was not found: no duplicates have been moved.")
     back, failed = 0, []
     for line in reversed(journal.read_text(encoding="utf-8").splitlines()):
-        entry = json.loads(line)
+        entry = parse_json(line, f"{journal} is damaged")
+        if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("from", "to")):
+            raise GovorError(f"{journal} is damaged: a line names no 'from' and 'to'; move the files back by hand.")
         source, target = Path(entry["from"]), Path(entry["to"])
         if not target.exists():
             if not source.exists():

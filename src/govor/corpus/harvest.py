@@ -29,9 +29,9 @@ from govor.audio import AUDIO_SUFFIXES, probe
 from govor.corpus.guarded import check_url, opener
 from govor.corpus.licenses import canonical
 from govor.corpus.manifests import read_rows
-from govor.corpus.provenance import ITEM_SUFFIX, Provenance, item_file
+from govor.corpus.provenance import ITEM_SUFFIX, Provenance, item_file, read_item, there
 from govor.errors import AudioError, GovorError
-from govor.files import sha256_of, write_json
+from govor.files import parse_json, read_text, sha256_of, shortened, write_json
 
 Notify = Callable[[str], None]
 
@@ -119,8 +119,8 @@ def read_items(sources: list[str], stated: Provenance) -> Iterator[Item]:
             yield Item(source, stated)
             continue
         path = Path(source)
-        if not path.is_file():
-            raise GovorError(f"'{source}' is neither a URL nor a list of URLs (.txt, .csv, .jsonl).")
+        if not there(path):
+            raise GovorError(f"'{shortened(source)}' is neither a URL nor a list of URLs (.txt, .csv, .jsonl).")
         for number, row in enumerate(_list_rows(path), start=1):
             url = str(row.get("url") or row.get("source_url") or "").strip()
             if not url:
@@ -133,10 +133,7 @@ def _list_rows(path: Path) -> Iterator[dict[str, Any]]:
     if path.suffix == ".jsonl":
         yield from (row for _, row in read_rows(path))
         return
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise GovorError(f"{path} is not UTF-8 text; save it as UTF-8.") from None
+    text = read_text(path)
     if path.suffix == ".csv":
         yield from csv.DictReader(io.StringIO(text))
         return
@@ -160,7 +157,7 @@ def harvest(items: list[Item], options: Options, notify: Notify) -> Iterator[Out
         except GovorError as error:
             yield Outcome(item, rule="refused", message=str(error))
         else:
-            license = json.loads(item_file(path).read_text(encoding="utf-8")).get("license")
+            license = read_item(item_file(path)).license
             index[_key(item.url)] = path
             yield Outcome(item, path, reused=held is not None, quarantined=canonical(license) is None)
 
@@ -178,8 +175,7 @@ def _index(folder: Path) -> dict[str, Path]:
 def _restate(audio: Path, stated: Provenance) -> None:
     """What is stated now is written over what was stated then."""
     file = item_file(audio)
-    held = Provenance.model_validate(json.loads(file.read_text(encoding="utf-8")))
-    write_json(file, stated.over(held).model_dump(exclude_none=True))
+    write_json(file, stated.over(read_item(file)).model_dump(exclude_none=True))
 
 
 def _fetch(item: Item, link: str, options: Options, notify: Notify) -> Path:
@@ -263,7 +259,7 @@ def _attempt(request: Request, url: str, partial: Path, options: Options, allow_
         if suffix not in AUDIO_SUFFIXES:
             suffix = _TYPES.get(kind, "")
         if kind == "application/json" and request.data is not None:
-            raise _JsonAnswer(json.loads(response.read(1_000_000)))
+            raise _JsonAnswer(_json_of(response.read(1_000_000)))
         if kind.startswith("text/") or kind in ("application/json", "application/xhtml+xml") or not suffix:
             raise HarvestError("not_audio", f"{url} is {kind or 'of no stated type'}, no audio file.")
         goes_on = have and response.status == 206
@@ -288,6 +284,13 @@ def _attempt(request: Request, url: str, partial: Path, options: Options, allow_
     partial.replace(target)
     tag.unlink(missing_ok=True)
     return target
+
+
+def _json_of(answer: bytes) -> Any:
+    try:
+        return parse_json(answer.decode("utf-8"), "no valid JSON")
+    except GovorError as error:
+        raise ValueError(str(error)) from None
 
 
 def _expected(response: Any, have: int) -> int | None:
@@ -349,8 +352,10 @@ def _through_ytdlp(item: Item, options: Options, notify: Notify) -> tuple[Path, 
         check=False,
     )
     try:
-        answer = json.loads(done.stdout.splitlines()[-1])
-    except (IndexError, ValueError):
+        answer = parse_json(done.stdout.splitlines()[-1], "no answer")
+        if not isinstance(answer, dict) or not {"error", "path"} & answer.keys():
+            raise ValueError("no answer")
+    except (IndexError, ValueError, GovorError):
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise HarvestError("ytdlp_failed", f"yt-dlp ended without a result for {item.url}: {last[:300]}") from None
     if "error" in answer:

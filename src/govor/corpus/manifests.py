@@ -16,7 +16,7 @@ import numpy.typing as npt
 from govor.corpus.ondisk import DiskMap
 from govor.corpus.records import Clip
 from govor.errors import GovorError
-from govor.files import atomic_file, sha256_of, to_json
+from govor.files import atomic_file, check_ordinary, exists, sha256_of, to_json
 
 _HEADER = 2  # size and modification time of the manifest that the index belongs to
 
@@ -67,6 +67,8 @@ def read_rows(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
         GovorError: a line that is not a JSON object, with file and line number.
     """
     path = Path(path)
+    if exists(path):
+        check_ordinary(path)
     try:
         with path.open("rb") as handle:
             for number, line in enumerate(handle, start=1):
@@ -183,6 +185,7 @@ def _offsets(path: Path) -> npt.NDArray[np.int64]:
         status = path.stat()
         if path.is_dir():
             raise GovorError(f"{path} is a folder; a JSONL manifest was wanted.")
+        check_ordinary(path)
         stamp = [status.st_size, status.st_mtime_ns]
         beside = path.with_name(path.name + ".idx")
         if beside.exists():

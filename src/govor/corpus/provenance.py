@@ -6,13 +6,11 @@ holds for one recording and wins.
 
 from __future__ import annotations
 
-import json
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from govor.config import Settings, parse, read_yaml
-from govor.errors import GovorError
+from govor.files import read_json
 
 FOLDER_FILE = "provenance.yaml"
 ITEM_SUFFIX = ".provenance.json"
@@ -60,14 +58,17 @@ def of_recording(audio: Path, root: Path) -> Provenance:
     file = item_file(audio)
     if not there(file):
         return folder
-    try:
-        values: Any = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise GovorError(f"{file} is not valid JSON: {str(error)[:100]}.") from None
-    if not isinstance(values, dict):
-        raise GovorError(f"{file}: statements by name were wanted, found {type(values).__name__}.")
-    known = {key: value for key, value in values.items() if key in Provenance.model_fields}
-    return parse(Provenance, known, str(file)).over(folder)
+    return read_item(file).over(folder)
+
+
+def read_item(file: Path) -> Provenance:
+    """What one `x.provenance.json` states; what we do not know in it is left out.
+
+    Raises:
+        GovorError: a malformed statement, with its file.
+    """
+    known = {key: value for key, value in read_json(file).items() if key in Provenance.model_fields}
+    return parse(Provenance, known, str(file))
 
 
 def there(file: Path) -> bool:

@@ -8,10 +8,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field
 
-from govor.config import Settings, parse, read_yaml
+from govor.config import Settings, parse, parse_yaml, read_yaml
 from govor.errors import GovorError, UnreachableError, nearest
 from govor.hub import hub_refusal, is_network_error
 
@@ -64,7 +63,7 @@ def registry(path: Path | None = None) -> Registry:
         GovorError: a malformed file.
     """
     text = (resources.files("govor.corpus") / "sources.yaml").read_text(encoding="utf-8")
-    shipped = parse(Registry, yaml.safe_load(text), "sources.yaml")
+    shipped = parse(Registry, parse_yaml(text, "sources.yaml"), "sources.yaml")
     if path is None:
         return shipped
     own = parse(Registry, {"datasets": {}, **read_yaml(path)}, str(path))

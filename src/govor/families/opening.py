@@ -11,6 +11,7 @@ import torch
 from govor.config import read_yaml
 from govor.errors import GovorError
 from govor.families.base import ContextMode, Recogniser
+from govor.families.checking import check_adapters, loading
 from govor.families.registry import family_class, family_of
 from govor.files import atomic_folder, read_json, sha256_of, sha256_of_lines
 from govor.hub import Found, Notify, cache_folder, find_model
@@ -64,7 +65,9 @@ def open_recogniser(
         return Opened(run.name if path == run else f"{run.name}-{path.name}", trained, path, *_trained_for(run))
     found = find_model(source, notify)
     folder = trainable_folder(found, notify)
-    family = family_class(family_of(folder, source)).load(folder, dtype)
+    kind = family_class(family_of(folder, source))
+    with loading(folder):
+        family = kind.load(folder, dtype)
     tell_mended(family, notify)
     family.module.to(device)
     return Opened(scored_name(source), family, folder, *_trained_for(folder))
@@ -103,14 +106,19 @@ def load_checkpoint(run: Path, checkpoint: Path) -> Any:
 
     try:
         if (checkpoint / adapters.WEIGHTS).exists():
+            check_adapters(checkpoint)
             family = load_base(run)
-            adapters.attach(family.module, checkpoint)
-            adapters.merge(family.module)
-            return family
-        weights = load_file(checkpoint / "model.safetensors")
+            with loading(checkpoint):
+                adapters.attach(family.module, checkpoint)
+                adapters.merge(family.module)
+        else:
+            file = checkpoint / "model.safetensors"
+            kind = family_class(family_of(run / "base", str(run), [file]))
+            with loading(run / "base"):
+                family = kind.from_base(run / "base", load_file(file))
     except (SafetensorError, OSError) as error:
         raise GovorError(f"The checkpoint {checkpoint} cannot be read ({error}); take another one.") from error
-    return family_class(family_of(run / "base", str(run))).from_base(run / "base", weights)
+    return family
 
 
 def load_base(run: Path) -> Any:
@@ -123,7 +131,9 @@ def load_base(run: Path) -> Any:
     folder = trainable_folder(find_model(kept["source"]))
     if base_sha256(folder) != kept["sha256"]:
         raise GovorError(f"{run} was trained on {kept['source']}, which has changed since; bring the old one back.")
-    family = family_class(family_of(folder, kept["source"])).load(folder)
+    kind = family_class(family_of(folder, kept["source"]))
+    with loading(folder):
+        family = kind.load(folder)
     family.allow_all_text()
     return family
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from govor.errors import GovorError
-from govor.files import read_json
+from govor.families.checking import read_model_config
+from govor.files import read_json, shortened
 
 # Name in recipes and `model_type` in config.json → module and class. Imported when asked for: each pulls its model's code.
 _FAMILIES = {
@@ -22,16 +24,21 @@ def family_class(name: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
-def family_of(folder: Path, source: str) -> str:
-    """Which family a model in the `transformers` layout belongs to.
+def family_of(folder: Path, source: str, weights: Sequence[Path] | None = None) -> str:
+    """Which family a model in the `transformers` layout belongs to, after its files were judged.
+
+    Args:
+        source: how the user called it.
+        weights: the safetensors, where they do not lie in the folder.
 
     Raises:
-        GovorError: to none that govor knows; `source` is how the user called it.
+        GovorError: to none that govor knows, or a file of the folder is damaged.
     """
     file = folder / "config.json"
     if not file.exists():
         raise GovorError(f"{source}: {folder} holds no config.json, so it is no model in the transformers layout.")
     kind = read_json(file).get("model_type")
-    if kind not in _FAMILIES:
-        raise GovorError(f"{source} is a '{kind}' model; govor knows {' and '.join(_FAMILIES)}.")
-    return str(kind)
+    if not isinstance(kind, str) or kind not in _FAMILIES:
+        raise GovorError(f"{source} is a '{shortened(kind)}' model; govor knows {' and '.join(_FAMILIES)}.")
+    read_model_config(folder, weights)
+    return kind

@@ -17,6 +17,7 @@ from typing import Any
 from tokenizers import Tokenizer, models
 
 from govor.errors import GovorError
+from govor.families.checking import check_tokenizer
 
 Merges = list[tuple[bytes, bytes]]
 
@@ -156,6 +157,8 @@ def tokenizer_state(folder: Path, older: Callable[[], Tokenizer]) -> tuple[dict[
         if not (folder / "vocab.json").exists() or not (folder / "merges.txt").exists():
             raise GovorError(f"{folder} holds no tokenizer.json; copy the one of the model's base into it.")
         file = folder / "vocab.json"
+    else:
+        check_tokenizer(file)
     try:
         tokenizer = Tokenizer.from_file(str(file)) if file.name == "tokenizer.json" else older()
     except Exception as error:  # the library raises bare Exceptions

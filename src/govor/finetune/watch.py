@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
 from govor.errors import GovorError
-from govor.files import read_json, write_json
+from govor.files import read_json, read_log, write_json
 from govor.finetune import checkpoints
 from govor.finetune.checkpoints import Metrics, State
 from govor.finetune.groups import Group, table
@@ -252,13 +250,7 @@ class Patience:
 
 def read_metrics(run: Path, kind: str) -> list[dict[str, Any]]:
     """The rows of one kind, train or eval, of a run's metrics.jsonl; a line that was cut by a crash is left out."""
-    file, rows = run / "metrics.jsonl", []
-    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
-        with suppress(json.JSONDecodeError):
-            row = json.loads(line)
-            if row.get("kind") == kind:
-                rows.append(row)
-    return rows
+    return [row for row in read_log(run / "metrics.jsonl") if row.get("kind") == kind]
 
 
 def _or_infinity(value: float | None) -> float:

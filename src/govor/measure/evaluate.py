@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from govor.audio import SAMPLE_RATE, Samples
 from govor.corpus.manifests import fingerprint, read_rows, write_rows
@@ -13,13 +13,15 @@ from govor.corpus.records import Clip
 from govor.corpus.samples import clip_samples
 from govor.corpus.validate import noise_of
 from govor.errors import AudioError, GovorError
-from govor.families.base import ContextMode, Recogniser
 from govor.files import read_json, write_json
 from govor.measure.intervals import choose_clusters, interval
 from govor.measure.slices import by_slice
 from govor.measure.text import LENIENT, NAME
 from govor.measure.wer import COUNTED, Counts, score, total
 from govor.runs import NAME as NAME_PATTERN
+
+if TYPE_CHECKING:  # scorings are read and compared without torch
+    from govor.families.base import ContextMode, Recogniser
 
 ClipRow = dict[str, Any]
 # Clips are decoded and transcribed in blocks of this many, so that memory does not grow with the set.

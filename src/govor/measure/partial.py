@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from govor.errors import GovorError
-from govor.files import atomic_file, to_json
+from govor.files import atomic_file, read_log, to_json
 
 Row = dict[str, Any]
 
@@ -54,11 +53,5 @@ class Partial:
 
 
 def _read(path: Path) -> tuple[Row, list[Row]]:
-    lines = path.read_text(encoding="utf-8").split("\n")
-    rows: list[Row] = []
-    for line in lines:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break  # killed while it wrote
+    rows = read_log(path)
     return (rows[0], rows[1:]) if rows else ({}, [])

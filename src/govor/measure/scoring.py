@@ -6,18 +6,20 @@ import time
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from govor.audio import split_blob
 from govor.corpus.manifests import fingerprint, read_clips
 from govor.corpus.records import Clip
 from govor.corpus.samples import check_length, fits_window
 from govor.errors import AudioError, GovorError
-from govor.families.base import ContextMode, Recogniser
-from govor.families.opening import Opened
 from govor.measure.evaluate import clip_row, transcribe_blocks, write_eval
 from govor.measure.partial import Partial
 from govor.measure.remote import Server, ask_all, latency_summary
+
+if TYPE_CHECKING:  # clips are checked before torch is imported
+    from govor.families.base import ContextMode, Recogniser
+    from govor.families.opening import Opened
 
 OnDone = Callable[[int], None]
 

@@ -8,10 +8,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field
 
-from govor.config import Settings, parse, read_yaml
+from govor.config import Settings, parse, parse_yaml, read_yaml
 from govor.corpus.formats.parquet import rows_into_blob
 from govor.corpus.formats.rows import clip_of, shown
 from govor.corpus.inventory import Statement
@@ -52,7 +51,7 @@ class Suites(Settings):
 def suites() -> dict[str, Suite]:
     """The shipped suites by name."""
     text = (resources.files("govor.measure") / "suites.yaml").read_text(encoding="utf-8")
-    return parse(Suites, yaml.safe_load(text), "suites.yaml").suites
+    return parse(Suites, parse_yaml(text, "suites.yaml"), "suites.yaml").suites
 
 
 def find_suite(name: str) -> Suite:

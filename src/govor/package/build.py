@@ -16,12 +16,11 @@ from govor.families import adapters
 from govor.families.opening import best_checkpoint, load_base, load_checkpoint
 from govor.families.registry import family_of
 from govor.files import atomic_folder, read_json, sha256_of, write_json, write_text
+from govor.package import Format
 from govor.package.card import model_card
 from govor.package.verify import verify_ct2, verify_hf, verify_reload
-from govor.runs import now
+from govor.runs import check_finished, now
 
-Format = Literal["hf", "ct2", "thinker"]
-FORMATS: tuple[Format, ...] = ("hf", "ct2", "thinker")
 # Formats that exist for one family alone.
 _OF_FAMILY: dict[Format, str] = {"ct2": "whisper", "thinker": "qwen3_asr"}
 Quantization = Literal["float32", "float16", "int8"]
@@ -35,10 +34,7 @@ def package(
     Raises:
         GovorError: no run, no such checkpoint, or an export that does not do what was trained.
     """
-    if not (run / "run_manifest.json").exists():
-        raise GovorError(
-            f"{run} is no finished run: run_manifest.json is missing. Train it, or go on with govor train … --resume."
-        )
+    check_finished(run)
     chosen = best_checkpoint(run) if checkpoint is None else run / "checkpoints" / checkpoint
     if not (chosen / "state.json").exists():
         known = ", ".join(path.parent.name for path in sorted((run / "checkpoints").glob("*/state.json")))

@@ -26,7 +26,7 @@ from govor.errors import GovorError
 from govor.families.loading import check_complete
 from govor.families.qwen3_asr.languages import PRETRAINED, language_name
 from govor.families.qwen3_asr.tokens import QwenTokens
-from govor.files import read_json, write_json
+from govor.files import read_json, shortened, write_json
 
 Weights = dict[str, torch.Tensor]
 
@@ -177,7 +177,9 @@ def _native_config(thinker: dict[str, Any]) -> Qwen3ASRConfig:
     if theta is None:
         raise GovorError("thinker_config.text_config states no rope_theta; the config.json is not complete.")
     if rope.get("rope_type", "default") not in ("default", "mrope"):
-        raise GovorError(f"thinker_config scales its positions by '{rope['rope_type']}'; only the default is known.")
+        raise GovorError(
+            f"thinker_config scales its positions by '{shortened(rope['rope_type'])}'; only the default is known."
+        )
     tied = bool(text.get("tie_word_embeddings", True))
     return Qwen3ASRConfig(
         # Keys that neither side gives keep the defaults, which are those of the published models.

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-import json
+import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
 from govor.errors import GovorError
+from govor.families.checking import check_ids, check_whisper_sizes, stay_inside
 from govor.families.vocabulary import recover_merges
 from govor.families.whisper.generation import generation_config
 from govor.families.whisper.model import Whisper
 from govor.families.whisper.tokens import LANGUAGES, WhisperTokens, build_tokenizer
+from govor.files import check_ordinary, read_json
 
 Weights = dict[str, torch.Tensor]
 
 _GGML_MAGIC = 0x67676D6C
 _CT2_TYPES = {0: "<f4", 1: "<i1", 2: "<i2", 3: "<i4", 4: "<f2"}
-# A longer name or token than any Whisper has: the file is damaged or hostile.
+_CT2_WIDTHS = {kind: int(name[-1]) for kind, name in _CT2_TYPES.items()}
+# Longer than any name or token that a Whisper has: the file is damaged or hostile.
 _MAX_NAME_BYTES = 4096
+_MAX_TOKEN_BYTES = 256
+_MAX_TOKENS_BYTES = 2 << 20
+# Byte-pair tokens, and all tokens, of the multilingual vocabularies.
+_PIECES, _MULTILINGUAL = 50257, 51865
 
 
 def from_ctranslate2(folder: Path) -> Whisper:
@@ -35,21 +43,12 @@ def from_ctranslate2(folder: Path) -> Whisper:
     file = folder / "model.bin"
     if not file.exists() or not (folder / "tokenizer.json").exists():
         raise GovorError(f"{folder} is no CTranslate2 Whisper: model.bin and tokenizer.json were wanted.")
-    with file.open("rb") as handle:
-        variables, aliases = _read_ctranslate2(handle, file)
-    for alias, name in aliases.items():
-        variables[alias] = variables[name]
+    settings = read_settings(folder)
+    variables = _read_ctranslate2(file)
     weights = _ct2_names(variables, file)
-    heads = int(variables["decoder/num_heads"])
+    heads = [_heads(variables, f"{part}/num_heads", file) for part in ("decoder", "encoder")]
     tokens = WhisperTokens.load(folder)
-    settings = json.loads((folder / "config.json").read_text()) if (folder / "config.json").exists() else {}
-    return _assemble(
-        weights,
-        heads,
-        int(variables["encoder/num_heads"]) if "encoder/num_heads" in variables else heads,
-        tokens,
-        settings,
-    )
+    return _assemble(weights, heads[0] or heads[1] or 0, heads[1] or heads[0] or 0, tokens, settings, file)
 
 
 def from_ggml(file: Path) -> Whisper:
@@ -58,42 +57,58 @@ def from_ggml(file: Path) -> Whisper:
     Raises:
         GovorError: not such a file, English-only, or quantised.
     """
-    with file.open("rb") as handle:
+    with _Bounded(file) as source:
         try:
-            sizes, pieces = _read_ggml_head(handle, file)
-            weights = dict(_ggml_tensors(handle, file))
+            sizes, pieces = _read_ggml_head(source)
+            if sizes["n_vocab"] < _MULTILINGUAL:
+                raise GovorError(f"{file} is an English-only Whisper; a multilingual one was wanted.")
+            # Byte-pair tokens end where <|endoftext|> stands; files differ in whether they list the special ones.
+            pieces = pieces[:_PIECES]
+            if len(set(pieces)) < _PIECES:
+                raise ValueError(f"it lists {len(set(pieces)):,} different tokens of {_PIECES:,}")
+            weights: Weights = {}
+            for name, tensor in _ggml_tensors(source):
+                if name in weights:
+                    raise ValueError(f"'{name}' stands twice")
+                weights[name] = tensor
         except (struct.error, ValueError) as error:
             raise GovorError(f"{file} ends too early or is damaged ({error}); fetch it again.") from None
-    if sizes["n_vocab"] < 51865:
-        raise GovorError(f"{file} is an English-only Whisper; a multilingual one was wanted.")
-    # Byte-pair tokens end where <|endoftext|> stands; files differ in whether they list the special ones.
-    pieces = pieces[:50257]
-    languages = list(LANGUAGES[: sizes["n_vocab"] - 51865 + 99])
+    languages = list(LANGUAGES[: sizes["n_vocab"] - _MULTILINGUAL + 99])
     tokens = WhisperTokens(build_tokenizer(pieces, recover_merges(pieces), languages))
     named = {_openai_name(name): tensor for name, tensor in weights.items()}
     named = {name: tensor.flatten() if name.endswith("bias") else tensor for name, tensor in named.items()}
-    return _assemble(named, sizes["n_text_head"], sizes["n_audio_head"], tokens, {})
+    return _assemble(named, sizes["n_text_head"], sizes["n_audio_head"], tokens, {}, file)
 
 
 def _assemble(
-    weights: Weights, heads: int, encoder_heads: int, tokens: WhisperTokens, settings: dict[str, Any]
+    weights: Weights, heads: int, encoder_heads: int, tokens: WhisperTokens, settings: dict[str, Any], origin: Path
 ) -> Whisper:
     def layers(part: str) -> int:
-        return 1 + max(int(name.split(".")[3]) for name in weights if name.startswith(f"model.{part}.layers."))
+        return len({name.split(".")[3] for name in weights if name.startswith(f"model.{part}.layers.")})
 
-    vocabulary, width = weights["model.decoder.embed_tokens.weight"].shape
+    def size(name: str, axis: int, axes: int = 2) -> int:
+        if name not in weights or weights[name].ndim != axes:
+            raise GovorError(f"{origin} lacks '{name}' with {axes} dimensions; it is not a complete Whisper.")
+        return weights[name].shape[axis]
+
+    sizes = {
+        "vocab_size": size("model.decoder.embed_tokens.weight", 0),
+        "num_mel_bins": size("model.encoder.conv1.weight", 1, 3),
+        "d_model": size("model.decoder.embed_tokens.weight", 1),
+        "encoder_layers": layers("encoder"),
+        "decoder_layers": layers("decoder"),
+        "encoder_attention_heads": encoder_heads,
+        "decoder_attention_heads": heads,
+        "encoder_ffn_dim": size("model.encoder.layers.0.fc1.weight", 0),
+        "decoder_ffn_dim": size("model.decoder.layers.0.fc1.weight", 0),
+        "max_source_positions": size("model.encoder.embed_positions.weight", 0),
+        "max_target_positions": size("model.decoder.embed_positions.weight", 0),
+    }
+    check_whisper_sizes(sizes, {name: tuple(tensor.shape) for name, tensor in weights.items()}, origin)
+    if sizes["vocab_size"] <= tokens.no_timestamps:
+        raise GovorError(f"{origin} has {sizes['vocab_size']:,} embeddings, fewer than its tokenizer has tokens.")
     config = WhisperConfig(
-        vocab_size=vocabulary,
-        num_mel_bins=weights["model.encoder.conv1.weight"].shape[1],
-        d_model=width,
-        encoder_layers=layers("encoder"),
-        decoder_layers=layers("decoder"),
-        encoder_attention_heads=encoder_heads,
-        decoder_attention_heads=heads,
-        encoder_ffn_dim=weights["model.encoder.layers.0.fc1.weight"].shape[0],
-        decoder_ffn_dim=weights["model.decoder.layers.0.fc1.weight"].shape[0],
-        max_source_positions=weights["model.encoder.embed_positions.weight"].shape[0],
-        max_target_positions=weights["model.decoder.embed_positions.weight"].shape[0],
+        **sizes,
         # The defaults of WhisperConfig are those of the English models.
         pad_token_id=tokens.end,
         bos_token_id=tokens.end,
@@ -109,43 +124,152 @@ def _assemble(
     missing, unexpected = model.load_state_dict({k: v.float() for k, v in weights.items()}, strict=False)
     model.tie_weights()
     if unexpected or set(missing) - {"proj_out.weight"}:
-        raise GovorError(f"The weights are not those of a Whisper: missing {missing[:3]}, unexpected {unexpected[:3]}.")
+        raise GovorError(f"{origin} is not a complete Whisper: missing {missing[:3]}, unexpected {unexpected[:3]}.")
     model.generation_config = generation_config(tokens, settings)
     whisper = Whisper(model.eval(), tokens)
     whisper.notes = list(tokens.notes)
     return whisper
 
 
-def _read_ctranslate2(handle: IO[bytes], file: Path) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, str]]:
-    def number(form: str) -> int:
-        return int(struct.unpack("<" + form, handle.read(struct.calcsize(form)))[0])
+class _Bounded:
+    """Reads a file from its beginning and never asks for more than is left of it: what a header announces is not yet there."""
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.left = file, check_ordinary(file).st_size
+
+    def __enter__(self) -> _Bounded:
+        self._handle = self.file.open("rb")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._handle.close()
+
+    def read(self, count: int) -> bytes:
+        """So many bytes.
+
+        Raises:
+            ValueError: fewer are left.
+        """
+        self._take(count)
+        return self._handle.read(count)
+
+    def skip(self, count: int) -> None:
+        """Pass over so many bytes."""
+        self._take(count)
+        self._handle.seek(count, 1)
+
+    def numbers(self, form: str) -> tuple[Any, ...]:
+        """Little-endian numbers."""
+        return struct.unpack("<" + form, self.read(struct.calcsize("<" + form)))
+
+    def number(self, form: str) -> int:
+        """One number."""
+        return int(self.numbers(form)[0])
+
+    def _take(self, count: int) -> None:
+        if not 0 <= count <= self.left:
+            raise ValueError(f"it announces {count:,} bytes where {self.left:,} are left")
+        self.left -= count
+
+
+@dataclass(frozen=True, slots=True)
+class _Variable:
+    name: str
+    shape: tuple[int, ...]
+    kind: int
+    size_bytes: int
+
+
+def check_ctranslate2(folder: Path) -> None:
+    """Refuse a `model.bin` whose parts do not fit into it, before the engine, which believes it, makes room for them.
+
+    Raises:
+        GovorError: it is damaged, or no Whisper.
+    """
+    file = folder / "model.bin"
+    read_settings(folder)
+    with _Bounded(file) as source:
+        for _ in _variables(source, lambda variable: source.skip(variable.size_bytes), {}):
+            pass
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """`config.json` of a CTranslate2 folder; an absent one says nothing.
+
+    Raises:
+        GovorError: it is damaged.
+    """
+    stay_inside(folder)
+    file = folder / "config.json"
+    if not file.exists():
+        return {}
+    found = read_json(file)
+    check_ids(file, found)
+    return found
+
+
+def _variables(
+    source: _Bounded, take: Callable[[_Variable], Any], aliases: dict[str, str]
+) -> Iterator[tuple[_Variable, Any]]:
+    """Every variable of a CTranslate2 file with what `take` makes of its bytes; `aliases` is filled at the end."""
 
     def string() -> str:
-        length = number("H")
+        length = source.number("H")
         if length > _MAX_NAME_BYTES:
             raise ValueError("a name is too long")
-        return handle.read(length).rstrip(b"\0").decode()
+        return source.read(length).rstrip(b"\0").decode()
 
     try:
-        version = number("I")
+        version = source.number("I")
         if not 4 <= version <= 6 or string() != "WhisperSpec":
-            raise GovorError(f"{file} is no CTranslate2 Whisper of format 4 to 6.")
-        number("I")
-        variables = {}
-        for _ in range(number("I")):
+            raise GovorError(f"{source.file} is no CTranslate2 Whisper of format 4 to 6.")
+        source.number("I")
+        seen: set[str] = set()
+        for _ in range(source.number("I")):
             name = string()
-            shape = [number("I") for _ in range(number("B"))]
-            kind, size = _CT2_TYPES.get(number("B")), number("I")
+            shape = source.numbers(f"{source.number('B')}I")
+            variable = _Variable(name, shape, source.number("B"), source.number("I"))
+            if name in seen:
+                raise ValueError(f"'{name}' stands twice")
+            seen.add(name)
+            width = _CT2_WIDTHS.get(variable.kind)
+            if width is not None and math.prod(shape) * width != variable.size_bytes:
+                raise ValueError(f"'{name}' has {variable.size_bytes:,} bytes for {math.prod(shape):,} numbers")
+            yield variable, take(variable)
+        for _ in range(source.number("I")):
+            alias, name = string(), string()
+            if name not in seen:
+                raise ValueError(f"'{alias}' stands for '{name}', which is not there")
+            aliases[alias] = name
+    except (struct.error, ValueError) as error:
+        raise GovorError(f"{source.file} ends too early or is damaged ({error}); fetch it again.") from None
+
+
+def _read_ctranslate2(file: Path) -> dict[str, np.ndarray[Any, Any]]:
+    variables: dict[str, np.ndarray[Any, Any]] = {}
+    aliases: dict[str, str] = {}
+    with _Bounded(file) as source:
+
+        def array(variable: _Variable) -> np.ndarray[Any, Any]:
+            kind = _CT2_TYPES.get(variable.kind)
             if kind is None:
-                raise GovorError(f"{file}: '{name}' has a type that is not float16, float32 or integer.")
-            variables[name] = np.frombuffer(handle.read(size), dtype=kind).reshape(shape)
-        aliases = {string(): string() for _ in range(number("I"))}
-    except (struct.error, ValueError, UnicodeDecodeError) as error:
-        raise GovorError(f"{file} ends too early or is damaged ({error}); fetch it again.") from None
+                raise GovorError(f"{file}: '{variable.name}' has a type that is not float16, float32 or integer.")
+            return np.frombuffer(source.read(variable.size_bytes), dtype=kind).reshape(variable.shape)
+
+        for variable, values in _variables(source, array, aliases):
+            variables[variable.name] = values
     quantised = [name for name, value in variables.items() if value.ndim == 2 and value.dtype.kind == "i"]
     if any(name.endswith("weight") for name in quantised):
         raise GovorError(f"{file} is quantised to integers; convert from its float16 or float32 version.")
-    return variables, aliases
+    return variables | {alias: variables[name] for alias, name in aliases.items()}
+
+
+def _heads(variables: dict[str, np.ndarray[Any, Any]], name: str, file: Path) -> int | None:
+    if name not in variables:
+        return None
+    if variables[name].size != 1 or variables[name].dtype.kind != "i":
+        raise GovorError(f"{file}: '{name}' is no whole number; it is not a complete Whisper.")
+    return int(variables[name].reshape(()))
 
 
 def _ct2_names(variables: dict[str, np.ndarray[Any, Any]], file: Path) -> Weights:
@@ -164,7 +288,12 @@ def _ct2_names(variables: dict[str, np.ndarray[Any, Any]], file: Path) -> Weight
 
     def linear(source: str, *targets: str) -> None:
         for kind in ("weight", "bias"):
-            for target, part in zip(targets, tensor(f"{source}/{kind}").chunk(len(targets)), strict=True):
+            whole = tensor(f"{source}/{kind}")
+            if not whole.ndim or whole.shape[0] % len(targets):
+                raise GovorError(
+                    f"{file}: '{source}/{kind}' does not hold {len(targets)} parts; it is no whole Whisper."
+                )
+            for target, part in zip(targets, whole.chunk(len(targets)), strict=True):
                 weights[f"{target}.{kind}"] = part.contiguous()
 
     for conv in ("conv1", "conv2"):
@@ -194,34 +323,38 @@ def _ct2_names(variables: dict[str, np.ndarray[Any, Any]], file: Path) -> Weight
     return weights
 
 
-def _read_ggml_head(handle: IO[bytes], file: Path) -> tuple[dict[str, int], list[bytes]]:
+def _read_ggml_head(source: _Bounded) -> tuple[dict[str, int], list[bytes]]:
     names = "n_vocab n_audio_ctx n_audio_state n_audio_head n_audio_layer n_text_ctx n_text_state n_text_head n_text_layer n_mels ftype"
-    if struct.unpack("<I", handle.read(4))[0] != _GGML_MAGIC:
-        raise GovorError(f"{file} is no whisper.cpp (ggml) model.")
-    sizes = dict(zip(names.split(), struct.unpack("<11i", handle.read(44)), strict=True))
-    n_mels, bins = struct.unpack("<2i", handle.read(8))
-    handle.seek(4 * n_mels * bins, 1)
-    (count,) = struct.unpack("<i", handle.read(4))
-    pieces = []
-    for _ in range(count):
-        (length,) = struct.unpack("<I", handle.read(4))
-        if length > _MAX_NAME_BYTES:
-            raise ValueError("a token is too long")
-        pieces.append(handle.read(length))
+    if source.left < 4 or source.number("I") != _GGML_MAGIC:
+        raise GovorError(f"{source.file} is no whisper.cpp (ggml) model.")
+    sizes = dict(zip(names.split(), source.numbers("11i"), strict=True))
+    n_mels, bins = source.numbers("2i")
+    if n_mels < 0 or bins < 0:
+        raise ValueError("its table of mel filters has a negative size")
+    source.skip(4 * n_mels * bins)
+    pieces, total = [], 0
+    for _ in range(source.number("i")):
+        length = source.number("I")
+        total += length
+        if length > _MAX_TOKEN_BYTES or total > _MAX_TOKENS_BYTES:
+            raise ValueError("its tokens are longer than those of any Whisper")
+        pieces.append(source.read(length))
     return sizes, pieces
 
 
-def _ggml_tensors(handle: IO[bytes], file: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    while head := handle.read(12):
-        dimensions, name_length, kind = struct.unpack("<3i", head)
+def _ggml_tensors(source: _Bounded) -> Iterator[tuple[str, torch.Tensor]]:
+    while source.left:
+        dimensions, name_length, kind = source.numbers("3i")
         if not 0 < dimensions <= 4 or not 0 < name_length <= _MAX_NAME_BYTES:
             raise ValueError("a tensor's header is out of range")
-        shape = struct.unpack(f"<{dimensions}i", handle.read(4 * dimensions))[::-1]
-        name = handle.read(name_length).decode()
+        shape = source.numbers(f"{dimensions}i")[::-1]
+        name = source.read(name_length).decode()
+        if min(shape) < 1:
+            raise ValueError(f"'{name}' has a dimension of {min(shape)}")
         if kind not in (0, 1):
-            raise GovorError(f"{file} is quantised; convert from its float16 or float32 version.")
+            raise GovorError(f"{source.file} is quantised; convert from its float16 or float32 version.")
         dtype = np.dtype("<f4" if kind == 0 else "<f2")
-        data = handle.read(int(np.prod(shape)) * dtype.itemsize)
+        data = source.read(math.prod(shape) * dtype.itemsize)
         yield name, torch.from_numpy(np.frombuffer(data, dtype=dtype).reshape(shape).astype(np.float32))
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from govor.audio import SAMPLE_RATE, Samples
 from govor.errors import GovorError
 from govor.families.base import ContextMode, Hypothesis
+from govor.families.checking import loading
 from govor.families.whisper.batches import PROMPT_TOKENS, max_new_tokens, transcribe_in_batches
 from govor.families.whisper.features import FULL_FRAMES, bucket_frames, log_mel
 from govor.families.whisper.labels import MAX_TOKENS
@@ -40,11 +41,19 @@ class CTranslate2Whisper:
             raise GovorError("The ct2 engine is not installed; install it with: pip install ctranslate2") from None
         if not (folder / "model.bin").exists():
             raise GovorError(f"{folder} holds no CTranslate2 model; make one with: govor package RUN --format ct2")
-        model = ctranslate2.models.Whisper(str(folder), device="auto", compute_type=compute_type, intra_threads=threads)
+        from govor.families.whisper.convert import check_ctranslate2, read_settings
+
+        check_ctranslate2(folder)
+        settings = read_settings(folder)
         preprocessor = folder / "preprocessor_config.json"
-        n_mels = read_json(preprocessor)["feature_size"] if preprocessor.exists() else model.n_mels
+        stated = read_json(preprocessor, feature_size=int)["feature_size"] if preprocessor.exists() else None
         tokens = WhisperTokens.load(folder)
-        suppressed = read_json(folder / "config.json").get("suppress_ids", tokens.steering_ids())
+        with loading(folder):
+            model = ctranslate2.models.Whisper(
+                str(folder), device="auto", compute_type=compute_type, intra_threads=threads
+            )
+        n_mels = stated or model.n_mels
+        suppressed = settings.get("suppress_ids", tokens.steering_ids())
         return cls(model, tokens, n_mels, sorted({*suppressed, *tokens.steering_ids()}))
 
     def encode(self, features: Any) -> Any:

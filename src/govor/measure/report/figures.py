@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import jiwer
 
+from govor.files import read_log
 from govor.measure.slices import SLICES, groups
 from govor.measure.text import scoring_text
 from govor.measure.wer import Counts, Diff, total
@@ -122,8 +122,7 @@ def _cell(rows: Sequence[ClipRow]) -> dict[str, Any]:
 
 def metrics_of(run: Path) -> list[dict[str, Any]]:
     """The rows of a run's metrics.jsonl."""
-    file = run / "metrics.jsonl"
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+    return list(read_log(run / "metrics.jsonl"))
 
 
 def curves(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
