@@ -174,7 +174,7 @@ _KINDS: dict[str, dict[str, type | tuple[type, ...]]] = {
 _OF_SCORINGS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("manifest", "interval", "lenient", "slices", "contexts", "sets", "sets.*", "table.*"), dict),
     **dict.fromkeys(("failed", "slices.*", "table"), list),
-    **dict.fromkeys(("contexts.*", "failed.*", "slices.*.*"), dict),
+    **dict.fromkeys(("contexts.*", "contexts.*.*", "failed.*", "slices.*.*"), dict),
     **dict.fromkeys(("clips",), int),
     **dict.fromkeys(("wer", "cer", "lenient.wer", "lenient.cer", "real_time_factor", "rate"), _SHARE),
     **dict.fromkeys(("wer_interval", "cer_interval"), (list, type(None))),
@@ -198,9 +198,9 @@ def _at(value: Any, names: list[str]) -> Iterator[Any]:
         yield from _at(value[names[0]], names[1:])
 
 
-def read_log(path: Path) -> list[Record]:
+def read_log(path: Path) -> list[dict[str, Any]]:
     """The objects of a JSONL log, none if it is not there; a line that was cut by a crash is left out."""
-    rows: list[Record] = []
+    rows: list[dict[str, Any]] = []
     for line in read_text(path, 1 << 30).split("\n") if exists(path) else ():
         try:
             row = parse_json(line, str(path), Record)
@@ -291,10 +291,11 @@ def _no_number(name: str) -> Any:
     raise ValueError(f"{name} is no number in JSON")
 
 
-_OBJECTS, _RECORDS = (
-    json.JSONDecoder(object_pairs_hook=_once(kind), parse_float=_finite, parse_constant=_no_number)
-    for kind in (dict, Record)
-)
+def _decoder(kind: type[dict[str, Any]]) -> json.JSONDecoder:
+    return json.JSONDecoder(object_pairs_hook=_once(kind), parse_float=_finite, parse_constant=_no_number)
+
+
+_OBJECTS, _RECORDS = _decoder(dict), _decoder(Record)
 
 
 @contextmanager
