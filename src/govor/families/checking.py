@@ -161,12 +161,14 @@ def shapes_of(file: Path) -> Shapes:
         start = handle.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
         if not 2 <= length <= min(size - 8, _MOST_HEADER_BYTES):
-            raise GovorError(f"{file} is no safetensors file, or cut short; fetch or write it again.")
+            raise GovorError(
+                f"{file} cannot be read: it is no safetensors file, or cut short; fetch it again, or take another checkpoint."
+            )
         try:
             text = handle.read(length).decode("utf-8")
         except UnicodeDecodeError:
             raise GovorError(
-                f"{file} is no safetensors file: its header is no text; fetch or write it again."
+                f"{file} cannot be read: its header is no text; fetch it again, or take another checkpoint."
             ) from None
     header = parse_json(text, f"{file}: the header is not valid JSON")
     shapes: Shapes = {}
@@ -184,7 +186,7 @@ def shapes_of(file: Path) -> Shapes:
         raise GovorError(f"{file} holds no weights; fetch or write it again.")
     if size < 8 + length + end:
         raise GovorError(
-            f"{file} is cut short: it has {size:,} bytes of {8 + length + end:,}; fetch or write it again."
+            f"{file} is cut short: it has {size:,} bytes of {8 + length + end:,}; fetch it again, or take another checkpoint."
         )
     return shapes
 
