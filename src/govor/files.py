@@ -57,13 +57,17 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, to_json(value, indent=2) + "\n")
 
 
+class MissingKeyError(GovorError, LookupError):
+    """A record lacks a key. Templates, which may ask whether there is one, know it as a failed look-up."""
+
+
 class Record(dict[str, Any]):
     """A JSON object of a file; a key that is asked for and is not there is one sentence."""
 
     where = ""
 
     def __missing__(self, key: str) -> Any:
-        raise GovorError(
+        raise MissingKeyError(
             f"{self.where} lacks '{key}'; it is damaged or no file of this kind: bring the right one back."
         )
 
@@ -138,7 +142,7 @@ def read_json(path: Path, **kinds: type | tuple[type, ...]) -> Record:
 
 
 _TEXT = (str, type(None))
-_SHARE = (int, float, type(None))
+_RATE = (int, float, type(None))
 # What our own records hold, by the names of their files; a star is any name or item.
 _KINDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "run_manifest.json": {
@@ -153,30 +157,30 @@ _KINDS: dict[str, dict[str, type | tuple[type, ...]]] = {
         "language_token": _TEXT,
         "recipe.examples.language": _TEXT,
         "recipe.examples.context": str,
-        "result.metrics.*": _SHARE,
+        "result.metrics.*": _RATE,
     },
     "state.json": {
         "step": int,
         "metrics": dict,
-        "metrics.*": _SHARE,
+        "metrics.*": _RATE,
         "data_sha256": str,
-        **dict.fromkeys(("loss_scale", "max_batch_audio_seconds"), (int, float)),
+        **{"loss_scale": (int, float), "max_batch_audio_seconds": _RATE},
         **dict.fromkeys(("good_steps", "halvings"), int),
     },
     "best.json": {"checkpoint": str},
     "base_model.json": {"source": str, "sha256": str},
     "precision.json": {"value": str, "reason": str},
     "package.json": {"checkpoint": str, "formats": list, "formats.*": str, "checks": dict, "checks.*": dict},
-    "metrics.json": {"metrics": dict, "metrics.*": _SHARE, "best_checkpoint": str, "best_step": int},
-    "diagnosis.json": {"figures": dict, "figures.*": _SHARE, "sentences": list, "sentences.*": str, "kind": str},
+    "metrics.json": {"metrics": dict, "metrics.*": _RATE, "best_checkpoint": str, "best_step": int},
+    "diagnosis.json": {"figures": dict, "figures.*": _RATE, "sentences": list, "sentences.*": str, "kind": str},
     "average.json": {"shipped": str, "members": list},
 }
 _OF_SCORINGS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("manifest", "interval", "lenient", "slices", "contexts", "sets", "sets.*", "table.*"), dict),
     **dict.fromkeys(("failed", "slices.*", "table"), list),
-    **dict.fromkeys(("contexts.*", "failed.*", "slices.*.*"), dict),
+    **dict.fromkeys(("contexts.*", "contexts.*.*", "failed.*", "slices.*.*"), dict),
     **dict.fromkeys(("clips",), int),
-    **dict.fromkeys(("wer", "cer", "lenient.wer", "lenient.cer", "real_time_factor", "rate"), _SHARE),
+    **dict.fromkeys(("wer", "cer", "lenient.wer", "lenient.cer", "real_time_factor", "rate"), _RATE),
     **dict.fromkeys(("wer_interval", "cer_interval"), (list, type(None))),
     **dict.fromkeys(("wer_interval.*", "cer_interval.*"), (int, float)),
 }
@@ -198,9 +202,9 @@ def _at(value: Any, names: list[str]) -> Iterator[Any]:
         yield from _at(value[names[0]], names[1:])
 
 
-def read_log(path: Path) -> list[Record]:
+def read_log(path: Path) -> list[dict[str, Any]]:
     """The objects of a JSONL log, none if it is not there; a line that was cut by a crash is left out."""
-    rows: list[Record] = []
+    rows: list[dict[str, Any]] = []
     for line in read_text(path, 1 << 30).split("\n") if exists(path) else ():
         try:
             row = parse_json(line, str(path), Record)
@@ -291,10 +295,11 @@ def _no_number(name: str) -> Any:
     raise ValueError(f"{name} is no number in JSON")
 
 
-_OBJECTS, _RECORDS = (
-    json.JSONDecoder(object_pairs_hook=_once(kind), parse_float=_finite, parse_constant=_no_number)
-    for kind in (dict, Record)
-)
+def _decoder(kind: type[dict[str, Any]]) -> json.JSONDecoder:
+    return json.JSONDecoder(object_pairs_hook=_once(kind), parse_float=_finite, parse_constant=_no_number)
+
+
+_OBJECTS, _RECORDS = _decoder(dict), _decoder(Record)
 
 
 @contextmanager

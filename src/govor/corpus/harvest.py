@@ -121,12 +121,15 @@ def read_items(sources: list[str], stated: Provenance) -> Iterator[Item]:
         path = Path(source)
         if not there(path):
             raise GovorError(f"'{shortened(source)}' is neither a URL nor a list of URLs (.txt, .csv, .jsonl).")
+        number = 0
         for number, row in enumerate(_list_rows(path), start=1):
             url = str(row.get("url") or row.get("source_url") or "").strip()
             if not url:
                 raise GovorError(f"{path}: row {number} has no 'url'.")
             known = {k: str(v) for k, v in row.items() if k in Provenance.model_fields and v not in (None, "")}
             yield Item(url, Provenance.model_validate(known).over(stated))
+        if not number:
+            raise GovorError(f"{path} lists no URL; one a line (.txt), or a column 'url' (.csv, .jsonl) was wanted.")
 
 
 def _list_rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from govor.errors import GovorError
 from govor.files import Record, check_ordinary, exists, parse_json, read_json, shortened
@@ -53,6 +53,7 @@ _SHARES = (
     *("dropout", "attention_dropout", "activation_dropout", "encoder_layerdrop", "decoder_layerdrop"),
     *("mask_time_prob", "mask_feature_prob", "classifier_dropout"),
 )
+_ACTIVATIONS = ("gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "quick_gelu", "relu", "relu2", "silu", "swish")
 _TEXTS = ("activation_function", "hidden_act", "model_type")
 _IDS = (
     *("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "no_timestamps_token_id"),
@@ -160,12 +161,14 @@ def shapes_of(file: Path) -> Shapes:
         start = handle.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
         if not 2 <= length <= min(size - 8, _MOST_HEADER_BYTES):
-            raise GovorError(f"{file} is no safetensors file, or cut short; fetch or write it again.")
+            raise GovorError(
+                f"{file} cannot be read: it is no safetensors file, or cut short; fetch it again, or take another checkpoint."
+            )
         try:
             text = handle.read(length).decode("utf-8")
         except UnicodeDecodeError:
             raise GovorError(
-                f"{file} is no safetensors file: its header is no text; fetch or write it again."
+                f"{file} cannot be read: its header is no text; fetch it again, or take another checkpoint."
             ) from None
     header = parse_json(text, f"{file}: the header is not valid JSON")
     shapes: Shapes = {}
@@ -183,7 +186,7 @@ def shapes_of(file: Path) -> Shapes:
         raise GovorError(f"{file} holds no weights; fetch or write it again.")
     if size < 8 + length + end:
         raise GovorError(
-            f"{file} is cut short: it has {size:,} bytes of {8 + length + end:,}; fetch or write it again."
+            f"{file} is cut short: it has {size:,} bytes of {8 + length + end:,}; fetch it again, or take another checkpoint."
         )
     return shapes
 
@@ -315,7 +318,7 @@ def loading(what: Path) -> Iterator[None]:
     except GovorError:
         raise
     except Exception as error:
-        said = " ".join(str(error).split()) or type(error).__name__
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise GovorError(f"{what} cannot be loaded ({shortened(said, 200)}); fetch or package it again.") from error
 
 
@@ -359,8 +362,9 @@ def _check_sizes(file: Path, place: str, part: Mapping[str, Any]) -> None:
                 f"{file}: {place}{key} is {shortened(json.dumps(value), 40)}, and a share of 0 to 1 was wanted."
             )
     for key in _TEXTS:
-        if part.get(key) is not None and not isinstance(part[key], str):
-            raise GovorError(f"{file}: {place}{key} is {shortened(json.dumps(part[key]), 40)}, and a name was wanted.")
+        value = part.get(key)
+        if value is not None and (not isinstance(value, str) or (key != "model_type" and value not in _ACTIVATIONS)):
+            raise GovorError(f"{file}: {place}{key} is {shortened(json.dumps(value), 40)}, which no such model has.")
 
 
 def _check_beside(file: Path, found: Record, vocabulary: int) -> None:
@@ -379,7 +383,7 @@ def _check_beside(file: Path, found: Record, vocabulary: int) -> None:
 
 def _check_fit(config: Record, found: Shapes, folder: Path) -> None:
     if config.get("model_type") == "whisper":
-        check_whisper_sizes(config, found, folder)
+        check_whisper_sizes(config, found, folder / "config.json")
         return
     # Of Qwen3-ASR the sizes that memory goes by; the loader compares every weight.
     thinker = config.get("thinker_config")
@@ -428,7 +432,7 @@ def _is_id(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _whole(values: Any) -> bool:
+def _whole(values: Any) -> TypeGuard[list[int]]:
     return isinstance(values, list) and all(_is_id(value) for value in values)
 
 

@@ -157,7 +157,7 @@ def read_eval(path: Path) -> tuple[dict[str, Any], list[ClipRow]]:
     """A scoring's summary and clip rows, from its `.json`."""
     name = path.name.removesuffix(".json").removesuffix(".clips.jsonl")
     summary_file, clips_file = path.with_name(name + ".json"), path.with_name(name + ".clips.jsonl")
-    summary = read_json(summary_file)
+    summary: dict[str, Any] = read_json(summary_file)
     named = isinstance(summary, dict) and all(
         isinstance(summary.get(key), str) and NAME_PATTERN.fullmatch(summary[key])
         for key in ("model", "set", "context")
