@@ -185,5 +185,7 @@ def compare_lines(result: dict[str, Any]) -> str:
     lines.append(
         f"clips better {result['better']}, worse {result['worse']}, same {result['same']}; {result['test']['note']}"
     )
+    if result["about_words"]:
+        lines.append(result["about_words"])
     lines.append(result["verdict"])
     return "\n".join(lines)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
 
+from govor.corpus.alike import without_spaces
 from govor.errors import GovorError, nearest
 from govor.families.vocabulary import byte_pair_model
 
@@ -24,9 +25,6 @@ TRANSCRIBE = "<|transcribe|>"
 NO_TIMESTAMPS = "<|notimestamps|>"
 TIMESTAMP_STEP_SECONDS = 0.02
 TIMESTAMP_COUNT = 1501
-
-# Whisper was trained on text that begins with a space, except where a language writes none.
-_WITHOUT_SPACES = frozenset({"zh", "ja", "th", "lo", "my", "yue", "bo", "km"})
 
 # The order is the order of the ids.
 LANGUAGES = [
@@ -197,7 +195,8 @@ class WhisperTokens:
         stripped = text.strip()
         if not stripped:
             return Encoded([], [], 0)
-        added = 0 if language in _WITHOUT_SPACES else 1
+        # Whisper was trained on text that begins with a space, except where a language writes none.
+        added = 0 if without_spaces(language) else 1
         found = self.tokenizer.encode(" " * added + stripped, add_special_tokens=False)
         return Encoded(found.ids, [start for start, _ in found.offsets], added)
 
