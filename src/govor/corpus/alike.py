@@ -1,9 +1,11 @@
-"""What is written in several ways and means the same: names of people and sources, codes of languages."""
+"""What is written in several ways and means the same: letters, names of people and sources, codes of languages."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from functools import lru_cache
+from typing import Literal
 
 # Languages that do not put spaces between words; Whisper cuts the first eight by characters too.
 WITHOUT_SPACES = frozenset(
@@ -57,10 +59,34 @@ _LANGUAGES = {
 _CODES = {name: code for code, names in _LANGUAGES.items() for name in (code, *names)}
 
 
+_LONG_RUN = re.compile(r"\W{64,}")
+
+
+def normal_form(form: Literal["NFC", "NFD", "NFKC", "NFKD"], text: str) -> str:
+    """`unicodedata.normalize` in time that grows with the text: it sorts marks by insertion, and texts with ten thousand
+    marks on a letter are made to try that."""
+    return unicodedata.normalize(form, _LONG_RUN.sub(lambda run: _ordered(run[0]), text))
+
+
+def _ordered(run: str) -> str:
+    """Marks in the order that Unicode gives them."""
+    found: list[str] = []
+    marks: list[str] = []
+    for letter in "".join(unicodedata.normalize("NFD", letter) for letter in run):
+        if unicodedata.combining(letter):
+            marks.append(letter)
+            continue
+        found += [*sorted(marks, key=unicodedata.combining), letter]
+        marks = []
+    return "".join([*found, *sorted(marks, key=unicodedata.combining)])
+
+
 def name_key(name: str) -> str:
     """A name as it is compared: composed (NFC), one space between words, none around; what nobody sees is left out."""
+    if name.isascii() and name.isprintable():
+        return " ".join(name.split())
     seen = "".join(letter for letter in name if unicodedata.category(letter) not in ("Cf", "Cc") or letter.isspace())
-    return " ".join(unicodedata.normalize("NFC", seen).split())
+    return " ".join(normal_form("NFC", seen).split())
 
 
 @lru_cache(maxsize=10_000)

@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Callable
 from functools import lru_cache
 
-from govor.corpus.alike import language_key
+from govor.corpus.alike import language_key, normal_form
 from govor.corpus.normalize import BCS_LANGUAGES
 from govor.corpus.normalize.bcs import to_latin
 from govor.errors import GovorError, nearest
@@ -69,13 +69,13 @@ def scoring_text(text: str, language: str | None = None) -> str:
     word belongs to it (n'ny, צה"ל). Case is that of the language: for Turkish, I is the capital of ı.
     """
     bare = "".join(map(_seen, _PICTURES.sub(" ", text).translate(_FOLD)))
-    folded = unicodedata.normalize("NFKC", bare)
+    folded = normal_form("NFKC", bare)
     if language_key(language) in _DOTLESS:
         folded = folded.translate(_CAPITAL_I)
     # As Unicode defines it; what folding leaves apart is composed at the very end.
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFD", folded).casefold())
-    folded = unicodedata.normalize("NFKD", folded.casefold())
-    folded = unicodedata.normalize("NFKC", _DOTTED.sub(r"\1", folded)).translate(_FOLD)
+    folded = normal_form("NFKC", normal_form("NFD", folded).casefold())
+    folded = normal_form("NFKD", folded.casefold())
+    folded = normal_form("NFKC", _DOTTED.sub(r"\1", folded)).translate(_FOLD)
     kept: list[str] = []
     before = " "
     for letter in map(_kept, folded):
@@ -83,7 +83,7 @@ def scoring_text(text: str, language: str | None = None) -> str:
             kept.append(letter)
             before = letter
     spelled = _LOOSE_QUOTES.sub(" ", _DOUBLED.sub('"', "".join(kept)))
-    composed = unicodedata.normalize("NFC", " ".join(spelled.split()))
+    composed = normal_form("NFC", " ".join(spelled.split()))
     return _AM.sub(lambda match: f"{match[1]}\u0e33" if match[1] is not None else f"{match[2]}\u0eb3", composed)
 
 
@@ -92,11 +92,11 @@ def lenient_text(text: str, language: str | None = None) -> str:
     plain = _without_marks(scoring_text(text, language))
     if language_key(language) in BCS_LANGUAGES:
         plain = _without_marks(to_latin(plain))
-    return " ".join(unicodedata.normalize("NFC", plain.translate(_STROKES)).split())
+    return " ".join(normal_form("NFC", plain.translate(_STROKES)).split())
 
 
 def _without_marks(text: str) -> str:
-    return "".join(map(_plain, unicodedata.normalize("NFD", text)))
+    return "".join(map(_plain, normal_form("NFD", text)))
 
 
 # Direction marks and the byte-order mark, points (what the `hebrew` package 0.8.1 removes: no meteg, no rafe), quotes.
@@ -117,9 +117,7 @@ def ivrit_text(text: str) -> str:
         # Behind the last bracket that closes nothing matches: each of many open ones would be tried to the end.
         end = max(map(bare.rfind, closing)) + 1
         bare = aside.sub("", bare[:end]) + bare[end:]
-    kept = (
-        " " if unicodedata.category(letter)[0] in "MSP" else letter for letter in unicodedata.normalize("NFKC", bare)
-    )
+    kept = (" " if unicodedata.category(letter)[0] in "MSP" else letter for letter in normal_form("NFKC", bare))
     return " ".join("".join(kept).lower().split())
 
 

@@ -12,9 +12,9 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+from govor.corpus.alike import language_key
 from govor.corpus.normalize import bcs, generic, hebrew, malagasy
 from govor.corpus.normalize.bcs import Script
-from govor.corpus.alike import language_key
 from govor.corpus.normalize.rules import Normalizer, Rule
 from govor.corpus.records import Clip
 

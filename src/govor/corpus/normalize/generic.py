@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Collection
 
+from govor.corpus.alike import normal_form
 from govor.corpus.normalize.rules import Rule
 
 # What transcribers write in round brackets for sounds that are not words. Anything else in brackets was said.
@@ -33,7 +33,7 @@ _SPACE_BEFORE = re.compile(r"(?<!\s)\s+([,.!?;:…])(?=\s|$)")
 
 def unicode_nfc(text: str) -> str:
     """Composed letters; what has no composed form (Malagasy n̈) keeps its mark."""
-    return unicodedata.normalize("NFC", text)
+    return normal_form("NFC", text)
 
 
 def direction_marks(text: str) -> str:

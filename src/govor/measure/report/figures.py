@@ -10,8 +10,8 @@ from typing import Any
 
 import jiwer
 
-from govor.measure.slices import SLICES, groups
 from govor.corpus.alike import without_spaces
+from govor.measure.slices import SLICES, groups
 from govor.measure.text import scoring_text
 from govor.measure.wer import Counts, Diff, total
 
