@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -71,6 +72,7 @@ class Table:
     ends: array[float] = field(default_factory=lambda: array("d"))
     columns: dict[str, array[int]] = field(default_factory=lambda: defaultdict(lambda: array("q")))
     more_speakers: array[int] = field(default_factory=lambda: array("q"))
+    here: Path = field(default_factory=Path.cwd)
     language: list[str] = field(default_factory=list)
     stratum: list[str] = field(default_factory=list)
 
@@ -84,7 +86,7 @@ class Table:
             self.more_speakers.extend((len(self.ids) - 1, _code(name)))
         for kind in ("near_duplicate_group", "pcm_sha256", "sha256"):
             self.columns[kind].append(_code(getattr(clip, kind)))
-        path = _code(os.path.abspath(name_key(clip.audio)) if clip.audio else None)
+        path = _code(os.path.normpath(self.here / name_key(clip.audio)) if clip.audio else None)
         self.columns["path"].append(path)
         # Parts of one file come from one recording, whatever source is stated.
         self.columns["recording"].append(path if clip.offset is not None else 0)
