@@ -9,28 +9,33 @@ from govor.config import parse, read_yaml
 from govor.corpus.manifests import fingerprint
 from govor.errors import GovorError
 from govor.files import read_json, write_json
+from govor.measure.intervals import FEWEST_CLUSTERS
 from govor.measure.suites import suites
-from govor.recipe import Acceptance
+from govor.measure.text import NAME, NORMALISERS
+from govor.recipe import Acceptance, Gates
 from govor.runs import EVALS, now
 
 # Gates of which more is better.
 _AT_LEAST = frozenset({"timestamp_coverage"})
 
 
-def judge(run: Path, gates: Acceptance | None = None) -> dict[str, Any]:
+def judge(run: Path, gates: Gates | None = None, stage: str | None = None) -> dict[str, Any]:
     """`accepted` with one entry per gate: limit, measured value, whether it passed, and why not.
 
     Args:
         gates: in place of those in the run's recipe.
+        stage: whose gates of the recipe are asked.
 
     Raises:
-        GovorError: the run has no recipe, or no gate is stated.
+        GovorError: the run has no recipe, no such stage, or no gate is stated.
     """
     recipe_file = run / "recipe.yaml"
     if not recipe_file.exists():
         raise GovorError(f"{run} holds no recipe.yaml, so it states no gates; a run's folder was wanted.")
     recipe = read_yaml(recipe_file)
-    wanted = gates or parse(Acceptance, recipe.get("acceptance") or {}, str(recipe_file))
+    wanted = gates
+    if wanted is None:
+        stage, wanted = parse(Acceptance, recipe.get("acceptance") or {}, str(recipe_file)).at(stage)
     if not wanted.gates():
         raise GovorError(
             f"The recipe of {run.name} states no gates; state some under `acceptance:`, or here, for example --set wer=0.3."
@@ -56,6 +61,7 @@ def judge(run: Path, gates: Acceptance | None = None) -> dict[str, Any]:
     return {
         "accepted": all(entry["passed"] for entry in entries),
         "judged": now(),
+        "stage": stage,
         "measured_on": wanted.measured_on or "the run's test set",
         "context": context,
         "gates": entries,
@@ -84,7 +90,8 @@ def _measured(gate: str, run: str, on: str | None, context: str) -> tuple[float 
     file, after = _own_test(run, context)
     if after is None:
         return None, f"run: govor evaluate {run} --manifest TEST.jsonl, then govor compare BEFORE AFTER --run {run}"
-    return _rate(after, gate), file.as_posix()
+    doubt = _doubt(after, f"govor compare BEFORE AFTER --run {run}")
+    return (None, doubt) if doubt else (_rate(after, gate), file.as_posix())
 
 
 def _own_test(run: str, context: str) -> tuple[Path, dict[str, Any] | None]:
@@ -119,7 +126,19 @@ def _of_suite(gate: str, run: str, on: str, context: str) -> tuple[float | None,
         return None, f"run: govor evaluate {run} --suite {own} --context {context}"
     if found.get("failed"):
         return None, f"{found['failed']} clips could not be read; mend them, then score the suite again"
-    return _rate(found["published"] if gate.startswith("wer") else found, gate), file.as_posix()
+    scored = found["published"] if gate.startswith("wer") else found
+    doubt = _doubt({**found, **scored}, f"govor evaluate {run} --suite {suite} --context {context}")
+    return (None, doubt) if doubt else (_rate(scored, gate), file.as_posix())
+
+
+def _doubt(summary: dict[str, Any], command: str) -> str | None:
+    """Why a rate judges nothing, if so."""
+    clusters = summary.get("interval", {}).get("clusters", summary.get("clips", FEWEST_CLUSTERS))
+    if clusters < FEWEST_CLUSTERS:
+        return f"{clusters} clip(s) are too few to judge by; score {FEWEST_CLUSTERS} or more"
+    if summary.get("normaliser", NAME) not in NORMALISERS:
+        return f"it was counted with {summary['normaliser']}, which has changed; run: {command}"
+    return None
 
 
 def _read(file: Path) -> dict[str, Any]:
