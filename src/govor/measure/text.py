@@ -69,20 +69,14 @@ def scoring_text(text: str, language: str | None = None) -> str:
     word belongs to it (n'ny, צה"ל). Case is that of the language: for Turkish, I is the capital of ı.
     """
     bare = "".join(map(_seen, _PICTURES.sub(" ", text).translate(_FOLD)))
-    folded = normal_form("NFKC", bare)
+    folded = _grounded(normal_form("NFKC", bare))
     if language_key(language) in _DOTLESS:
         folded = folded.translate(_CAPITAL_I)
     # As Unicode defines it; what folding leaves apart is composed at the very end.
     folded = normal_form("NFKC", normal_form("NFD", folded).casefold())
     folded = normal_form("NFKD", folded.casefold())
     folded = normal_form("NFKC", _DOTTED.sub(r"\1", folded)).translate(_FOLD)
-    kept: list[str] = []
-    before = " "
-    for letter in map(_kept, folded):
-        if letter and not (before in " '\"" and unicodedata.category(letter)[0] == "M"):
-            kept.append(letter)
-            before = letter
-    spelled = _LOOSE_QUOTES.sub(" ", _DOUBLED.sub('"', "".join(kept)))
+    spelled = _LOOSE_QUOTES.sub(" ", _DOUBLED.sub('"', _grounded("".join(map(_kept, folded)))))
     composed = normal_form("NFC", " ".join(spelled.split()))
     return _AM.sub(lambda match: f"{match[1]}\u0e33" if match[1] is not None else f"{match[2]}\u0eb3", composed)
 
@@ -166,6 +160,23 @@ NORMALISERS: dict[str, Normaliser] = {
     LENIENT: lenient_text,
     IVRIT: lambda text, _: ivrit_text(text),
 }
+
+
+def _grounded(text: str) -> str:
+    """The text without the marks that stand on nothing."""
+    kept: list[str] = []
+    on = False
+    for letter in text:
+        kind = _major(letter)
+        if kind != "M" or on:
+            kept.append(letter)
+            on = kind in "LMN"
+    return "".join(kept)
+
+
+@lru_cache(maxsize=20_000)
+def _major(letter: str) -> str:
+    return unicodedata.category(letter)[0]
 
 
 @lru_cache(maxsize=20_000)
