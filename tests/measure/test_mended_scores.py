@@ -99,7 +99,7 @@ def test_every_character_alone_scores_alike_in_any_case() -> None:
     letters = [c for c in every if unicodedata.category(c) not in ("Lo", "Co", "Cn", "Cs", "So")]
     assert not [c for c in letters if scoring_text(scoring_text(c)) != scoring_text(c)]
     # Which capital ı has without a language nobody can say.
-    assert [c for c in letters if scoring_text(c.upper()) != scoring_text(c.lower())] == ["ı"]
+    assert [c for c in letters if scoring_text(f"a{c}".upper()) != scoring_text(f"a{c}".lower())] == ["ı"]
     marks = [c for c in letters if unicodedata.category(c)[0] == "M"]
     assert not [c for c in marks if scoring_text(f"da {c} ❤{c}") != "da"]
 
