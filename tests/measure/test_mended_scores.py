@@ -25,6 +25,7 @@ from govor.measure.intervals import choose_clusters, interval, paired_difference
 from govor.measure.slices import by_slice
 from govor.measure.text import NAME, NORMALISERS, characters_as_words, ivrit_text, lenient_text, scoring_text
 from govor.measure.wer import score, scored_words, word_diff
+from govor.recipe import Gates
 
 Govor = Callable[..., CompletedProcess[str]]
 
@@ -296,10 +297,16 @@ def test_the_stages_of_a_recipe_are_judged_by_name(workspace: Path, govor: Govor
     assert "stage: last" in govor("accept", "r1", "--stage", "last", expect=1).stdout
     assert "There is no stage 'next'" in govor("accept", "r1", "--stage", "next", expect=2).stderr
     assert "give one of them" in govor("accept", "r1", "--stage", "last", "--set", "wer=1", expect=2).stderr
-    few = keep("r1", rows[:3])
+    few = keep("r1", rows[-3:])
     Path("manifests/eval_r1.json").write_text(json.dumps({"run": "r1", "contexts": {"padded": {"after": few}}}))
-    red = judge(run)
-    assert not red["accepted"] and "3 clip(s) are too few" in red["gates"][0]["reason"]
+    said = judge(run)["gates"][0]
+    assert said["passed"] and "3 clip(s) are too few to tell it from chance" in said["reason"]
+    upper = judge(run, Gates(wer_upper=0.9))
+    assert not upper["accepted"] and "3 clip(s) give no interval" in upper["gates"][0]["reason"]
+    Path("manifests/eval_r1.json").write_text(
+        json.dumps({"run": "r1", "contexts": {"padded": {"after": {**few, "normaliser": "strict-v1"}}}})
+    )
+    assert "strict-v1, which has changed" in judge(run)["gates"][0]["reason"]
 
 
 def test_resampling_is_over_many_clusters_as_before() -> None:

@@ -304,7 +304,7 @@ def _plan_copies(found: Plan, needed: set[str]) -> None:
     # A recording without a known hash would come back.
     known = {row.get("sha256") for row in found.tombstones.values()}
     found.tombstones |= {digest: {"sha256": digest} for digest in digests - known}
-    gone = {_place(Path(file)) for file in (*found.files, *(found.audio - found.kept_audio))}
+    gone = {_place(Path(name)) for name in (*map(str, found.files), *(found.audio - found.kept_audio))}
     for result in sorted(Path("outputs").glob("*/*.json")):
         try:
             about = read_json(result)
@@ -445,15 +445,13 @@ def _without(path: Path, wish: Wish, found: Plan) -> None:
         cells = _cells(handle, path)
         header = next(cells, [])
         lines = [header]
-        for row in cells:
-            clip = dict(zip(header, row, strict=False))
-            if not _meant(clip, wish, found):
-                if _quotes(clip, wish, found):
-                    row = [
-                        "" if name in _CONTEXT else cell
-                        for name, cell in itertools.zip_longest(header, row, fillvalue="")
-                    ]
-                lines.append(row)
+        for fields in cells:
+            clip = dict(zip(header, fields, strict=False))
+            if _meant(clip, wish, found):
+                continue
+            named = itertools.zip_longest(header, fields, fillvalue="")
+            quotes = _quotes(clip, wish, found)
+            lines.append(["" if name in _CONTEXT else cell for name, cell in named] if quotes else fields)
         if path.suffix == ".tsv":
             target.writelines("\t".join(row) + "\n" for row in lines)
         else:

@@ -43,7 +43,7 @@ def judge(run: Path, gates: Gates | None = None, stage: str | None = None) -> di
     context = wanted.context or recipe.get("examples", {}).get("context", "speech")
     entries = []
     for name, limit in wanted.gates().items():
-        value, evidence = _measured(name, run.name, wanted.measured_on, context)
+        value, evidence, *caution = _measured(name, run.name, wanted.measured_on, context)
         passed = value is not None and (value >= limit if name in _AT_LEAST else value <= limit)
         sign = "at least" if name in _AT_LEAST else "at most"
         entries.append(
@@ -55,7 +55,7 @@ def judge(run: Path, gates: Gates | None = None, stage: str | None = None) -> di
                 "evidence": evidence,
                 "reason": f"not measured; {evidence}"
                 if value is None
-                else f"{value:.4g}, and {sign} {limit:g} was wanted",
+                else "; ".join([f"{value:.4g}, and {sign} {limit:g} was wanted", *caution]),
             }
         )
     return {
@@ -76,8 +76,8 @@ def keep(run: str, verdict: dict[str, Any]) -> Path:
     return file
 
 
-def _measured(gate: str, run: str, on: str | None, context: str) -> tuple[float | None, str]:
-    """The value, and the file it stands in; else how to measure it."""
+def _measured(gate: str, run: str, on: str | None, context: str) -> tuple[float | None, str, *tuple[str, ...]]:
+    """The value, the file it stands in, and what makes it doubtful; else how to measure it."""
     if gate == "hallucination_rate":
         file = EVALS / f"{run}__hallucination__{context}.json"
         if not file.exists():
@@ -90,8 +90,7 @@ def _measured(gate: str, run: str, on: str | None, context: str) -> tuple[float 
     file, after = _own_test(run, context)
     if after is None:
         return None, f"run: govor evaluate {run} --manifest TEST.jsonl, then govor compare BEFORE AFTER --run {run}"
-    doubt = _doubt(after, f"govor compare BEFORE AFTER --run {run}")
-    return (None, doubt) if doubt else (_rate(after, gate), file.as_posix())
+    return _judging(after, gate, file, f"govor compare BEFORE AFTER --run {run}")
 
 
 def _own_test(run: str, context: str) -> tuple[Path, dict[str, Any] | None]:
@@ -117,7 +116,7 @@ def _of_timestamps(gate: str, run: str, on: str | None, context: str) -> tuple[f
     return None, f"run: govor evaluate {run} --manifest {of} --timestamps --context {context}"
 
 
-def _of_suite(gate: str, run: str, on: str, context: str) -> tuple[float | None, str]:
+def _of_suite(gate: str, run: str, on: str, context: str) -> tuple[float | None, str, *tuple[str, ...]]:
     suite, name = on.split("/")
     file = EVALS / f"{run}__suite-{suite}.json"
     found = _read(file).get("sets", {}).get(name, {}).get("contexts", {}).get(context)
@@ -126,19 +125,21 @@ def _of_suite(gate: str, run: str, on: str, context: str) -> tuple[float | None,
         return None, f"run: govor evaluate {run} --suite {own} --context {context}"
     if found.get("failed"):
         return None, f"{found['failed']} clips could not be read; mend them, then score the suite again"
-    scored = found["published"] if gate.startswith("wer") else found
-    doubt = _doubt({**found, **scored}, f"govor evaluate {run} --suite {suite} --context {context}")
-    return (None, doubt) if doubt else (_rate(scored, gate), file.as_posix())
+    scored = {**found, **found["published"]} if gate.startswith("wer") else found
+    return _judging(scored, gate, file, f"govor evaluate {run} --suite {suite} --context {context}")
 
 
-def _doubt(summary: dict[str, Any], command: str) -> str | None:
-    """Why a rate judges nothing, if so."""
-    clusters = summary.get("interval", {}).get("clusters", summary.get("clips", FEWEST_CLUSTERS))
-    if clusters < FEWEST_CLUSTERS:
-        return f"{clusters} clip(s) are too few to judge by; score {FEWEST_CLUSTERS} or more"
+def _judging(
+    summary: dict[str, Any], gate: str, file: Path, command: str
+) -> tuple[float | None, str, *tuple[str, ...]]:
+    """A rate that is counted as today; said is where so few clips make it that chance alone could."""
     if summary.get("normaliser", NAME) not in NORMALISERS:
-        return f"it was counted with {summary['normaliser']}, which has changed; run: {command}"
-    return None
+        return None, f"it was counted with {summary['normaliser']}, which has changed; run: {command}"
+    clusters = summary.get("interval", {}).get("clusters", summary.get("clips", FEWEST_CLUSTERS))
+    few = [f"{clusters} clip(s) are too few to tell it from chance"] if clusters < FEWEST_CLUSTERS else []
+    if few and gate == "wer_upper":
+        return None, f"{clusters} clip(s) give no interval; score {FEWEST_CLUSTERS} or more"
+    return _rate(summary, gate), file.as_posix(), *few
 
 
 def _read(file: Path) -> dict[str, Any]:
