@@ -217,8 +217,8 @@ class Evaluation(Settings):
         return self
 
 
-class Acceptance(Settings):
-    """What a run must reach before it is used; `govor accept` judges it. Unset gates are not asked."""
+class Gates(Settings):
+    """What a run must reach. Unset gates are not asked."""
 
     measured_on: str | None = Field(
         None, description="SUITE/SET that the rates are of; the run's own test set if unset"
@@ -234,7 +234,7 @@ class Acceptance(Settings):
     hallucination_rate: Share | None = Field(None, description="highest share of speechless sounds that yield text")
 
     @model_validator(mode="after")
-    def _names_a_set(self) -> Acceptance:
+    def _names_a_set(self) -> Gates:
         if self.measured_on is not None and (self.measured_on.count("/") != 1 or not all(self.measured_on.split("/"))):
             raise ValueError(
                 f"acceptance.measured_on is '{self.measured_on}', and SUITE/SET was wanted, such as hebrew/eval-d1"
@@ -243,8 +243,44 @@ class Acceptance(Settings):
 
     def gates(self) -> dict[str, float]:
         """The gates that are asked, with their limits."""
-        limits = self.model_dump(exclude={"measured_on", "context"})
+        limits = self.model_dump(exclude={"measured_on", "context", "stages"})
         return {name: limit for name, limit in limits.items() if limit is not None}
+
+
+class Acceptance(Gates):
+    """What a run must reach before it is used; `govor accept` judges it, by stage where a team goes in stages."""
+
+    stages: dict[str, Gates] = Field(
+        {},
+        description="gates of each stage by its name, over those outside of stages; the first where none stand outside",
+    )
+
+    @field_validator("stages")
+    @classmethod
+    def _stages_ask(cls, stages: dict[str, Gates]) -> dict[str, Gates]:
+        for name, gates in stages.items():
+            if not NAME.fullmatch(name):
+                raise ValueError(f"the stage '{name}' is no name of letters, digits, '.', '_' and '-'")
+            if not gates.gates():
+                raise ValueError(f"the stage '{name}' asks for nothing; give it a gate, such as wer: 0.2")
+        return stages
+
+    def at(self, stage: str | None) -> tuple[str | None, Gates]:
+        """The stage that is judged, and its gates.
+
+        Raises:
+            GovorError: there is no such stage.
+        """
+        if stage is None and not self.gates():
+            stage = next(iter(self.stages), None)
+        if stage is not None and stage not in self.stages:
+            known = (
+                nearest(stage, list(self.stages)) if self.stages else "the recipe lists none under acceptance.stages"
+            )
+            raise GovorError(f"There is no stage '{stage}'; {known}")
+        own = self.model_dump(exclude={"stages"})
+        over = {} if stage is None else self.stages[stage].model_dump(exclude_none=True)
+        return stage, Gates(**{**own, **over})
 
 
 class Tracking(Settings):

@@ -214,6 +214,8 @@ def _finished(target: Path, manifest: Path, clips: int, about: dict[str, Any]) -
     from govor.corpus.manifests import fingerprint
     from govor.errors import GovorError
     from govor.files import read_json
+    from govor.measure.evaluate import rescore as rescore_file
+    from govor.measure.text import NAME
 
     file = target.with_name(target.name + ".json")
     if not file.exists():
@@ -227,7 +229,9 @@ def _finished(target: Path, manifest: Path, clips: int, about: dict[str, Any]) -
     same = same and all(summary.get(key) == value for key, value in about.items())
     if not same:
         raise GovorError(f"{file} is of other weights, clips or settings; give --overwrite to score again.")
-    return None if summary.get("failed") else summary
+    if summary.get("failed"):
+        return None
+    return summary if summary.get("normaliser") == NAME else rescore_file(file)
 
 
 def run_remote(
@@ -303,9 +307,10 @@ def score_line(summary: dict[str, Any]) -> str:
     if summary.get("latency"):
         latency = summary["latency"]
         extra += f", latency p50 {latency['p50_seconds']:.2f} s, p95 {latency['p95_seconds']:.2f} s"
+    about = f"; {summary['about_words']}" if summary.get("about_words") else ""
     return (
         f"{summary['model']} on {summary['set']}, {summary['context']}: {shown('wer')}  {shown('cer')}{spelled}  "
-        f"({summary['clips']} clips{extra}; {summary['interval']['note']})"
+        f"({summary['clips']} clips{extra}; {summary['interval']['note']}{about})"
     )
 
 

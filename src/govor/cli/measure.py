@@ -23,7 +23,11 @@ def register(app: typer.Typer) -> None:
     )(compare)
     app.command(epilog=examples("govor report mine-1"))(report)
     app.command(
-        epilog=examples("govor accept mine-1", "govor accept mine-1 --set wer=0.12 --set hallucination_rate=0.05")
+        epilog=examples(
+            "govor accept mine-1",
+            "govor accept mine-1 --stage production",
+            "govor accept mine-1 --set wer=0.12 --set hallucination_rate=0.05",
+        )
     )(accept)
     app.command(
         epilog=examples(
@@ -107,18 +111,27 @@ def accept(
         list[str] | None,
         typer.Option("--set", help="A gate in place of the recipe's, such as wer=0.12.", show_default=False),
     ] = None,
+    stage: Annotated[
+        str | None,
+        typer.Option(help="A stage that the recipe names; its gates are judged.", show_default=False),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Judge a run by the gates of its recipe; exit 1 when one is red. Nothing unmeasured passes."""
     from govor.config import apply_overrides, parse
+    from govor.errors import GovorError
     from govor.measure.accept import judge, keep
-    from govor.recipe import Acceptance
+    from govor.recipe import Gates
 
+    if gates and stage is not None:
+        raise GovorError("--stage asks the recipe's gates and --set gives others; give one of them.")
     folder = find_run(run)
-    own = parse(Acceptance, apply_overrides({}, gates), "--set") if gates else None
-    verdict = judge(folder, own)
+    own = parse(Gates, apply_overrides({}, gates), "--set") if gates else None
+    verdict = judge(folder, own, stage)
     file = keep(folder.name, verdict)
     lines = [f"{'green' if e['passed'] else 'red  '}  {e['gate']}: {e['reason']}" for e in verdict["gates"]]
+    if verdict["stage"]:
+        lines.append(f"stage: {verdict['stage']}")
     lines.append(f"accepted: {'true' if verdict['accepted'] else 'false'}")
     console.result("\n".join(lines), verdict, as_json)
     console.made(file, f"govor package {folder}" if verdict["accepted"] else None)
@@ -187,5 +200,7 @@ def compare_lines(result: dict[str, Any]) -> str:
     lines.append(
         f"clips better {result['better']}, worse {result['worse']}, same {result['same']}; {result['test']['note']}"
     )
+    if result["about_words"]:
+        lines.append(result["about_words"])
     lines.append(result["verdict"])
     return "\n".join(lines)

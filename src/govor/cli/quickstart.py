@@ -321,6 +321,8 @@ def _table(headline: dict[str, Any]) -> None:
     console.out.print(table)
     first = next(iter(headline["contexts"].values()))
     console.say(f"{first['after']['clips']} clips; {first['after']['interval']['note']}")
+    if first["after"].get("about_words"):
+        console.say(first["after"]["about_words"])
 
 
 def _rate(summary: dict[str, Any], name: str) -> str:

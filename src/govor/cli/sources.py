@@ -355,11 +355,20 @@ def _forget_lines(summary: dict[str, Any], dry_run: bool) -> str:
         f"{did} {summary['clips']} clips: {summary['audio_files']} audio files, {summary['audio_spans_blanked']} spans of blobs"
     ]
     out += [f"  {count} rows of {name}" for name, count in summary["rows_by_file"].items()]
+    out += [
+        f"  {count} rows of {name} lost their context" for name, count in summary["contexts_emptied_by_file"].items()
+    ]
     for key, words in (
+        ("outputs_removed", "results of that audio, removed as well"),
         ("audio_kept_for_others", "audio that other rows still need, so it stays"),
         ("runs_that_used_them", "runs and models that used them"),
         ("runs_that_cannot_be_checked", "runs whose manifests have changed since, so nobody can tell"),
         ("files_that_still_hold_them", "files that still hold or show them; remove them or make them anew"),
+        (
+            "files_beside_the_audio_that_name_them",
+            "files beside the audio that name them, not touched; change them by hand",
+        ),
+        ("names_that_differ_by_case", "not touched, since only the case of the name differs"),
     ):
         if summary[key]:
             out.append(f"{words}: {', '.join(summary[key])}")

@@ -21,6 +21,7 @@ def run_suite(
     from govor.measure.evaluate import read_eval
     from govor.measure.overlap import overlap, overlap_line, training_manifests
     from govor.measure.suites import find_suite, set_manifest, set_result, table, with_earlier
+    from govor.measure.text import NAME
     from govor.runs import EVALS, now
 
     suite = find_suite(name)
@@ -64,7 +65,7 @@ def run_suite(
     console.result(_suite_lines(suite.title, shown, results), result, as_json)
     if suite.published_from:
         console.note(
-            f"published figures: {suite.published_from}; the {suite.normaliser} normaliser is theirs, strict-v1 ours"
+            f"published figures: {suite.published_from}; the {suite.normaliser} normaliser is theirs, {NAME} ours"
         )
     console.made(target, f"govor report {Path(model).name}")
     exit_if(tell_failed(made) or bool(not_run))
@@ -78,6 +79,8 @@ def _suite_lines(title: str, rows: list[dict[str, Any]], results: dict[str, dict
         cells = [f"{'–':>14}" if row[name] is None else f"{row[name]:>14.3f}" for name in sets]
         lines.append(" ".join([f"{row['model']:<{widths[0]}}", f"{row['normaliser']:<{widths[1]}}", *cells]))
     for name, found in results.items():
+        for about in dict.fromkeys(one.get("about_words") for one in found["contexts"].values()):
+            lines += [f"{name}: {about}"] if about else []
         if found["overlap"]["clips"]:
             without = {c: one["wer_without_overlap"] for c, one in found["contexts"].items()}
             rates = ", ".join(f"{rate:.3f} {context}" for context, rate in without.items() if rate is not None)

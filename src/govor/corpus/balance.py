@@ -10,6 +10,7 @@ from typing import Any
 
 import jinja2
 
+from govor.corpus.alike import language_key, name_key
 from govor.corpus.records import Clip
 
 LENGTH_EDGES_SECONDS = (1, 2, 3, 5, 8, 12, 20, 30)
@@ -51,9 +52,10 @@ class Balance:
         """The next row. Everything but words and letters is counted in seconds."""
         self.clips += 1
         self.seconds += clip.duration
-        self.speakers[clip.speaker or _UNKNOWN] += clip.duration
-        self.dialects[clip.dialect or _UNKNOWN] += clip.duration
-        self.languages[clip.language] += clip.duration
+        for name, seconds in _speaking(clip):
+            self.speakers[name] += seconds
+        self.dialects[name_key(clip.dialect or "") or _UNKNOWN] += clip.duration
+        self.languages[language_key(clip.language)] += clip.duration
         self.scripts[clip.script or _UNKNOWN] += clip.duration
         self.datasets[str(clip.extra.get("dataset") or _UNKNOWN)] += clip.duration
         self.lengths[band(clip.duration, LENGTH_EDGES_SECONDS, "s")] += clip.duration
@@ -164,6 +166,21 @@ class Balance:
                 f"{len(self.words)} different words in {running}: a model will know these and no others; record free speech."
             ]
         return []
+
+
+def _speaking(clip: Clip) -> list[tuple[str, float]]:
+    """Who speaks for how many seconds: the clip's speaker, else those of its segments; what is left is unknown."""
+    if name_key(clip.speaker or ""):
+        return [(name_key(str(clip.speaker)), clip.duration)]
+    found: list[tuple[str, float]] = []
+    left = clip.duration
+    for segment in clip.segments:
+        name = name_key(segment.speaker or "")
+        seconds = min(max((clip.duration if segment.end is None else segment.end) - segment.start, 0.0), left)
+        if name and seconds:
+            found.append((name, seconds))
+            left -= seconds
+    return [*found, (_UNKNOWN, left)] if left > 1e-9 or not found else found
 
 
 def page(title: str, values: dict[str, Any]) -> str:

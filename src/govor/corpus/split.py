@@ -7,11 +7,13 @@ when the parts are written.
 from __future__ import annotations
 
 import hashlib
+import os
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -19,13 +21,16 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from govor.config import Settings
+from govor.corpus.alike import language_key, name_key
 from govor.corpus.records import Clip, sentence_key
 from govor.corpus.samples import fits_window
 from govor.errors import GovorError
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
-KINDS = ("speaker", "source", "near_duplicate_group", "pcm_sha256")
+# What may not stand in two parts. Audio is the same where stretches of one file overlap, by its path or its hash.
+KINDS = ("speaker", "source", "near_duplicate_group", "pcm_sha256", "audio")
+_SLACK_SECONDS = 0.1  # neighbouring slices may share so much of their edge
 LENGTH_EDGES_SECONDS = (2.0, 5.0, 10.0, 20.0)
 CLASS_KEYS = ("label", "endpoint_bool", "class", "dialect")
 # An interval resampled over groups needs at least this many of them.
@@ -56,12 +61,19 @@ class SplitSettings(Settings):
 
 @dataclass
 class Table:
-    """What dividing needs of a manifest's rows, one entry a row in each column; equal codes are equal values, 0 is none."""
+    """What dividing needs of a manifest's rows, one entry a row in each column; equal codes are equal values, 0 is none.
+
+    `more_speakers` are (row, code) of those who speak in a row's segments.
+    """
 
     ids: list[str] = field(default_factory=list)
     # Packed: lists of Python numbers would take five times the memory.
     seconds: array[float] = field(default_factory=lambda: array("d"))
+    starts: array[float] = field(default_factory=lambda: array("d"))
+    ends: array[float] = field(default_factory=lambda: array("d"))
     columns: dict[str, array[int]] = field(default_factory=lambda: defaultdict(lambda: array("q")))
+    more_speakers: array[int] = field(default_factory=lambda: array("q"))
+    here: Path = field(default_factory=Path.cwd)
     language: list[str] = field(default_factory=list)
     stratum: list[str] = field(default_factory=list)
 
@@ -69,15 +81,23 @@ class Table:
         """The next row."""
         self.ids.append(clip.id)
         self.seconds.append(clip.duration)
-        for kind in KINDS:
+        for kind in ("speaker", "source"):
+            self.columns[kind].append(_code(name_key(getattr(clip, kind) or "")))
+        for name in {name_key(segment.speaker or "") for segment in clip.segments} - {""}:
+            self.more_speakers.extend((len(self.ids) - 1, _code(name)))
+        for kind in ("near_duplicate_group", "pcm_sha256", "sha256"):
             self.columns[kind].append(_code(getattr(clip, kind)))
-        # Parts of one file without a stated source come from that file.
-        unsourced = clip.audio if clip.offset is not None else f"\0{clip.id}"
-        self.columns["guessed_source"].append(_code(clip.source or unsourced))
-        self.columns["sentence"].append(_code(sentence_key(clip.transcript)))
-        self.columns["audio"].append(_code(clip.audio))
+        path = _code(os.path.normpath(self.here / name_key(clip.audio)) if clip.audio else None)
+        self.columns["path"].append(path)
+        # Parts of one file come from one recording, whatever source is stated.
+        self.columns["recording"].append(path if clip.offset is not None else 0)
+        self.starts.append(clip.offset or 0.0)
+        self.ends.append(float("inf") if clip.offset is None else clip.offset + clip.duration)
+        # Rows in which nothing is written share no sentence.
+        written = any(letter.isalnum() for letter in clip.transcript)
+        self.columns["sentence"].append(_code(sentence_key(clip.transcript) if written else None))
         self.columns["id"].append(_code(clip.id))
-        self.language.append(_interned(clip.language))
+        self.language.append(_interned(language_key(clip.language)))
         band = int(np.searchsorted(LENGTH_EDGES_SECONDS, clip.duration, side="right"))
         label = next((f"{clip.to_row().get(key)}" for key in CLASS_KEYS if _has(clip, key)), "")
         self.stratum.append(_interned(f"{band}|{label}"))
@@ -86,6 +106,38 @@ class Table:
     def arrays(self) -> dict[str, Codes]:
         """The columns as arrays."""
         return {kind: np.frombuffer(values, np.int64) for kind, values in self.columns.items()}
+
+    @cached_property
+    def links(self) -> dict[str, tuple[Codes, Codes]]:
+        """(rows, codes) of each kind: a row may have several values, or none."""
+        more = np.array(self.more_speakers, np.int64).reshape(-1, 2)
+        found = {
+            kind: [(np.arange(len(self.ids)), self.arrays[kind])]
+            for kind in ("speaker", "source", "near_duplicate_group", "pcm_sha256", "sentence", "id")
+        }
+        found["speaker"].append((more[:, 0], more[:, 1]))
+        found["source"].append((np.arange(len(self.ids)), self.arrays["recording"]))
+        found["audio"] = [(np.arange(len(self.ids)), self._stretches(self.arrays[key])) for key in ("path", "sha256")]
+        result = {}
+        for kind, pairs in found.items():
+            rows, codes = (np.concatenate(side) for side in zip(*pairs, strict=True))
+            result[kind] = (rows[codes != 0], codes[codes != 0])
+        return result
+
+    def _stretches(self, files: Codes) -> Codes:
+        """A code for the rows of one file whose stretches of it overlap, from one to the next; 0 where a row has its file alone."""
+        starts, ends = np.array(self.starts), np.array(self.ends)
+        codes = np.zeros(len(files), np.int64)
+        _, file_of, counts = np.unique(files, return_inverse=True, return_counts=True)
+        shared = np.flatnonzero((counts[file_of] > 1) & (files != 0))
+        file, until, code = 0, 0.0, 0
+        for number in shared[np.lexsort((starts[shared], files[shared]))]:
+            if files[number] != file or starts[number] >= until - _SLACK_SECONDS:
+                file, until = int(files[number]), 0.0
+                code = _code(f"{file} {starts[number]}")
+            until = max(until, ends[number])
+            codes[number] = code
+        return codes
 
 
 @dataclass
@@ -129,7 +181,7 @@ class Division:
 
 
 def split(clips: Sequence[Clip], settings: SplitSettings) -> Division:
-    """Divide clips into groups that share no speaker, source or near-duplicate, and deal the groups out.
+    """Divide clips into groups that share no speaker, source, near-duplicate or audio, and deal the groups out.
 
     Each language is dealt by itself; of several deals the first is taken whose held-out parts resemble the whole in
     lengths and classes. The order of the rows has no influence. Training rows whose sentence stands in validation or
@@ -196,11 +248,10 @@ def _groups(table: Table, kinds: list[str]) -> dict[str, Codes]:
         return number
 
     for kind in kinds:
-        codes = table.arrays["guessed_source" if kind == "source" else kind]
+        rows, codes = table.links[kind]
         order = np.argsort(codes, kind="stable")
-        same = np.flatnonzero((codes[order][1:] == codes[order][:-1]) & (codes[order][1:] != 0))
-        for place in same:
-            first, second = sorted((root(int(order[place])), root(int(order[place + 1]))))
+        for place in np.flatnonzero(codes[order][1:] == codes[order][:-1]):
+            first, second = sorted((root(int(rows[order[place]])), root(int(rows[order[place + 1]]))))
             parent[second] = first
     members: dict[int, list[int]] = defaultdict(list)
     for number in range(count):
@@ -298,7 +349,7 @@ def _fill_empty(assigned: dict[str, Part], hours: dict[str, float], wanted: list
 def _drop_held_out_sentences(table: Table, part_of: npt.NDArray[np.uint8]) -> dict[int, str]:
     """Training rows that say what a held-out row says are dropped, validation rows that say what a test row says."""
     sentences = table.arrays["sentence"]
-    held_out, test = np.unique(sentences[part_of > 0]), np.unique(sentences[part_of == 2])
+    held_out, test = (np.setdiff1d(sentences[inside], [0]) for inside in (part_of > 0, part_of == 2))
     in_train = np.flatnonzero((part_of == 0) & np.isin(sentences, held_out))
     in_validation = np.flatnonzero((part_of == 1) & np.isin(sentences, test))
     part_of[in_train] = part_of[in_validation] = _DROPPED
@@ -313,12 +364,26 @@ def _refuse_empty(
     if not empty:
         return
     largest = max(groups.values(), key=len)
-    shared = {kind: len(set(table.arrays[kind][largest].tolist()) - {0}) for kind in KINDS[:2]}
-    tie = min((kind for kind in shared if shared[kind]), key=lambda kind: shared[kind], default="source")
-    raise GovorError(
-        f"{' and '.join(empty)} would be empty: the {len(table.ids)} clips form {len(groups)} separate group(s), the largest "
-        f"with {len(largest)} clips tied together by '{tie}'. Add recordings, or go on knowingly with --allow-overlap {tie}."
-    )
+    shared = {kind: _values(table, kind, np.isin(np.arange(len(table.ids)), largest)) for kind in KINDS}
+    ties = [kind for kind in KINDS if 0 < len(shared[kind]) < len(largest) and kind not in settings.allow_overlap]
+    said = f"{' and '.join(empty)} would be empty: "
+    repeated = int((part_of == _DROPPED).sum())
+    if repeated:
+        raise GovorError(
+            f"{said}{repeated} clips say what a clip of a held-out part says. Add recordings of other sentences."
+        )
+    said += f"the {len(table.ids)} clips form {len(groups)} separate group(s), the largest "
+    if len(largest) == 1 or not ties:
+        raise GovorError(f"{said}with {len(largest)} clip(s), and each needs one of its own. Add recordings.")
+    tie = min(ties, key=lambda kind: len(shared[kind]))
+    way = f", or go on knowingly with --allow-overlap {tie}" if tie in ("speaker", "source") else ""
+    raise GovorError(f"{said}with {len(largest)} clips tied together by '{tie}'. Add recordings{way}.")
+
+
+def _values(table: Table, kind: str, inside: npt.NDArray[np.bool_]) -> Codes:
+    """The different values of a kind in some of the rows."""
+    rows, codes = table.links[kind]
+    return np.unique(codes[inside[rows]])
 
 
 def _proof(
@@ -327,14 +392,12 @@ def _proof(
     part_of = division.part_of
 
     def common(kind: str, first: Part, second: Part) -> int:
-        codes = table.arrays["guessed_source" if kind == "source" else kind]
-        here, there = (np.unique(codes[part_of == PARTS.index(part)]) for part in (first, second))
-        shared = np.intersect1d(here, there)
-        return int((shared != 0).sum())
+        here, there = (_values(table, kind, part_of == PARTS.index(part)) for part in (first, second))
+        return len(np.intersect1d(here, there))
 
     pairs: tuple[tuple[Part, Part], ...] = (("train", "validation"), ("train", "test"), ("validation", "test"))
     kinds = (*KINDS, "sentence", "id")
-    unknown = int((table.arrays["speaker"] == 0).sum())
+    unknown = len(table.ids) - len(np.unique(table.links["speaker"][0]))
     return {
         "settings": settings.model_dump(mode="json"),
         "overlaps": {kind: {f"{a}/{b}": common(kind, a, b) for a, b in pairs} for kind in kinds},
@@ -358,7 +421,7 @@ def _part_summary(table: Table, inside: npt.NDArray[np.bool_]) -> dict[str, Any]
     summary: dict[str, Any] = {
         "clips": len(numbers),
         "hours": round(float(np.array(table.seconds)[numbers].sum()) / 3600, 4),
-        "speakers": len(set(table.arrays["speaker"][numbers].tolist()) - {0}),
+        "speakers": len(_values(table, "speaker", inside)),
         "sources": len(set(table.arrays["source"][numbers].tolist()) - {0}),
         "languages": dict(Counter(table.language[number] for number in numbers)),
         "lengths_seconds": {f"{edges[int(b)]}-{edges[int(b) + 1]}": bands[b] for b in sorted(bands)},

@@ -9,28 +9,33 @@ from govor.config import parse, read_yaml
 from govor.corpus.manifests import fingerprint
 from govor.errors import GovorError
 from govor.files import read_json, write_json
+from govor.measure.intervals import FEWEST_CLUSTERS
 from govor.measure.suites import suites
-from govor.recipe import Acceptance
+from govor.measure.text import NAME, NORMALISERS
+from govor.recipe import Acceptance, Gates
 from govor.runs import EVALS, now
 
 # Gates of which more is better.
 _AT_LEAST = frozenset({"timestamp_coverage"})
 
 
-def judge(run: Path, gates: Acceptance | None = None) -> dict[str, Any]:
+def judge(run: Path, gates: Gates | None = None, stage: str | None = None) -> dict[str, Any]:
     """`accepted` with one entry per gate: limit, measured value, whether it passed, and why not.
 
     Args:
         gates: in place of those in the run's recipe.
+        stage: whose gates of the recipe are asked.
 
     Raises:
-        GovorError: the run has no recipe, or no gate is stated.
+        GovorError: the run has no recipe, no such stage, or no gate is stated.
     """
     recipe_file = run / "recipe.yaml"
     if not recipe_file.exists():
         raise GovorError(f"{run} holds no recipe.yaml, so it states no gates; a run's folder was wanted.")
     recipe = read_yaml(recipe_file)
-    wanted = gates or parse(Acceptance, recipe.get("acceptance") or {}, str(recipe_file))
+    wanted = gates
+    if wanted is None:
+        stage, wanted = parse(Acceptance, recipe.get("acceptance") or {}, str(recipe_file)).at(stage)
     if not wanted.gates():
         raise GovorError(
             f"The recipe of {run.name} states no gates; state some under `acceptance:`, or here, for example --set wer=0.3."
@@ -38,7 +43,7 @@ def judge(run: Path, gates: Acceptance | None = None) -> dict[str, Any]:
     context = wanted.context or recipe.get("examples", {}).get("context", "speech")
     entries = []
     for name, limit in wanted.gates().items():
-        value, evidence = _measured(name, run.name, wanted.measured_on, context)
+        value, evidence, *caution = _measured(name, run.name, wanted.measured_on, context)
         passed = value is not None and (value >= limit if name in _AT_LEAST else value <= limit)
         sign = "at least" if name in _AT_LEAST else "at most"
         entries.append(
@@ -50,12 +55,13 @@ def judge(run: Path, gates: Acceptance | None = None) -> dict[str, Any]:
                 "evidence": evidence,
                 "reason": f"not measured; {evidence}"
                 if value is None
-                else f"{value:.4g}, and {sign} {limit:g} was wanted",
+                else "; ".join([f"{value:.4g}, and {sign} {limit:g} was wanted", *caution]),
             }
         )
     return {
         "accepted": all(entry["passed"] for entry in entries),
         "judged": now(),
+        "stage": stage,
         "measured_on": wanted.measured_on or "the run's test set",
         "context": context,
         "gates": entries,
@@ -70,8 +76,8 @@ def keep(run: str, verdict: dict[str, Any]) -> Path:
     return file
 
 
-def _measured(gate: str, run: str, on: str | None, context: str) -> tuple[float | None, str]:
-    """The value, and the file it stands in; else how to measure it."""
+def _measured(gate: str, run: str, on: str | None, context: str) -> tuple[float | None, str, *tuple[str, ...]]:
+    """The value, the file it stands in, and what makes it doubtful; else how to measure it."""
     if gate == "hallucination_rate":
         file = EVALS / f"{run}__hallucination__{context}.json"
         if not file.exists():
@@ -84,7 +90,7 @@ def _measured(gate: str, run: str, on: str | None, context: str) -> tuple[float 
     file, after = _own_test(run, context)
     if after is None:
         return None, f"run: govor evaluate {run} --manifest TEST.jsonl, then govor compare BEFORE AFTER --run {run}"
-    return _rate(after, gate), file.as_posix()
+    return _judging(after, gate, file, f"govor compare BEFORE AFTER --run {run}")
 
 
 def _own_test(run: str, context: str) -> tuple[Path, dict[str, Any] | None]:
@@ -110,7 +116,7 @@ def _of_timestamps(gate: str, run: str, on: str | None, context: str) -> tuple[f
     return None, f"run: govor evaluate {run} --manifest {of} --timestamps --context {context}"
 
 
-def _of_suite(gate: str, run: str, on: str, context: str) -> tuple[float | None, str]:
+def _of_suite(gate: str, run: str, on: str, context: str) -> tuple[float | None, str, *tuple[str, ...]]:
     suite, name = on.split("/")
     file = EVALS / f"{run}__suite-{suite}.json"
     found = _read(file).get("sets", {}).get(name, {}).get("contexts", {}).get(context)
@@ -119,7 +125,21 @@ def _of_suite(gate: str, run: str, on: str, context: str) -> tuple[float | None,
         return None, f"run: govor evaluate {run} --suite {own} --context {context}"
     if found.get("failed"):
         return None, f"{found['failed']} clips could not be read; mend them, then score the suite again"
-    return _rate(found["published"] if gate.startswith("wer") else found, gate), file.as_posix()
+    scored = {**found, **found["published"]} if gate.startswith("wer") else found
+    return _judging(scored, gate, file, f"govor evaluate {run} --suite {suite} --context {context}")
+
+
+def _judging(
+    summary: dict[str, Any], gate: str, file: Path, command: str
+) -> tuple[float | None, str, *tuple[str, ...]]:
+    """A rate that is counted as today; said is where so few clips make it that chance alone could."""
+    if summary.get("normaliser", NAME) not in NORMALISERS:
+        return None, f"it was counted with {summary['normaliser']}, which has changed; run: {command}"
+    clusters = summary.get("interval", {}).get("clusters", summary.get("clips", FEWEST_CLUSTERS))
+    few = [f"{clusters} clip(s) are too few to tell it from chance"] if clusters < FEWEST_CLUSTERS else []
+    if few and gate == "wer_upper":
+        return None, f"{clusters} clip(s) give no interval; score {FEWEST_CLUSTERS} or more"
+    return _rate(summary, gate), file.as_posix(), *few
 
 
 def _read(file: Path) -> dict[str, Any]:

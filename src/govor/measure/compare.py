@@ -7,12 +7,10 @@ from typing import Any
 
 from govor.errors import GovorError
 from govor.measure.evaluate import ClipRow, by_id
-from govor.measure.intervals import choose_clusters, paired_difference
+from govor.measure.intervals import FEWEST_CLUSTERS, choose_clusters, paired_difference
 from govor.measure.slices import SLICES, groups
-from govor.measure.wer import Counts, total
+from govor.measure.wer import Counts, about_units, total
 
-# A slice with fewer clips says nothing.
-_FEWEST_CLIPS = 5
 _MOST_VALUES = 15
 _NAMED = 10
 
@@ -39,6 +37,7 @@ def compare(rows_a: Sequence[ClipRow], rows_b: Sequence[ClipRow], name_a: str, n
             "clusters": clusters.count,
             "note": clusters.note,
         },
+        "about_words": about_units(row.get("language") for row in a.values()),
     }
     for rate, unit in (("wer", "words"), ("cer", "characters")):
         counts_a, counts_b = ([Counts(**side[name][unit]) for name in order] for side in (a, b))
@@ -64,7 +63,7 @@ def compare(rows_a: Sequence[ClipRow], rows_b: Sequence[ClipRow], name_a: str, n
     result["same"] = sum(change == 0 for change in changes.values())
     result["biggest_gains"] = [name for name in ranked[:5] if changes[name] < 0]
     result["biggest_losses"] = [name for name in ranked[::-1][:5] if changes[name] > 0]
-    result["verdict"] = verdict(result["wer"])
+    result["verdict"] = verdict(result["wer"], clusters.count, clusters.unit)
     return result
 
 
@@ -91,7 +90,7 @@ def normalisation_share(rows_a: Sequence[ClipRow], rows_b: Sequence[ClipRow]) ->
 
 
 def _by_slice(rows_a: Sequence[ClipRow], rows_b: Sequence[ClipRow]) -> dict[str, list[dict[str, Any]]]:
-    """The paired difference within each value of each slice that has more than one, for values of at least 5 clips."""
+    """The paired difference within each value of each slice that has more than one, for values of at least 6 clips."""
     other = {row["id"]: row for row in rows_b}
     result: dict[str, list[dict[str, Any]]] = {}
     for kind in SLICES:
@@ -100,7 +99,7 @@ def _by_slice(rows_a: Sequence[ClipRow], rows_b: Sequence[ClipRow]) -> dict[str,
             continue
         entries: list[dict[str, Any]] = []
         for value, some in found.items():
-            if len(some) < _FEWEST_CLIPS or len(entries) == _MOST_VALUES:
+            if len(some) < FEWEST_CLUSTERS or len(entries) == _MOST_VALUES:
                 continue
             a, b = ([Counts(**row["words"]) for row in side] for side in (some, [other[row["id"]] for row in some]))
             paired = paired_difference(
@@ -123,11 +122,13 @@ def _by_slice(rows_a: Sequence[ClipRow], rows_b: Sequence[ClipRow]) -> dict[str,
     return result
 
 
-def verdict(wer: dict[str, Any]) -> str:
-    """The comparison in words."""
+def verdict(wer: dict[str, Any], clusters: int, unit: str) -> str:
+    """The comparison in words; `clusters` is over how many of `unit` it was tested."""
     p = wer["p_value"]
+    if clusters < FEWEST_CLUSTERS:
+        return f"no verdict: {clusters} {unit}(s) are too few to tell a gain from chance; compare {FEWEST_CLUSTERS} or more"
     if p is None:
-        return "no test is possible: fewer than two clusters, or no words in the references"
+        return "no test is possible: no words in the references"
     if p >= 0.05:
         return f"no difference shown (p = {p:.3f})"
     direction = "better" if wer["difference"] < 0 else "worse"

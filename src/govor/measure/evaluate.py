@@ -17,7 +17,7 @@ from govor.files import read_json, write_json
 from govor.measure.intervals import choose_clusters, interval
 from govor.measure.slices import by_slice
 from govor.measure.text import LENIENT, NAME
-from govor.measure.wer import COUNTED, Counts, score, total
+from govor.measure.wer import COUNTED, Counts, about_units, score, total
 from govor.runs import NAME as NAME_PATTERN
 
 if TYPE_CHECKING:  # scorings are read and compared without torch
@@ -114,6 +114,7 @@ def summarise(rows: Sequence[ClipRow]) -> dict[str, Any]:
         "clips": len(rows),
         "audio_seconds": round(sum(row["duration"] for row in rows), 3),
         "normaliser": NAME,
+        "about_words": about_units(row.get("language") for row in rows),
         "interval": {"unit": clusters.unit, "clusters": clusters.count, "note": clusters.note, "level": 0.95},
     }
     for name, unit in (("wer", "words"), ("cer", "characters")):
@@ -175,9 +176,10 @@ def read_eval(path: Path) -> tuple[dict[str, Any], list[ClipRow]]:
         counts = all(isinstance(row[key], dict) and set(row[key]) == _COUNT_KEYS for key in ("words", "characters"))
         if not (texts and counts and isinstance(row["duration"], int | float)):
             raise GovorError(f"{clips_file}:{number}: the row is damaged; score the model again.")
-    if any(key not in row for row in rows for key in COUNTED):
-        rows = with_counts(rows)  # an older scoring, without what is counted today
-    if "slices" not in summary:
+    if summary.get("normaliser") != NAME or any(key not in row for row in rows for key in COUNTED):
+        rows = with_counts(rows)  # an older scoring, counted in another way than today
+        summary = {**summary, **summarise(rows)}
+    elif "slices" not in summary:
         summary = {**summary, **summarise(rows)}
     return summary, rows
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -118,6 +119,7 @@ def overlap_line(name: str, found: dict[str, Any]) -> str:
 
 
 def _hashes(clip: Clip, heard: Heard) -> Iterator[str]:
+    yield f"path {os.path.normpath(Path.cwd() / clip.audio)} {clip.offset}"
     if clip.offset is None and clip.sha256:
         yield f"file {clip.sha256}"
     pcm = heard.pcm or clip.pcm_sha256

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from govor.corpus.alike import language_key, name_key
 from govor.corpus.balance import LENGTH_EDGES_SECONDS, SNR_EDGES_DB, band
 from govor.measure.intervals import choose_clusters, interval
 from govor.measure.wer import Counts, total
@@ -13,10 +14,10 @@ ClipRow = dict[str, Any]
 UNKNOWN = "unknown"
 
 SLICES: dict[str, Callable[[ClipRow], str]] = {
-    "language": lambda row: row.get("language") or UNKNOWN,
-    "speaker": lambda row: row.get("speaker") or UNKNOWN,
+    "language": lambda row: language_key(row.get("language")) or UNKNOWN,
+    "speaker": lambda row: name_key(row.get("speaker") or "") or UNKNOWN,
     "length": lambda row: band(row["duration"], LENGTH_EDGES_SECONDS, "s"),
-    "source": lambda row: row.get("source") or UNKNOWN,
+    "source": lambda row: name_key(row.get("source") or "") or UNKNOWN,
     "snr": lambda row: UNKNOWN if row.get("snr_db") is None else band(row["snr_db"], SNR_EDGES_DB, "dB"),
 }
 # Of each kind so many values get a row of their own: those with the most words.

@@ -166,6 +166,8 @@ def set_result(
             **{key: summary[key] for key in ("clips", "wer", "wer_interval", "cer", "cer_interval", "file", "weights")},
             "manifest_sha256": summary["manifest"]["sha256"],
             "failed": len(summary.get("failed", [])),
+            "normaliser": NAME,
+            "about_words": summary.get("about_words"),
             "published": {"normaliser": suite.normaliser, **rate_by(rows, suite.normaliser)},
             "wer_without_overlap": rate_by(clean, NAME)["wer"] if 0 < len(clean) < len(rows) else None,
         }
@@ -173,12 +175,12 @@ def set_result(
 
 
 def with_earlier(results: dict[str, dict[str, Any]], earlier: object) -> dict[str, dict[str, Any]]:
-    """The results with the contexts that an earlier file of the suite holds of the same weights and clips."""
+    """The results with the contexts that an earlier file of the suite holds of the same weights and clips, counted alike."""
     old = earlier.get("sets", {}) if isinstance(earlier, dict) else {}
     for name, found in results.items():
         (now, *_) = found["contexts"].values()
         for context, one in old.get(name, {}).get("contexts", {}).items():
-            if all(one.get(key) == now[key] for key in ("weights", "manifest_sha256", "clips")):
+            if all(one.get(key) == now[key] for key in ("weights", "manifest_sha256", "clips", "normaliser")):
                 found["contexts"].setdefault(context, one)
     return results
 

@@ -1,9 +1,9 @@
 """The scoring normalisers: what counts as the same words.
 
-`strict-v1` is ours and the one that counts: letters, marks and diacritics of every script count (š is not s, a missing
-vowel sign is an error); case, punctuation and typography do not. `lenient-v1` forgives spelling too (marks, apostrophes,
-the script of Bosnian, Croatian and Serbian), to tell what of a gain is spelling. `ivrit` is the one of the ivrit.ai
-leaderboard for Hebrew.
+`strict-v2` is ours and the one that counts: letters, marks and diacritics of every script count (š is not s, a missing
+vowel sign is an error); case, punctuation, pictures and typography do not. `lenient-v2` forgives spelling too (marks,
+apostrophes, the digits of other scripts, the script of Bosnian, Croatian and Serbian), to tell what of a gain is spelling.
+`ivrit` is the one of the ivrit.ai leaderboard for Hebrew.
 """
 
 from __future__ import annotations
@@ -11,22 +11,41 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable
+from functools import lru_cache
 
-from govor.corpus.normalize.bcs import script_of, to_latin
+from govor.corpus.alike import language_key, normal_form
+from govor.corpus.normalize import BCS_LANGUAGES
+from govor.corpus.normalize.bcs import to_latin
 from govor.errors import GovorError, nearest
 
-NAME = "strict-v1"
-LENIENT = "lenient-v1"
+NAME = "strict-v2"
+LENIENT = "lenient-v2"
 IVRIT = "ivrit"
 
-_APOSTROPHES = dict.fromkeys(map(ord, "\u2018\u2019\u02bc\u02bb\u05f3\u00b4\u0060\uff07\u02b9"), "'")
-_QUOTES = dict.fromkeys(map(ord, "\u05f4\u201c\u201d\u201e\u201f\u2033\u00ab\u00bb\uff02"), '"')
-_JOINERS = {0x200C: None, 0x200D: None}  # they shape letters in Persian and Indic text and separate no words
-_FOLD = {**_APOSTROPHES, **_QUOTES, **_JOINERS}
+_APOSTROPHES = dict.fromkeys(
+    map(ord, "\u2018\u2019\u201b\u02bc\u02bb\u02bd\u05f3\u055a\u00b4\u0060\uff07\uff40\u02b9\u2032\u2035"), "'"
+)
+_QUOTES = dict.fromkeys(map(ord, "\u05f4\u201c\u201d\u201e\u201f\u2033\u2036\u00ab\u00bb\uff02\u02ba\u02ee"), '"')
+# Strokes that only make a word longer: tatweel, lajanyalan, nirugu.
+_STRETCHES = dict.fromkeys((0x0640, 0x07FA, 0x180A))
+# Nothing is seen of these, whatever their category: joiner of graphemes, fillers, inherent vowels, variation selectors.
+_UNSEEN = dict.fromkeys(
+    (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810), 0x3164, *range(0xFE00, 0xFE10), 0xFFA0)
+) | dict.fromkeys(range(0xE0100, 0xE01F0))
+_FOLD = {**_APOSTROPHES, **_QUOTES, **_STRETCHES, **_UNSEEN}
+# NFKC would spell pictures out in letters (ℹ is i, ™ is tm): those of the emoji blocks, and any symbol that asks to be a picture.
+_PICTURES = re.compile("[\U0001f10d-\U0001faff\u2120\u2122\u2139]|[^\\w\\s]\ufe0f")
+# The dot that lower case keeps of İ, and Lithuanian of an i with an accent, is the dot of the i.
+_DOTTED = re.compile("([ij][\u0323-\u0333]*)\u0307+")
+# Thai and Lao am comes apart in NFKC; typed in two, it looks the same.
+_AM = re.compile("\u0e4d([\u0e48-\u0e4b]?)\u0e32|\u0ecd([\u0ec8-\u0ecb]?)\u0eb2")
+_DOUBLED = re.compile("(?<=[\u05d0-\u05ea\u0591-\u05c7])''(?=[\u05d0-\u05ea])")
+_LOOSE_QUOTES = re.compile(r"""(?<![^\s'"])['"]|['"](?![^\s'"])""")
+# Languages in which I is the capital of ı and İ that of i.
+_DOTLESS = frozenset({"tr", "az", "crh", "gag"})
+_CAPITAL_I = str.maketrans("Iİ", "ıi")
 # Letters with a stroke have no decomposition into a letter and a mark.
-_STROKES = str.maketrans("đłøħŧıæœß", "dlohti\ue000\ue001\ue002")
-_LIGATURES = {"\ue000": "ae", "\ue001": "oe", "\ue002": "ss"}
-_BCS = frozenset({"bs", "hr", "sr", "cnr", "sh"})
+_STROKES = str.maketrans({"đ": "d", "ł": "l", "ø": "o", "ħ": "h", "ŧ": "t", "ı": "i", "æ": "ae", "œ": "oe"})
 
 Normaliser = Callable[[str, str | None], str]
 
@@ -42,36 +61,43 @@ def normaliser(name: str) -> Normaliser:
     return NORMALISERS[name]
 
 
-def scoring_text(text: str) -> str:
-    """Words separated by single spaces, in lower case, without punctuation and symbols.
+def scoring_text(text: str, language: str | None = None) -> str:
+    """Words separated by single spaces, caseless, without punctuation, symbols and pictures.
 
-    Unicode categories decide: letters (L), marks (M) and numbers (N) stay, format characters (Cf) go, everything else
-    becomes a space, so no two words are ever joined. A quote inside a word belongs to it (n'ny, צה"ל).
+    Unicode categories decide: letters (L), numbers (N) and the marks (M) on them stay; format characters (Cf), marks that
+    enclose and strokes that stretch go; everything else becomes a space, so no two words are ever joined. A quote inside a
+    word belongs to it (n'ny, צה"ל). Case is that of the language: for Turkish, I is the capital of ı.
     """
-    folded = unicodedata.normalize("NFKC", text.translate(_FOLD)).lower()
-    folded = unicodedata.normalize("NFC", folded)
-    around = f" {folded} "
-    kept = (_kept(*three) for three in zip(around, around[1:], around[2:], strict=False))
-    return " ".join("".join(kept).split())
+    bare = "".join(map(_seen, _PICTURES.sub(" ", text).translate(_FOLD)))
+    folded = _grounded(normal_form("NFKC", bare))
+    if language_key(language) in _DOTLESS:
+        folded = folded.translate(_CAPITAL_I)
+    # As Unicode defines it; what folding leaves apart is composed at the very end.
+    folded = normal_form("NFKC", normal_form("NFD", folded).casefold())
+    folded = normal_form("NFKD", folded.casefold())
+    folded = normal_form("NFKC", _DOTTED.sub(r"\1", folded)).translate(_FOLD)
+    spelled = _LOOSE_QUOTES.sub(" ", _DOUBLED.sub('"', _grounded("".join(map(_kept, folded)))))
+    composed = normal_form("NFC", " ".join(spelled.split()))
+    return _AM.sub(lambda match: f"{match[1]}\u0e33" if match[1] is not None else f"{match[2]}\u0eb3", composed)
 
 
 def lenient_text(text: str, language: str | None = None) -> str:
-    """`scoring_text` without marks and without quotes inside words; BCS in Latin letters."""
-    scored = scoring_text(text)
-    if language in _BCS and script_of(scored) != "latin":
-        scored = to_latin(scored)
-    plain = "".join(letter for letter in unicodedata.normalize("NFD", scored) if unicodedata.category(letter) != "Mn")
-    plain = plain.translate(_STROKES).replace("'", "").replace('"', "")
-    for letter, written in _LIGATURES.items():
-        plain = plain.replace(letter, written)
-    return " ".join(unicodedata.normalize("NFC", plain).split())
+    """`scoring_text` without marks and without quotes inside words, in European digits; BCS in Latin letters."""
+    plain = _without_marks(scoring_text(text, language))
+    if language_key(language) in BCS_LANGUAGES:
+        plain = _without_marks(to_latin(plain))
+    return " ".join(normal_form("NFC", plain.translate(_STROKES)).split())
+
+
+def _without_marks(text: str) -> str:
+    return "".join(map(_plain, normal_form("NFD", text)))
 
 
 # Direction marks and the byte-order mark, points (what the `hebrew` package 0.8.1 removes: no meteg, no rafe), quotes.
 _IVRIT_REMOVED = re.compile(
     "[\u061c\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff\u05b0-\u05bc\u05c1\u05c2\u05c4\u05c5\u05c7\"']"
 )
-_ASIDES = (re.compile(r"[<\[][^>\]]*[>\]]"), re.compile(r"\([^)]+?\)"))
+_ASIDES = ((re.compile(r"[<\[][^>\]]*[>\]]"), ">]"), (re.compile(r"\([^)]+?\)"), ")"))
 
 
 def ivrit_text(text: str) -> str:
@@ -81,28 +107,97 @@ def ivrit_text(text: str) -> str:
     every mark, symbol and punctuation sign becomes a space.
     """
     bare = _IVRIT_REMOVED.sub("", text).lower()
-    for aside in _ASIDES:
-        bare = aside.sub("", bare)
-    kept = (
-        " " if unicodedata.category(letter)[0] in "MSP" else letter for letter in unicodedata.normalize("NFKC", bare)
-    )
+    for aside, closing in _ASIDES:
+        # Behind the last bracket that closes nothing matches: each of many open ones would be tried to the end.
+        end = max(map(bare.rfind, closing)) + 1
+        bare = aside.sub("", bare[:end]) + bare[end:]
+    kept = (" " if unicodedata.category(letter)[0] in "MSP" else letter for letter in normal_form("NFKC", bare))
     return " ".join("".join(kept).lower().split())
 
 
+# Thai and Lao, Tibetan, Burmese, Khmer, the scripts of Tai languages, Han, kana, bopomofo.
+_UNSPACED = re.compile(
+    "[\u0e00-\u109f\u1780-\u17ff\u1950-\u19ff\u1a20-\u1aaf\u2e80-\u2fdf\u3005-\u312f\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf"
+    "\u4e00-\u9fff\ua9e0-\ua9ff\uaa60-\uaa7f\uf900-\ufaff\U0001aff0-\U0001b16f\U00020000-\U000323af]"
+)
+# The next consonant is written under or over this one: Burmese virama, Khmer coeng, Tai Tham sakot.
+_STACKING = "\u1039\u17d2\u1a60"
+
+
+def characters_as_words(text: str) -> str:
+    """Scored text of a language without spaces, with a space between what counts as its words: characters with their marks.
+
+    Words of spaced scripts and numbers inside stay whole; the text's own spaces part nothing but those.
+    """
+    spaced: list[str] = []
+    before = ""
+    for letter in text:
+        kind = _unit(letter)
+        if kind == "mark" and before:
+            spaced.append(letter)
+            continue
+        joins = before and (kind == before != "character" or spaced[-1] in _STACKING)
+        if kind:
+            spaced += [letter] if joins else [" ", letter]
+        before = kind
+    return "".join(spaced).strip()
+
+
+@lru_cache(maxsize=20_000)
+def _unit(letter: str) -> str:
+    """What a letter is a part of: nothing for a space."""
+    if letter == " ":
+        return ""
+    if letter in "'\"" or unicodedata.category(letter)[0] == "M":
+        return "mark"
+    if letter.isdecimal():
+        return "number"
+    return "character" if _UNSPACED.match(letter) else "word"
+
+
 NORMALISERS: dict[str, Normaliser] = {
-    NAME: lambda text, _: scoring_text(text),
+    NAME: scoring_text,
     LENIENT: lenient_text,
     IVRIT: lambda text, _: ivrit_text(text),
 }
 
 
-def _kept(before: str, letter: str, after: str) -> str:
-    if letter in "'\"":
-        return letter if _in_word(before) and _in_word(after) else " "
-    if _in_word(letter):
-        return letter
-    return "" if unicodedata.category(letter) == "Cf" and letter != "\u200b" else " "
+def _grounded(text: str) -> str:
+    """The text without the marks that stand on nothing."""
+    kept: list[str] = []
+    on = False
+    for letter in text:
+        kind = _major(letter)
+        if kind != "M" or on:
+            kept.append(letter)
+            on = kind in "LMN"
+    return "".join(kept)
 
 
-def _in_word(letter: str) -> bool:
-    return unicodedata.category(letter)[0] in "LMN"
+@lru_cache(maxsize=20_000)
+def _major(letter: str) -> str:
+    return unicodedata.category(letter)[0]
+
+
+@lru_cache(maxsize=20_000)
+def _seen(letter: str) -> str:
+    """The letter; nothing for format characters and enclosing marks. A space of no width parts words."""
+    kind = unicodedata.category(letter)
+    return "" if kind == "Me" or (kind == "Cf" and letter != "\u200b") else letter
+
+
+@lru_cache(maxsize=20_000)
+def _kept(letter: str) -> str:
+    """The letter where it can belong to a word, else a space; nothing for what `_seen` leaves out."""
+    if unicodedata.category(letter)[0] in "LMN" or letter in "'\"":
+        return _seen(letter)
+    return _seen(letter) and " "
+
+
+@lru_cache(maxsize=20_000)
+def _plain(letter: str) -> str:
+    """The letter, nothing for marks and quotes, the European digit for another script's."""
+    if letter in "'\"" or unicodedata.category(letter) == "Mn":
+        return ""
+    digit = unicodedata.decimal(letter, None)
+    return letter if digit is None else str(digit)

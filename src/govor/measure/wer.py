@@ -1,4 +1,8 @@
-"""Word and character errors, counted once per clip; every view is derived from the counts."""
+"""Word and character errors, counted once per clip; every view is derived from the counts.
+
+Where a language puts no spaces between words, a word is no unit: its words are characters with their marks, and spaces
+do not count in its characters.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,9 @@ from typing import Any
 
 import jiwer
 
+from govor.corpus.alike import language_key, without_spaces
 from govor.errors import GovorError
-from govor.measure.text import LENIENT, NAME, normaliser, scoring_text
+from govor.measure.text import LENIENT, NAME, characters_as_words, normaliser
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class ClipScore:
-    """The errors of one clip in words and in characters (spaces counted, as jiwer does)."""
+    """The errors of one clip in words and in characters (spaces counted, as jiwer does, where words are spaced)."""
 
     words: Counts
     characters: Counts
@@ -78,13 +83,33 @@ def score(
         raise GovorError(
             f"{len(references)} references and {len(hypotheses)} hypotheses were given; each clip needs one of both."
         )
-    normalise = normaliser(by)
     codes = languages if languages is not None else [None] * len(references)
-    said = [normalise(text, code) for text, code in zip(references, codes, strict=True)]
-    heard = [normalise(text, code) for text, code in zip(hypotheses, codes, strict=True)]
+    said, heard = (
+        [scored_words(text, code, by) for text, code in zip(texts, codes, strict=True)]
+        for texts in (references, hypotheses)
+    )
     words = _counts(said, heard, jiwer.process_words, str.split)
+    said, heard = (
+        [text.replace(" ", "") if without_spaces(code) else text for text, code in zip(texts, codes, strict=True)]
+        for texts in (said, heard)
+    )
     characters = _counts(said, heard, jiwer.process_characters, list)
     return [ClipScore(*pair) for pair in zip(words, characters, strict=True)]
+
+
+def scored_words(text: str, language: str | None = None, by: str = NAME) -> str:
+    """A text's words as they are counted, with single spaces between."""
+    scored = normaliser(by)(text, language)
+    return characters_as_words(scored) if without_spaces(language) else scored
+
+
+def about_units(languages: Iterable[str | None]) -> str | None:
+    """What is to be said of a WER over texts in these languages; None where every word is a word."""
+    found = sorted({language_key(language) for language in languages if without_spaces(language)})
+    if not found:
+        return None
+    written = f"{', '.join(found)} {'is' if len(found) == 1 else 'are'} written without spaces"
+    return f"{written}: there WER counts characters with their marks as words, and CER leaves spaces out"
 
 
 def total(counts: Iterable[Counts]) -> Counts:
@@ -132,17 +157,18 @@ class Diff:
     hypothesis: str
 
 
-def word_diff(reference: str, hypothesis: str) -> list[Diff]:
+def word_diff(reference: str, hypothesis: str, language: str | None = None) -> list[Diff]:
     """The alignment of two texts as a reader sees it: words as written, compared as scored.
 
     A word that is nothing but punctuation belongs to neither side of an error and is left out.
     """
-    return word_diffs([(reference, hypothesis)])[0]
+    return word_diffs([(reference, hypothesis)], [language])[0]
 
 
-def word_diffs(pairs: Sequence[tuple[str, str]]) -> list[list[Diff]]:
+def word_diffs(pairs: Sequence[tuple[str, str]], languages: Sequence[str | None] | None = None) -> list[list[Diff]]:
     """`word_diff` of many pairs, in one call of jiwer."""
-    sides = [(_pieces(reference), _pieces(hypothesis)) for reference, hypothesis in pairs]
+    codes = languages if languages is not None else [None] * len(pairs)
+    sides = [tuple(_pieces(text, code) for text in pair) for pair, code in zip(pairs, codes, strict=True)]
     results = [
         [Diff("delete", shown, "") for shown, _ in left] + [Diff("insert", "", shown) for shown, _ in right]
         for left, right in sides
@@ -169,14 +195,14 @@ def word_diffs(pairs: Sequence[tuple[str, str]]) -> list[list[Diff]]:
 
 
 @lru_cache(maxsize=200_000)
-def _scored_word(word: str) -> tuple[str, ...]:
-    return tuple(scoring_text(word).split())
+def _scored_word(word: str, language: str | None) -> tuple[str, ...]:
+    return tuple(scored_words(word, language).split())
 
 
-def _pieces(text: str) -> list[tuple[str, str]]:
+def _pieces(text: str, language: str | None) -> list[tuple[str, str]]:
     """(as written, as scored) of each scored word; a written word that scores as several is shown as scored."""
     pieces = []
     for word in text.split():
-        scored = _scored_word(word)
+        scored = _scored_word(word, language)
         pieces += [(word, scored[0])] if len(scored) == 1 else [(part, part) for part in scored]
     return pieces

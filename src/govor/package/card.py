@@ -127,6 +127,7 @@ def _score_table(scores: dict[str, Any]) -> list[str]:
         *rows,
         "",
         f"Test set: {after['clips']} clips, {after['audio_seconds'] / 60:.1f} min; 95 % intervals, {note}.",
+        *(["", f"{after['about_words']}."] if after.get("about_words") else []),
     ]
 
 

@@ -8,10 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from govor.corpus.alike import without_spaces
 from govor.corpus.records import Segment
 
-# These are written without spaces between words: what is timed there is the character.
-WITHOUT_SPACES = frozenset({"zh", "yue", "ja", "th", "lo", "my", "km", "bo"})
 # What subtitles may hold, by common practice of broadcasters: 42 characters a line, 7 seconds.
 MAX_LINE_CHARACTERS = 42
 MAX_LINE_SECONDS = 7.0
@@ -98,7 +97,7 @@ def pieces_of(text: str, language: str | None) -> list[str]:
     goes with the piece before it, or with the one after at the beginning.
     """
     spaced = [f" {word}" for word in text.split()]
-    if language in WITHOUT_SPACES:
+    if without_spaces(language):  # what is timed there is the character
         spaced = [cluster for word in spaced for cluster in _clusters(word)]
     pieces: list[str] = []
     waiting = ""

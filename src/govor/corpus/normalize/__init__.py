@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+from govor.corpus.alike import language_key
 from govor.corpus.normalize import bcs, generic, hebrew, malagasy
 from govor.corpus.normalize.bcs import Script
 from govor.corpus.normalize.rules import Normalizer, Rule
@@ -19,7 +20,7 @@ from govor.corpus.records import Clip
 
 __all__ = ["BCS_LANGUAGES", "Normalizer", "Rule", "Script", "normalize_clips", "normalizer"]
 
-BCS_LANGUAGES = frozenset({"bs", "hr", "sr", "cnr", "sh", "hbs"})
+BCS_LANGUAGES = frozenset({"bs", "hr", "sr", "cnr", "sh"})
 
 
 @cache
@@ -28,12 +29,12 @@ def normalizer(language: str, script: Script = "latin") -> Normalizer:
 
     `script` is the run's script and matters for Bosnian, Croatian and Serbian alone.
     """
-    base = language.lower().replace("_", "-").partition("-")[0]
-    if base in ("he", "iw", "heb"):
+    base = language_key(language)
+    if base == "he":
         return Normalizer("hebrew", generic.FIRST + hebrew.RULES + generic.LAST)
-    if base in ("mg", "mlg", "plt"):
+    if base == "mg":
         return Normalizer("malagasy", generic.FIRST + malagasy.RULES + generic.LAST)
-    if base in BCS_LANGUAGES or base in ("bos", "hrv", "srp"):
+    if base in BCS_LANGUAGES:
         return Normalizer(f"bcs-{script}", generic.FIRST + bcs.rules(script) + generic.LAST)
     return Normalizer("generic", generic.RULES)
 

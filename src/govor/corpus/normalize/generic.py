@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-import unicodedata
+from collections.abc import Callable, Collection
 
+from govor.corpus.alike import normal_form
 from govor.corpus.normalize.rules import Rule
 
 # What transcribers write in round brackets for sounds that are not words. Anything else in brackets was said.
@@ -20,16 +21,19 @@ _SOUNDS = (
 )
 _DIRECTION_MARKS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\u00ad]")
 _CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]")
-_SQUARE = re.compile(r"\[[^\[\]]*\]|<\|[^<>|]*\|>|</?[a-zA-Z_]+/?>|[♪♫♬♩]+")
-_ROUND = re.compile(rf"[(*]\s*(?:{_SOUNDS})(?:\s*[,;/]\s*(?:{_SOUNDS}))*\s*[.…!]*\s*[)*]", re.IGNORECASE)
+_BRACKETS = re.compile(r"[\[\]]")
+_TAGS = re.compile(r"</?[a-zA-Z_]+/?>|[♪♫♬♩]+")
+_NOTE_SIGNS = re.compile(r"<\||\|>|[<>|]")
+_ROUND_SIGNS = re.compile(r"[(*)]")
+_ONLY_SOUNDS = re.compile(rf"\s*(?:{_SOUNDS})(?:\s*[,;/]\s*(?:{_SOUNDS}))*\s*(?:[.…!]+\s*)?", re.IGNORECASE)
 _REPEATED = re.compile(r"([!?,;:。、؟،])\1+|(?<!\.)(\.)\.(?!\.)|(\.{4,})")
 _SPACES = re.compile(r"[\s\u200b\u00a0\u2028\u2029]+")
-_SPACE_BEFORE = re.compile(r"\s+([,.!?;:…])(?=\s|$)")
+_SPACE_BEFORE = re.compile(r"(?<!\s)\s+([,.!?;:…])(?=\s|$)")
 
 
 def unicode_nfc(text: str) -> str:
     """Composed letters; what has no composed form (Malagasy n̈) keeps its mark."""
-    return unicodedata.normalize("NFC", text)
+    return normal_form("NFC", text)
 
 
 def direction_marks(text: str) -> str:
@@ -43,8 +47,39 @@ def control_characters(text: str) -> str:
 
 
 def remarks(text: str) -> str:
-    """Square brackets, tags and notes always; round brackets only around a sound that is known not to be speech."""
-    return _ROUND.sub(" ", _SQUARE.sub(" ", text))
+    """Square brackets, tags and notes always; round brackets only around a sound that is known not to be speech.
+
+    What stands inside of what goes too. Each sign is looked at once: a hundred thousand brackets are no reason to wait.
+    """
+    text = _without_enclosed(text, _BRACKETS, "[", "]", lambda inner: True)
+    text = _without_enclosed(_TAGS.sub(" ", text), _NOTE_SIGNS, ("<|",), ("|>",), lambda inner: True)
+    return _without_enclosed(text, _ROUND_SIGNS, "(*", "*)", lambda inner: _ONLY_SOUNDS.fullmatch(inner) is not None)
+
+
+def _without_enclosed(
+    text: str, signs: re.Pattern[str], opening: Collection[str], closing: Collection[str], goes: Callable[[str], bool]
+) -> str:
+    """A space for every innermost pair of signs whose inside `goes`, and again for what is innermost then.
+
+    A sign that stays makes all that stands around it stay.
+    """
+    pieces: list[str] = []
+    opened: list[int] = []
+    at = 0
+    for match in signs.finditer(text):
+        pieces.append(text[at : match.start()])
+        at = match.end()
+        sign = match[0]
+        if sign in closing and opened and goes("".join(pieces[opened[-1] + 1 :])):
+            del pieces[opened.pop() :]
+            pieces.append(" ")
+            continue
+        if sign in opening:
+            opened.append(len(pieces))
+        else:
+            opened.clear()
+        pieces.append(sign)
+    return "".join([*pieces, text[at:]])
 
 
 def repeated_punctuation(text: str) -> str:

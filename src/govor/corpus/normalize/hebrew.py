@@ -15,10 +15,11 @@ _MARKS = re.compile("[\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\ufb1e\u0
 _SEPARATORS = re.compile("[\u05be\u05c0\u05c6]")
 _SOF_PASUQ = re.compile("\u05c3")
 _PRESENTATION = re.compile("[\ufb1d-\ufb4f]")
+_SINGLE = "\u05f3\u2018\u2019\u201b\u02bc\u02bb\u02b9\u2032\u2035`\u00b4\uff07"
 _GERSHAYIM = re.compile(
-    f"(?<={_LETTER})(?:[\u05f4\u201c\u201d\u201e\u201f\u2033]|[''\u05f3\u2018\u2019]{{2}})(?={_LETTER})"
+    f"(?<={_LETTER})(?:[\u05f4\u201c\u201d\u201e\u201f\u2033\u2036\u02ba\u02ee\uff02]|['{_SINGLE}]{{2}})(?={_LETTER})"
 )
-_GERESH = re.compile(f"(?<={_LETTER})[\u05f3\u2018\u2019\u201b\u02bc\u2032`\u00b4]")
+_GERESH = re.compile(f"(?<={_LETTER})[{_SINGLE}]")
 
 
 def presentation_forms(text: str) -> str:

@@ -6,8 +6,13 @@ import re
 
 from govor.corpus.normalize.rules import Rule
 
-_APOSTROPHE = re.compile(r"(?<=\w)[\u2018\u2019\u201b\u02bc\u02b9\u2032`\u00b4](?=\w)")
-_SPACED_APOSTROPHE = re.compile(r"(?<=n)\s*'\s+(?=(?:ny|i|ilay|io|izany|ity|itony|ireo)\b)", re.IGNORECASE)
+_SIGNS = "'\u2018\u2019\u201b\u02bc\u02bb\u02b9\u2032`\u00b4\uff07"
+_APOSTROPHE = re.compile(rf"(?<=\w)[{_SIGNS}](?=\w)")
+_ARTICLES = "ny|i|ilay|io|izany|ity|itony|ireo|izao|izay|izy"
+_SPACED_APOSTROPHE = re.compile(
+    rf"(?<=n)\s*[{_SIGNS}]\s+(?=(?:{_ARTICLES})\b)|(?<=\b[ah]n)\s+[{_SIGNS}](?=(?:{_ARTICLES})\b)|(?<=\bamin)\s+[{_SIGNS}](?=(?:{_ARTICLES})\b)",
+    re.IGNORECASE,
+)
 _LOOSE_DIAERESIS = re.compile("(?<=[nN])\u00a8")
 
 
@@ -17,7 +22,7 @@ def apostrophes(text: str) -> str:
 
 
 def spaced_apostrophes(text: str) -> str:
-    """`amin' ny` is written amin'ny."""
+    """`amin' ny` and `amin 'ny` are written amin'ny, whatever the sign."""
     return _SPACED_APOSTROPHE.sub("'", text)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
 
+from govor.corpus.alike import without_spaces
 from govor.errors import GovorError, nearest
 from govor.families.vocabulary import (
     Merges,
@@ -46,9 +47,6 @@ _BLOCKS = (
 )  # fmt: skip
 # The languages of a published vocabulary: 99, and Cantonese since large-v3.
 _PUBLISHED_LANGUAGES = (99, 100)
-
-# Whisper was trained on text that begins with a space, except where a language writes none.
-_WITHOUT_SPACES = frozenset({"zh", "ja", "th", "lo", "my", "yue", "bo", "km"})
 
 # What the vocabulary calls languages that standards have another code for.
 _NAMED_HERE = {"jv": "jw", "fil": "tl", "nb": "no"}
@@ -232,7 +230,8 @@ class WhisperTokens:
         stripped = text.strip()
         if not stripped:
             return Encoded([], [], 0)
-        added = 0 if language in _WITHOUT_SPACES else 1
+        # Whisper was trained on text that begins with a space, except where a language writes none.
+        added = 0 if without_spaces(language) else 1
         found = self.tokenizer.encode(" " * added + stripped, add_special_tokens=False)
         return Encoded(found.ids, [start for start, _ in found.offsets], added)
 

@@ -50,8 +50,9 @@ def build_report(run: Path, target: Path, overwrite: bool, most_audio: int = MOS
         )
     order = sorted(after, key=lambda name: (-Counts(**after[name]["words"]).errors, name))
     rows = [after[name] for name in order]
-    diffs_after = word_diffs([(row["reference"], row["hypothesis"]) for row in rows])
-    diffs_before = word_diffs([(before[name]["reference"], before[name]["hypothesis"]) for name in order])
+    languages = [row.get("language") for row in rows]
+    diffs_after = word_diffs([(row["reference"], row["hypothesis"]) for row in rows], languages)
+    diffs_before = word_diffs([(before[name]["reference"], before[name]["hypothesis"]) for name in order], languages)
     with atomic_folder(target, "the report", replace=overwrite) as folder:
         (folder / "audio").mkdir()
         clips = [

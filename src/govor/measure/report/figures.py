@@ -9,6 +9,7 @@ from typing import Any
 
 import jiwer
 
+from govor.corpus.alike import without_spaces
 from govor.files import read_log
 from govor.measure.slices import SLICES, groups
 from govor.measure.text import scoring_text
@@ -25,7 +26,7 @@ NOTHING = "∅"
 def letter_confusions(rows: Sequence[ClipRow]) -> dict[str, Any]:
     """`letters` (reference, most confused first) and `counts` [reference][heard]; ∅ is a letter left out, or put in."""
     counts: Counter[tuple[str, str]] = Counter()
-    pairs = [(scoring_text(row["reference"]), scoring_text(row["hypothesis"])) for row in rows]
+    pairs = [(_letters(row, "reference"), _letters(row, "hypothesis")) for row in rows]
     for said, heard in pairs:  # what one side lacks wholly was left out, or put in
         counts.update((letter, NOTHING) for letter in said if not heard)
         counts.update((NOTHING, letter) for letter in heard if not said)
@@ -54,6 +55,12 @@ def letter_confusions(rows: Sequence[ClipRow]) -> dict[str, Any]:
         "letters": ["␣" if letter == " " else letter for letter in shown],
         "counts": [[counts[a, b] for b in shown] for a in shown],
     }
+
+
+def _letters(row: ClipRow, side: str) -> str:
+    """A side's characters as they are counted."""
+    scored = scoring_text(row[side], row.get("language"))
+    return scored.replace(" ", "") if without_spaces(row.get("language")) else scored
 
 
 def word_confusions(diffs: Sequence[Sequence[Diff]]) -> list[dict[str, Any]]:
