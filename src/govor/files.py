@@ -213,7 +213,7 @@ def machine() -> str:
     """Tells machines apart, and starts of one machine, and containers: numbers of processes count within one of these."""
     parts = [platform.node(), boot() or ""]
     with suppress(OSError):
-        parts.append(os.readlink("/proc/self/ns/pid"))
+        parts.append(str(Path("/proc/self/ns/pid").readlink()))
     return sha256_of_lines(parts)[:8]
 
 

@@ -80,7 +80,8 @@ _HELD: set[Path] = set()  # by this process: the system's locks do not hold a pr
 
 @contextmanager
 def _locked(folder: Path, run: Path, doing: str) -> Iterator[None]:
-    lock, new = folder.with_name(f".{folder.name}.lock"), not folder.parent.exists()
+    lock = folder.with_name(f".{folder.name}.lock")
+    new = [place for place in lock.parents if not place.exists()]
     mine = {"doing": doing, "pid": os.getpid(), "host": platform.node(), "since": now()}
     mine |= {"boot": files.boot(), "machine": files.machine(), "started": files.started(os.getpid())}
     with disk_errors(run, "the run"):
@@ -96,9 +97,9 @@ def _locked(folder: Path, run: Path, doing: str) -> Iterator[None]:
         with suppress(OSError):
             lock.unlink()
         handle.close()
-        if new:
+        for place in new:  # where nothing came of it
             with suppress(OSError):
-                lock.parent.rmdir()  # where nothing came of it
+                place.rmdir()
 
 
 def _taken(lock: Path, run: Path) -> IO[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -61,14 +62,27 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names need not be UTF-8
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        _say_when_interrupted()
     try:
         app()
     except GovorError as error:
         print(f"govor: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("govor: interrupted; what was finished is kept.", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
+
+
+def _say_when_interrupted() -> None:
+    """On Ctrl-C, what is kept. Not by KeyboardInterrupt: the library of commands takes it, and says "Aborted!"."""
+    here = os.getpid()
+
+    def interrupted(number: int, _: object) -> None:
+        if os.getpid() != here:  # a worker, whose parent says it
+            os._exit(128 + number)
+        signal.signal(number, signal.SIG_DFL)  # again: at once
+        print("govor: interrupted; what was finished is kept.", file=sys.stderr)
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGINT, interrupted)

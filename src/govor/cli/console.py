@@ -11,7 +11,6 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -22,6 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from govor.files import to_json
 
@@ -122,12 +122,13 @@ def table(title: str, rows: Sequence[dict[str, Any]], console: Console = err) ->
     """Rows of the same keys, numbers to the right."""
     if not rows:
         return
-    shown = Table(title=escape(title), title_justify="left", title_style="", box=None, pad_edge=False)
+    # Text, and not str: what comes from outside is no markup.
+    shown = Table(title=Text(title), title_justify="left", title_style="", box=None, pad_edge=False)
     for name, value in rows[0].items():
         number = isinstance(value, int | float)
-        shown.add_column(escape(name), justify="right" if number else "left", style=None if number else "bold")
+        shown.add_column(Text(name), justify="right" if number else "left", style=None if number else "bold")
     for row in rows:
-        shown.add_row(*(escape(_cell(name, value)) for name, value in row.items()))
+        shown.add_row(*(Text(_cell(name, value)) for name, value in row.items()))
     console.print(shown)
 
 

@@ -271,7 +271,9 @@ def _headline(run: str, before: dict[str, Path], after: dict[str, Path]) -> dict
     from govor.measure.headline import add_to_headline
 
     with _stage("compare"):
-        return add_to_headline(run, {context: (before[context], after[context]) for context in before}, fresh=True)
+        return add_to_headline(
+            run, {context: (before[context], after[context]) for context in before}, True, console.note
+        )
 
 
 def _package(run: Path, test: Path, headline: dict[str, Any]) -> dict[str, str]:

@@ -115,6 +115,8 @@ def write_average(run: Path, members: Sequence[Path], weights: Sequence[float], 
         else:
             mean = mean_of([member / "model.safetensors" for member in members], weights)
         save_file(mean, folder / "model.safetensors")
+        if (target / "state.json").exists():  # made before: whoever is killed before it is scored anew leaves it whole
+            shutil.copy2(target / "state.json", folder / "state.json")
 
 
 def mean_of(files: Sequence[Path], weights: Sequence[float]) -> dict[str, torch.Tensor]:

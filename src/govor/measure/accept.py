@@ -13,6 +13,8 @@ from govor.measure.suites import suites
 from govor.recipe import Acceptance
 from govor.runs import EVALS, now
 
+# What a verdict says it was measured on where the recipe names no suite.
+OWN_TEST_SET = "the run's test set"
 # Gates of which more is better.
 _AT_LEAST = frozenset({"timestamp_coverage"})
 
@@ -56,7 +58,7 @@ def judge(run: Path, gates: Acceptance | None = None) -> dict[str, Any]:
     return {
         "accepted": all(entry["passed"] for entry in entries),
         "judged": now(),
-        "measured_on": wanted.measured_on or "the run's test set",
+        "measured_on": wanted.measured_on or OWN_TEST_SET,
         "context": context,
         "gates": entries,
     }
