@@ -55,6 +55,6 @@ def _still_holds(verdict: dict[str, Any], old: dict[str, Any], new: dict[str, An
     """Whether a verdict is of scores that are the run's still: of a suite's set, or of the same clips with the same errors."""
     if verdict.get("measured_on") != OWN_TEST_SET:
         return True
-    context = verdict.get("context")
+    context = str(verdict.get("context"))
     before, after = (contexts.get(context, {}).get("after", {}) for contexts in (old, new))
     return all(before.get(name) == after.get(name) for name in ("manifest", "wer", "wer_interval", "cer"))
