@@ -1,4 +1,8 @@
-"""Files that are either whole or not there: written under a temporary name, flushed, renamed."""
+"""Files that are either whole or not there: written under a temporary name, flushed, renamed.
+
+A temporary name tells who writes there, so that what a killed process left behind is swept by the next one that writes
+into the same folder, and what a living one is writing is not.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,16 @@ import hashlib
 import json
 import math
 import os
+import platform
+import re
 import shutil
 import stat
+import time
 import uuid
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -20,6 +29,14 @@ from govor.errors import GovorError, disk_errors
 MOST_TEXT_BYTES = 64 << 20
 # Deeper than any record: a recursion of ours over one that lies deeper would end in a traceback.
 MOST_DEPTH = 64
+# `.NAME.MACHINE-PID-STARTED-RANDOM.tmp` is being written; `.old` gives way to what is being put in its place.
+_TEMPORARY = re.compile(
+    r"\.(?P<name>.+)\.(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-(?P<started>\d+)-[0-9a-f]{4}\.(tmp|old|aside)"
+)
+_UNOWNED = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.tmp")  # of earlier versions, which named no writer
+_LONGEST_NAME_BYTES = 200  # of 255 that file systems take, so that a temporary name fits as well
+_LONGEST_WRITE_SECONDS = 24 * 3600.0  # what nobody known has written for so long is a leftover
+_swept: set[str] = set()
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
@@ -33,9 +50,9 @@ def atomic_file(path: Path, errors: str = "backslashreplace") -> Iterator[TextIO
 
     A file name that is not UTF-8 holds lone surrogates; escaped, as by default, they are valid JSON and find the file again.
     """
-    temporary = _beside(path)
     with disk_errors(path, path.name):
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = beside(path)
         try:
             with temporary.open("w", encoding="utf-8", errors=errors, newline="\n") as handle:
                 yield handle
@@ -272,12 +289,11 @@ def _kind(value: Any) -> str:
     return next((name for kind, name in names.items() if isinstance(value, kind)), "a number")
 
 
-def _once(kind: type[dict[str, Any]]) -> Any:
+def _once(kind: Callable[[list[tuple[str, Any]]], dict[str, Any]]) -> Any:
     def made(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = kind(pairs)
         if len(found) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
+            twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
             raise ValueError(f"the key '{shortened(twice, 60)}' stands twice")
         return found
 
@@ -295,7 +311,7 @@ def _no_number(name: str) -> Any:
     raise ValueError(f"{name} is no number in JSON")
 
 
-def _decoder(kind: type[dict[str, Any]]) -> json.JSONDecoder:
+def _decoder(kind: Callable[[list[tuple[str, Any]]], dict[str, Any]]) -> json.JSONDecoder:
     return json.JSONDecoder(object_pairs_hook=_once(kind), parse_float=_finite, parse_constant=_no_number)
 
 
@@ -306,27 +322,50 @@ _OBJECTS, _RECORDS = _decoder(dict), _decoder(Record)
 def atomic_folder(path: Path, what: str, replace: bool = False) -> Iterator[Path]:
     """A folder that appears under its name only when the block ends without an error.
 
-    With `replace`, an existing folder gives way at the end, not before.
+    With `replace`, an existing folder gives way at the end, not before. A link gives way as a link: what it leads to stays.
     """
-    temporary = _beside(path)
     with disk_errors(path, what):
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = beside(path)
         temporary.mkdir()
         try:
             yield temporary
             for file in temporary.rglob("*"):
                 if file.is_file():
                     fsync(file)
-            if replace and path.exists():
-                old = _beside(path)
-                path.rename(old)
-                temporary.rename(path)
-                shutil.rmtree(old, ignore_errors=True)
-            else:
-                temporary.rename(path)
-            fsync(path.parent)
+            put_in_place(temporary, path, replace)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def put_in_place(new: Path, path: Path, replace: bool = True) -> None:
+    """Give a whole file or folder its name; what had it before is deleted only then.
+
+    Killed in between, the next process that writes there brings the old one back (`sweep`).
+    """
+    if not (replace and os.path.lexists(path)):
+        new.rename(path)
+    elif new.is_dir():
+        old = beside(path, "old")
+        path.rename(old)
+        try:
+            new.rename(path)
+        except BaseException:
+            old.rename(path)
+            raise
+        remove(old)
+    else:
+        new.replace(path)
+    fsync(path.parent)
+
+
+def remove(path: Path) -> None:
+    """Delete a file, a folder or a link, as far as that is permitted; never what a link leads to."""
+    if path.is_symlink() or not path.is_dir():
+        with suppress(OSError):
+            path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def fsync(path: Path) -> None:
@@ -367,5 +406,84 @@ def workspace_path(path: Path) -> str:
     return absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else absolute.as_posix()
 
 
-def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+def beside(path: Path, kind: str = "tmp") -> Path:
+    """A temporary name in the folder of `path` that tells who writes there; leftovers in that folder are swept first."""
+    folder = os.path.abspath(path.parent)  # noqa: PTH100  (resolve() would follow the user's links)
+    if folder not in _swept:
+        _swept.add(folder)
+        sweep(path.parent)
+    name = path.name.encode("utf-8", "surrogateescape")[:_LONGEST_NAME_BYTES].decode("utf-8", "ignore")
+    pid = os.getpid()
+    return path.with_name(f".{name}.{machine()}-{pid}-{started(pid)}-{uuid.uuid4().hex[:4]}.{kind}")
+
+
+def temporary_name_of(path: Path) -> str | None:
+    """What a temporary name stands for; None where it is none."""
+    found = _TEMPORARY.fullmatch(path.name)
+    return found["name"] if found else None
+
+
+def sweep(folder: Path, alone: bool = False) -> None:
+    """Delete what killed processes left half written in `folder`, and bring back what they had set aside.
+
+    What another machine may be writing is left for a day; with `alone` nobody else can be writing there.
+    """
+    with suppress(OSError):
+        for path in list(folder.iterdir()):
+            found = _TEMPORARY.fullmatch(path.name) or _UNOWNED.fullmatch(path.name)
+            if not found or path.suffix == ".aside":  # a run, which its lock guards
+                continue
+            owner = found.groupdict()
+            here = owner.get("machine") == machine()
+            if here and runs(int(owner["pid"]), int(owner["started"])):
+                continue
+            with suppress(OSError):
+                if not (here or alone or time.time() - path.lstat().st_mtime > _LONGEST_WRITE_SECONDS):
+                    continue
+                place = path.with_name(owner["name"])
+                if path.name.endswith(".old") and not os.path.lexists(place):
+                    path.rename(place)
+                else:
+                    remove(path)
+
+
+@cache
+def machine() -> str:
+    """Tells machines apart, and starts of one machine, and containers: numbers of processes count within one of these."""
+    parts = [platform.node(), boot() or ""]
+    with suppress(OSError):
+        parts.append(str(Path("/proc/self/ns/pid").readlink()))
+    return sha256_of_lines(parts)[:8]
+
+
+@cache
+def boot() -> str | None:
+    """Names this start of this machine, the same in all its containers; None where the system does not tell."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+
+
+def started(pid: int) -> int:
+    """When a process of this machine began, in ticks of its clock; 0 where that cannot be known."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        return 0 if fields[0] in "ZX" else int(fields[19])  # a zombie writes no more
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def runs(pid: int, since: int) -> bool:
+    """Whether the process `pid` that began at `since` still runs here, and not another that was given its number."""
+    if Path("/proc/self/stat").exists():
+        return since != 0 and started(pid) == since
+    if os.name == "nt":
+        return True  # there is no harmless way to ask
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 import unicodedata
 from pathlib import Path
@@ -66,14 +67,13 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names need not be UTF-8
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        _say_when_interrupted()
     try:
         app()
     except GovorError as error:
         print(f"govor: {_printable(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("govor: interrupted; what was finished is kept.", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
@@ -84,7 +84,6 @@ def main() -> None:
         place = _printable(os.fsdecode(error.filename))
         print(f"govor: {shortened(place)} cannot be used: {error.strerror}; give another path.", file=sys.stderr)
         sys.exit(2)
-
     except RuntimeError as error:
         if not str(error).startswith("Symlink loop"):  # what pathlib says up to Python 3.12
             raise
@@ -101,3 +100,17 @@ def _visible(character: str) -> str:
     if character.isspace():
         return " "
     return character if unicodedata.category(character) in _HARMLESS else ascii(character)[1:-1]
+
+
+def _say_when_interrupted() -> None:
+    """On Ctrl-C, what is kept. Not by KeyboardInterrupt: the library of commands takes it, and says "Aborted!"."""
+    here = os.getpid()
+
+    def interrupted(number: int, _: object) -> None:
+        if os.getpid() != here:  # a worker, whose parent says it
+            os._exit(128 + number)
+        signal.signal(number, signal.SIG_DFL)  # again: at once
+        print("govor: interrupted; what was finished is kept.", file=sys.stderr)
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGINT, interrupted)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -22,6 +26,7 @@ from rich.text import Text
 from govor.files import to_json
 
 Item = TypeVar("Item")
+_LINES, _LINE_SECONDS = 20, 60.0
 
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(highlight=False, soft_wrap=True)
@@ -39,6 +44,17 @@ def made(path: object, then: str | None = None) -> None:
         err.print(f"next  {then}", markup=False)
 
 
+def command(*words: object) -> str:
+    """A command that can be pasted into a shell, whatever the names in it are."""
+    return shlex.join(str(word) for word in words)
+
+
+def again(add: Sequence[str] = (), leave_out: Sequence[str] = ()) -> str:
+    """The command that is running, to be given again, with some options more and some less."""
+    words = [word for word in sys.argv[1:] if word not in leave_out]
+    return command("govor", *words, *(word for word in add if word not in words))
+
+
 def say(text: str = "") -> None:
     """A line of the result, as it is."""
     print(text, flush=True)
@@ -54,14 +70,32 @@ class Bar:
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress, self._task = progress, task
+        self._first: tuple[float, int] | None = None
+        self._share, self._logged = -1, 0.0
 
     def advance(self, count: int = 1) -> None:
         """That many more are done."""
         self._progress.advance(self._task, count)
 
     def to(self, completed: int, total: int | None = None, about: str = "") -> None:
-        """So many are done now."""
+        """So many are done now. Where no bar is seen, a log file for instance, a line says so now and then."""
         self._progress.update(self._task, completed=completed, total=total, about=about)
+        if total and about and not self._progress.console.is_terminal:
+            self._log(completed, total, about)
+
+    def _log(self, completed: int, total: int, about: str) -> None:
+        """Twenty times in all, or once a minute."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = (now, completed)
+        share = completed * _LINES // total
+        if share == self._share and now - self._logged < _LINE_SECONDS and completed < total:
+            return
+        self._share, self._logged = share, now
+        began, at = self._first
+        left = (now - began) / (completed - at) * (total - completed) if completed > at else None
+        told = "" if left is None else f"  left {timedelta(seconds=round(left))}"
+        self.note(f"step {completed} of {total}  {about}{told}")
 
     def note(self, text: str) -> None:
         """A line above the bar."""

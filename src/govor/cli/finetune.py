@@ -15,6 +15,7 @@ from rich.markup import escape
 from govor.cli import console
 from govor.cli.models import Device, check_manifest, check_model, find_run
 from govor.cli.options import Json, Out, Overwrite, examples
+from govor.cli.summary import exit_if
 
 if TYPE_CHECKING:
     from govor.finetune.loop import StepRecord
@@ -67,6 +68,9 @@ def train(
     max_steps: Annotated[int | None, typer.Option(help="End after so many steps.", show_default=False)] = None,
     fast_dev_run: Annotated[bool, typer.Option(help="A handful of clips, two steps: does everything work?")] = False,
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint, exactly.")] = False,
+    resume_changed: Annotated[
+        bool, typer.Option("--resume-changed", help="Go on with other settings or data, and note that in the record.")
+    ] = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
     as_json: Json = False,
@@ -95,8 +99,8 @@ def train(
         check_repeatable(record, resolved, console.note)
     if fast_dev_run:
         # Such a run has a name of its own that nobody else uses, so it may be made again and again.
-        resolved, overwrite = shortened(resolved), not resume
-    finished = run_training(resolved, resume, overwrite, device)
+        resolved, overwrite = shortened(resolved), not (resume or resume_changed)
+    finished = run_training(resolved, resume or resume_changed, overwrite, device, resume_changed)
     if int(os.environ.get("RANK", "0")):
         return
     repeated = compare_losses(record.parent, finished.run) if record is not None else None
@@ -109,7 +113,9 @@ def train(
     }
     console.result(f"best checkpoint  {finished.best.name}: {_metrics(finished.metrics['metrics'])}", shown, as_json)
     split = next(iter(resolved.data.by_name().values())).split
-    console.made(finished.run, f"govor evaluate {finished.run} --manifest {split}/test.jsonl")
+    console.made(finished.run, console.command("govor", "evaluate", finished.run, "--manifest", f"{split}/test.jsonl"))
+    tell_unread(finished)
+    exit_if(bool(finished.unreadable))
 
 
 def _check_early(recipe: Recipe, device: str) -> None:
@@ -126,15 +132,33 @@ def _check_early(recipe: Recipe, device: str) -> None:
     check_model(recipe.base_model, "torch", device, [recipe.examples.language])
 
 
-def run_training(recipe: Recipe, resume: bool, overwrite: bool, device: str = "auto") -> Finished:
+def tell_unread(finished: Finished) -> None:
+    """Name the clips that a run had to leave out."""
+    if finished.unreadable:
+        console.note(
+            f"{finished.unreadable} clips could not be read and were left out: {finished.run / 'dropped.jsonl'}"
+        )
+
+
+def run_training(
+    recipe: Recipe, resume: bool, overwrite: bool, device: str = "auto", changed: bool = False
+) -> Finished:
     """Train with progress on the terminal."""
     from govor.errors import GovorError
     from govor.finetune import train as training
+    from govor.finetune.stopping import Interrupted
 
     if resume and overwrite:
         raise GovorError("--resume goes on with a run and --overwrite replaces it; give one of the two.")
-    with console.bar(f"train {recipe.name}", None) as bar:
-        return training.train(recipe, _Progress(bar), resume, overwrite, device)
+    try:
+        with console.bar(f"train {recipe.name}", None) as bar:
+            return training.train(recipe, _Progress(bar), resume, overwrite, device, changed)
+    except Interrupted as stop:
+        if int(os.environ.get("RANK", "0")):
+            raise typer.Exit(stop.exit_code) from None
+        train = "train" in sys.argv and "--resume-changed" not in sys.argv
+        on = console.again(["--resume"] if train and stop.resumable else [], ["--overwrite"] if stop.resumable else [])
+        raise stop.with_remedy(f"go on with: {on}" if stop.resumable else f"begin again with: {on}") from None
 
 
 def show_examples(
@@ -185,7 +209,7 @@ def average(
     with console.bar(f"average {folder.name}", None) as bar:
         result = average_run(folder, count, device, bar.note)
     console.result(f"ships  {result['shipped']}", result, as_json)
-    console.made(folder / "average.json", f"govor package {folder}")
+    console.made(folder / "average.json", console.command("govor", "package", folder))
 
 
 def track(
@@ -215,7 +239,7 @@ def track(
     write_text(target, text)
     for hint in login_hint(chosen):
         console.note(hint)
-    console.made(target, f"govor train {target}")
+    console.made(target, console.command("govor", "train", target))
 
 
 def _asked(option: str, question: str, given: str | None, default: str) -> str:
@@ -262,7 +286,10 @@ class _Progress:
 def _metrics(metrics: dict[str, Any]) -> str:
     """`validation loss 0.51 (knesset 0.48, recital 0.60)  validation wer …`."""
     shown = []
-    for name in (name for name, value in metrics.items() if "." not in name and value is not None):
+    for name in (name for name in metrics if "." not in name):
+        if metrics[name] is None:
+            shown.append(f"validation {name} not measured")
+            continue
         parts = [
             f"{key.partition('.')[2]} {value:.4f}"
             for key, value in metrics.items()

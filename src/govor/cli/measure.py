@@ -66,7 +66,7 @@ def compare(
     write_json(target, result)
     console.result(compare_lines(result), result, as_json)
     if name and a["context"] == b["context"]:
-        add_to_headline(name, {b["context"]: (eval_a, eval_b)})
+        add_to_headline(name, {b["context"]: (eval_a, eval_b)}, say=console.note)
         console.made(f"{target} and manifests/eval_{name}.json", f"govor report {name}")
     else:
         console.made(target)

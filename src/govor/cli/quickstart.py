@@ -265,7 +265,7 @@ def _standing(recipe: Recipe) -> str:
 
 def _train(recipe: Recipe, standing: str) -> Path:
     """Train, go on with what was interrupted, or reuse a finished run of the same recipe and data."""
-    from govor.cli.finetune import run_training
+    from govor.cli.finetune import run_training, tell_unread
     from govor.finetune.folder import run_folder
 
     run = run_folder(recipe)
@@ -273,7 +273,7 @@ def _train(recipe: Recipe, standing: str) -> Path:
         if standing == "finished":
             console.note(f"reusing {run}")
         else:
-            run_training(recipe, resume=standing == "begun", overwrite=standing == "other")
+            tell_unread(run_training(recipe, resume=standing == "begun", overwrite=standing == "other"))
     return run
 
 
@@ -281,7 +281,9 @@ def _headline(run: str, before: dict[str, Path], after: dict[str, Path]) -> dict
     from govor.measure.headline import add_to_headline
 
     with _stage("compare"):
-        return add_to_headline(run, {context: (before[context], after[context]) for context in before}, fresh=True)
+        return add_to_headline(
+            run, {context: (before[context], after[context]) for context in before}, True, console.note
+        )
 
 
 def _package(run: Path, test: Path, headline: dict[str, Any]) -> dict[str, str]:
@@ -305,11 +307,12 @@ def _package(run: Path, test: Path, headline: dict[str, Any]) -> dict[str, str]:
 
 
 def _table(headline: dict[str, Any]) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     from govor.measure.compare import format_p
 
-    table = Table(title=f"{headline['run']}: word error rate on unseen clips, with 95 % intervals")
+    table = Table(title=f"{escape(headline['run'])}: word error rate on unseen clips, with 95 % intervals")
     for column in ("audio context", "before", "after", "change", "paired p", "CER before", "CER after"):
         table.add_column(column, justify="left" if column == "audio context" else "right")
     for context, item in headline["contexts"].items():
@@ -352,14 +355,15 @@ def _examples(headline: dict[str, Any]) -> None:
 
 
 def _next(run: Path, page: Path, test: Path, recipe: Recipe, seconds: float) -> None:
+    longer, split = f"{recipe.name}-longer", ["--set", f"data.split={recipe.data.split}"]
     lines = [
         f"\nreport   {page}   (open it in a browser)",
         f"model    {run}",
         f"time     {seconds / 60:.1f} min",
         "\nNext:",
-        f"  govor transcribe {run} YOUR.wav",
-        f"  govor train quickstart --set name={recipe.name}-longer --set data.split={recipe.data.split} --set finetune.epochs=6",
-        f"  govor evaluate models/{recipe.family}/{recipe.name}-longer --manifest {test}",
+        f"  {console.command('govor', 'transcribe', run, 'YOUR.wav')}",
+        f"  {console.command('govor', 'train', 'quickstart', '--set', f'name={longer}', *split, '--set', 'finetune.epochs=6')}",
+        f"  {console.command('govor', 'evaluate', f'models/{recipe.family}/{longer}', '--manifest', test)}",
         "  govor quickstart --audio YOUR_FOLDER --language xx",
     ]
     console.say("\n".join(lines))

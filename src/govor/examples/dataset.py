@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import os
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from govor.corpus.manifests import Manifest
 from govor.corpus.records import Clip
 from govor.corpus.samples import clip_samples
-from govor.errors import GovorError
+from govor.errors import AudioError, GovorError
 from govor.examples.augment import Augmenter, augmented_clip
 from govor.examples.batching import Plan
 from govor.examples.mixing import uniform
@@ -148,21 +150,44 @@ def _hide(stripes: SpecAugment, seed: int, mel: torch.Tensor, spec: ExampleSpec)
 Hide = Callable[[torch.Tensor, ExampleSpec], torch.Tensor]
 
 
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A clip that could not be read, and why."""
+
+    clip: Clip
+    rule: str
+    message: str
+
+
 def load_batch(
-    specs: Sequence[ExampleSpec], encoder: Any, augmenter: Augmenter | None = None, hide: Hide | None = None
+    specs: Sequence[ExampleSpec],
+    encoder: Any,
+    augmenter: Augmenter | None = None,
+    hide: Hide | None = None,
+    unread: list[Unread] | None = None,
 ) -> dict[str, Any]:
-    """Decode, augment and mask where the spec says so, render and collate examples."""
+    """Decode, augment and mask where the spec says so, render and collate examples.
+
+    Clips that cannot be read are left out and put into `unread`; without it they are refused. Nothing is left where none
+    can be read.
+    """
     examples = []
     for spec in specs:
         clip = spec.recorded or spec.clip
-        samples = clip_samples(clip)
+        try:
+            samples = clip_samples(clip)
+        except AudioError as error:
+            if unread is None:
+                raise
+            unread.append(Unread(clip, error.rule, str(error)))
+            continue
         if augmenter is not None and spec.augment_draw is not None:
             samples, _, _ = augmenter(samples, clip.id, spec.augment_draw)
         example = encoder.encode(spec, samples)
         if hide is not None and spec.mask_draw is not None:
             example = replace(example, mel=hide(example.mel, spec))
         examples.append(example)
-    batch: dict[str, Any] = encoder.collate(examples)
+    batch: dict[str, Any] = encoder.collate(examples) if examples else {}
     return batch
 
 
@@ -171,17 +196,19 @@ class Step:
     """The collated micro-batches of one rank's step, each with whether it counts.
 
     `drawn` counts over all ranks: clips, those with timestamps, with previous text, at full length, and by source.
+    `unread` are clips of this rank that could not be read and are left out.
     """
 
     number: int
     audio_seconds: float
     drawn: dict[str, int]
     batches: list[tuple[dict[str, Any], bool]]
+    unread: tuple[Unread, ...] = ()
 
     def pin_memory(self) -> Step:
         """For the loader: page-locked copies."""
         batches = [(convert(batch, lambda tensor: tensor.pin_memory()), counts) for batch, counts in self.batches]
-        return Step(self.number, self.audio_seconds, self.drawn, batches)
+        return replace(self, batches=batches)
 
 
 def convert(batch: dict[str, Any], change: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, Any]:
@@ -213,14 +240,17 @@ class StepDataset(Dataset[Step | GovorError]):
         specs = [source.spec(row, draw) for draw, row in draws]
         batches = self.plan.deal_out(specs)[self.rank]
         seconds = sum(spec.clip.duration for batch in batches if batch.counts for spec in batch.specs)
+        unread: list[Unread] = []
+        loaded = [
+            (load_batch(batch.specs, source.encoder, source.augmenter, source.hide, unread), batch.counts)
+            for batch in batches
+        ]
         return Step(
             number,
-            seconds,
+            max(seconds - sum(item.clip.duration for item in unread), 0.0),
             _drawn(specs, [source.source_of(row) for _, row in draws]),
-            [
-                (load_batch(batch.specs, source.encoder, source.augmenter, source.hide), batch.counts)
-                for batch in batches
-            ],
+            [(batch, counts) for batch, counts in loaded if batch],
+            tuple(unread),
         )
 
 
@@ -243,7 +273,7 @@ def step_loader(plan: Plan, rank: int, first: int, last: int, workers: int, pin:
         num_workers=workers,
         prefetch_factor=2 if workers else None,
         pin_memory=pin,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_prepare_worker,
     )
     for item in loader:
         if isinstance(item, GovorError):
@@ -251,5 +281,18 @@ def step_loader(plan: Plan, rank: int, first: int, last: int, workers: int, pin:
         yield item
 
 
-def _one_thread(_: int) -> None:
+def _prepare_worker(_: int) -> None:
+    """One thread; and a signal to the whole group is for the parent, which finishes its step before it ends the workers."""
     torch.set_num_threads(1)
+    asked = 0
+
+    def hear(*_: object) -> None:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            os._exit(0)
+
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, hear)

@@ -23,7 +23,7 @@ from govor.errors import GovorError
 from govor.families import adapters
 from govor.families.opening import load_base, load_checkpoint
 from govor.files import atomic_folder, read_json, write_json
-from govor.finetune.checkpoints import State, best_by, metric_of, note_best, weights_of
+from govor.finetune.checkpoints import State, best_by, metric_of, note_best, rank_of, weights_of
 from govor.finetune.validation import Validation
 from govor.finetune.watch import read_metrics
 from govor.recipe import Recipe
@@ -62,8 +62,9 @@ def average_and_judge(
     mine, theirs = metrics.get(metric), single_metrics.get(metric)
     # An average of another count that was made before may still be the best.
     rivals = [single, *(path.parent for path in folder.glob("average-*/state.json") if path.parent != target)]
-    rival = min(rivals, key=lambda path: metric_of(path, metric))
-    shipped = target if mine is not None and mine < metric_of(rival, metric) else rival
+    rival = min(rivals, key=lambda path: rank_of(path, metric))
+    rank = tuple(float("inf") if value is None else value for value in (mine, metrics.get("loss")))
+    shipped = target if mine is not None and rank < rank_of(rival, metric) else rival
     result = {
         "members": [
             {"checkpoint": member.name, "loss": metric_of(member, "loss"), "weight": round(weight, 6)}
@@ -114,6 +115,8 @@ def write_average(run: Path, members: Sequence[Path], weights: Sequence[float], 
         else:
             mean = mean_of([member / "model.safetensors" for member in members], weights)
         save_file(mean, folder / "model.safetensors")
+        if (target / "state.json").exists():  # made before: whoever is killed before it is scored anew leaves it whole
+            shutil.copy2(target / "state.json", folder / "state.json")
 
 
 def mean_of(files: Sequence[Path], weights: Sequence[float]) -> dict[str, torch.Tensor]:

@@ -6,8 +6,6 @@ checkpoints/best.json      which one the metric names best
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,12 +18,13 @@ from torch import nn
 
 from govor.errors import GovorError
 from govor.families import adapters
-from govor.files import atomic_folder, read_json, write_json
+from govor.files import atomic_folder, beside, read_json, remove, write_json
+from govor.recipe import Evaluation
 
 # Those that averaging wants, whatever the run's own metric is.
 _BEST_BY_LOSS = 3
 # Only the newest can be resumed from; the one before it stays able to, should the newest be damaged.
-_WITH_OPTIMIZER = 2
+WITH_OPTIMIZER = 2
 
 Metrics = dict[str, float | None]
 
@@ -130,28 +129,51 @@ def metric_of(checkpoint: Path, metric: str) -> float:
     return float("inf") if value is None else float(value)
 
 
+def rank_of(checkpoint: Path, metric: str) -> tuple[float, float]:
+    """By what checkpoints are ranked, the lowest first: the metric, and of equals the loss."""
+    return metric_of(checkpoint, metric), metric_of(checkpoint, "loss")
+
+
 def best_by(folder: Path, metric: str) -> list[Path]:
-    """Whole checkpoints, the lowest `metric` first; of equals the earlier, which has lost nothing by seeing less."""
-    return sorted(finished(folder), key=lambda path: metric_of(path, metric))
+    """Whole checkpoints by rank; of equals the earlier, which has lost nothing by seeing less."""
+    return sorted(finished(folder), key=lambda path: rank_of(path, metric))
 
 
 def prune(folder: Path, metric: str, keep_best: int, keep_by_loss: int = _BEST_BY_LOSS) -> Path:
     """Note the best checkpoint and delete what nobody will ask for; returns the best.
 
-    Kept: the best `keep_best` by the metric, the best three or `keep_by_loss` by loss, the last two.
+    Kept: the best `keep_best` by the metric, the best three or `keep_by_loss` by loss, the last two. One that was saved
+    when a run was interrupted, and was not measured, goes as soon as there is a later one.
     """
+    for path in finished(folder)[:-1]:
+        if not read_json(path / "state.json")["metrics"]:
+            _delete(path)
     checkpoints, ranked = finished(folder), best_by(folder, metric)
     note_best(folder, ranked[0], metric)
     by_loss = best_by(folder, "loss")[: max(keep_by_loss, _BEST_BY_LOSS)]
-    kept = {*ranked[:keep_best], *by_loss, *checkpoints[-_WITH_OPTIMIZER:]}
+    kept = {*ranked[:keep_best], *by_loss, *checkpoints[-WITH_OPTIMIZER:]}
     for path in checkpoints:
         if path not in kept:
-            shutil.rmtree(path)
-        elif path not in checkpoints[-_WITH_OPTIMIZER:]:
+            _delete(path)
+        elif path not in checkpoints[-WITH_OPTIMIZER:]:
             (path / "optimizer.safetensors").unlink(missing_ok=True)
-    for leftover in folder.glob(".step-*.tmp"):
-        shutil.rmtree(leftover, ignore_errors=True)
     return ranked[0]
+
+
+def most_kept(recipe: Evaluation, evaluations: int) -> tuple[int, int]:
+    """How many checkpoints lie there at once, the one that is being written included: at least, and at most."""
+    by_loss = max(recipe.average, _BEST_BY_LOSS)
+    fewest = max(by_loss, recipe.keep_best) + 1
+    most = (by_loss if recipe.metric == "loss" else by_loss + recipe.keep_best) + WITH_OPTIMIZER + 1
+    most = max(fewest, most)
+    return min(fewest, evaluations), min(most, evaluations)
+
+
+def _delete(checkpoint: Path) -> None:
+    """Never half there: killed in between, it has no name of a checkpoint."""
+    gone = beside(checkpoint)
+    checkpoint.rename(gone)
+    remove(gone)
 
 
 def note_best(folder: Path, best: Path, metric: str) -> None:
@@ -167,15 +189,3 @@ def _optimizer_tensors(module: nn.Module, optimizer: torch.optim.Optimizer) -> d
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"{key}.{name}"] = value.detach().contiguous()
     return tensors
-
-
-def recipe_difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """Settings that differ, as `name: old → new`."""
-    found = []
-    for key in sorted({*old, *new}):
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += recipe_difference(a, b, f"{prefix}{key}.")
-        elif a != b:
-            found.append(f"{prefix}{key}: {json.dumps(a)} → {json.dumps(b)}")
-    return found

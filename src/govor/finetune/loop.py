@@ -20,7 +20,7 @@ from torch import nn
 from govor.device import autocast
 from govor.errors import GovorError
 from govor.examples.batching import Plan
-from govor.examples.dataset import Step, convert, step_loader
+from govor.examples.dataset import Step, Unread, convert, step_loader
 from govor.examples.mixing import draw_seed
 from govor.families.adapters import has_adapters
 from govor.families.base import Batch, Family
@@ -35,6 +35,8 @@ Batches = list[tuple[Batch, bool]]
 # doubled after so many steps without.
 _FIRST_LOSS_SCALE = 2.0**16
 _STEPS_TO_DOUBLE = 1000
+# So many steps in a row without a clip that can be read, and so many such clips, are a disk that is gone.
+_STEPS_OF_NOTHING, _CLIPS_OF_NOTHING = 3, 10
 _BUCKET_ELEMENTS = 25_000_000  # gradients summed over devices at once: 100 MB
 
 
@@ -66,7 +68,8 @@ class Watcher(Protocol):
 class StepRecord:
     """One optimiser step. `loss` is the mean over the step's taught tokens, before the update.
 
-    `rates` is the learning rate by parameter group; `drawn` counts the examples of all devices (see `Step`).
+    `rates` is the learning rate by parameter group; `drawn` counts the examples of all devices (see `Step`). Where no clip
+    of the step could be read, `tokens` is 0 and nothing was updated.
     """
 
     step: int
@@ -79,6 +82,7 @@ class StepRecord:
     audio_seconds: float
     drawn: dict[str, int]
     seconds: float
+    unread: tuple[Unread, ...] = ()
 
     @property
     def lr(self) -> float:
@@ -135,9 +139,11 @@ class Trainer:
         """Train from `first_step` (steps already done) to the end.
 
         Raises:
-            GovorError: the loss or gradient is no longer a number; the update was not made.
+            GovorError: the loss or gradient is no longer a number, and the update was not made; or no audio is left.
         """
         stage = None
+        nothing: list[Unread] = []
+        empty = 0
         for step in self._steps(first_step):
             started = time.perf_counter()
             if stage is not stage_at(self.stages, step.number):
@@ -146,6 +152,13 @@ class Trainer:
                 watcher.entered(stage, self.groups)
             record = self._train_step(step, stage, started, watcher)
             watcher.trained(record)
+            nothing, empty = ([], 0) if record.tokens else ([*nothing, *record.unread], empty + 1)
+            if empty >= _STEPS_OF_NOTHING and self._sum(float(len(nothing))) >= _CLIPS_OF_NOTHING:
+                raise GovorError(
+                    f"None of the clips of the last {empty} steps can be read"
+                    + (f" (the last: {nothing[-1].message.rstrip('.')})" if nothing else "")
+                    + "; mend that and go on with --resume. The last checkpoint is whole."
+                )
             if watcher.due(record.step) and not watcher.evaluate(record.step):
                 return
 
@@ -161,6 +174,10 @@ class Trainer:
         trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         while True:
             batches, loss_sum, weight = self._accumulate_within_memory(step.batches, number, watcher)
+            if not weight:
+                self.optimizer.zero_grad(set_to_none=True)
+                drawn, took = step.drawn, time.perf_counter() - started
+                return StepRecord(number + 1, stage.name, math.nan, rates, 0.0, 0, 0, 0.0, drawn, took, step.unread)
             self._sum_gradients(trained, 1.0 / (weight * self.loss_scale))
             norm = float(torch.nn.utils.clip_grad_norm_(trained, self.settings.max_grad_norm))
             loss = loss_sum / weight
@@ -179,7 +196,17 @@ class Trainer:
         seconds = time.perf_counter() - started
         audio = self._sum(step.audio_seconds)
         return StepRecord(
-            number + 1, stage.name, loss, rates, norm, int(weight), len(batches), audio, step.drawn, seconds
+            number + 1,
+            stage.name,
+            loss,
+            rates,
+            norm,
+            int(weight),
+            len(batches),
+            audio,
+            step.drawn,
+            seconds,
+            step.unread,
         )
 
     def _lower_loss_scale(self, number: int, loss: float, norm: float) -> None:
@@ -189,7 +216,8 @@ class Trainer:
         if self.loss_scale <= 1.0 or not math.isfinite(loss):
             raise GovorError(
                 f"Step {number + 1} gave loss {loss} and gradient norm {norm}, which are no numbers; the update was not made. "
-                f"Lower finetune.lr (now {self.settings.lr:g}) or use finetune.precision=fp32; the last checkpoint is whole."
+                f"Lower finetune.lr (now {self.settings.lr:g}) or use finetune.precision=fp32, and go on from the last "
+                "checkpoint, which is whole, with --resume-changed."
             )
         self.loss_scale, self.good_steps = self.loss_scale / 2, 0
 
@@ -219,8 +247,8 @@ class Trainer:
             smaller = _halved(batches)
             if not self._sum(float(len(smaller) - len(batches))):
                 raise GovorError(
-                    "The device ran out of memory with a single clip; cut the clips shorter, take a smaller model, or set "
-                    "finetune.activation_checkpointing=true. The last checkpoint is whole."
+                    "The device ran out of memory with a single clip; set finetune.activation_checkpointing=true and go on "
+                    "from the last checkpoint, which is whole, with --resume; or cut the clips shorter, or take a smaller model."
                 )
             assert self.optimizer is not None
             self.optimizer.zero_grad(set_to_none=True)

@@ -22,7 +22,7 @@ from govor.finetune.validation import Validation
 from govor.finetune.watch import read_metrics
 from govor.hub import find_model
 from govor.recipe import Recipe
-from govor.runs import environment
+from govor.runs import environment, held
 
 COMPARED_STEPS = 100
 
@@ -90,6 +90,11 @@ def average_run(run: Path, count: int, device: str, say: Callable[[str], None]) 
     Raises:
         GovorError: no finished run, or fewer than two checkpoints.
     """
+    with held(run, "averaged"):
+        return _average_run(run, count, device, say)
+
+
+def _average_run(run: Path, count: int, device: str, say: Callable[[str], None]) -> dict[str, Any]:
     if not (run / "run_manifest.json").exists():
         raise GovorError(f"{run} is no finished run (run_manifest.json is missing); train it first.")
     recipe = parse(Recipe, read_yaml(run / "recipe.yaml"), str(run / "recipe.yaml"))
@@ -120,11 +125,11 @@ def average_run(run: Path, count: int, device: str, say: Callable[[str], None]) 
 
 def _same_data(record: dict[str, Any], recipe: Recipe) -> None:
     """Refuse where manifests or augmentation are not those of the record."""
-    for part, held in fingerprints(recipe).items():
+    for part, found in fingerprints(recipe).items():
         before = record["data"].get(part)
-        if before is None or before["sha256"] != held["sha256"]:
+        if before is None or before["sha256"] != found["sha256"]:
             raise GovorError(
-                f"{held['path']} is not the manifest that {record['run']} was trained on (its hash differs); bring the old one "
+                f"{found['path']} is not the manifest that {record['run']} was trained on (its hash differs); bring the old one "
                 "back, or train the recipe anew."
             )
     if augment_sha256(recipe) != record.get("augment_sha256"):

@@ -155,6 +155,8 @@ class _Wandb:
         folder.mkdir(parents=True, exist_ok=True)
         wandb.setup(wandb.Settings(silent=True))
 
+        suffix = uuid.uuid4().hex[:8]
+
         def start(mode: str) -> Any:
             return wandb.init(
                 project=project,
@@ -172,6 +174,7 @@ class _Wandb:
                     disable_git=True,
                     disable_code=True,
                     init_timeout=_START_SECONDS,
+                    x_sync_dir_suffix=suffix,  # two starts within a second would share a folder, and one's rows be lost
                     finish_timeout=_FINISH_SECONDS,
                 ),
             )

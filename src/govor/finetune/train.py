@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,17 +20,16 @@ from govor.errors import GovorError
 from govor.families import adapters
 from govor.families.opening import base_sha256, best_checkpoint, tell_mended
 from govor.files import read_json, write_json, write_text
-from govor.finetune import checkpoints
+from govor.finetune import checklist, checkpoints, resume
 from govor.finetune.average import average_and_judge
 from govor.finetune.diagnose import write_diagnosis
 from govor.finetune.folder import (
-    bring_back,
+    Place,
     choose_precision,
     data_sha256,
     finished_steps,
-    let_go,
     may_start,
-    open_folder,
+    recover,
     run_folder,
 )
 from govor.finetune.loop import Trainer
@@ -36,13 +37,15 @@ from govor.finetune.memory import fitting_budget
 from govor.finetune.phases import Stage
 from govor.finetune.planning import build_plan
 from govor.finetune.prepare import Ready, about_source, load, prepare, shares, tell
+from govor.finetune.resume import Change
+from govor.finetune.stopping import Interrupted, Stop, StopNow
 from govor.finetune.survey import all_languages, all_licenses, augment_sha256, fingerprints
 from govor.finetune.track import Trackers, check_installed
 from govor.finetune.upload import Uploader
 from govor.finetune.validation import Validation
 from govor.finetune.watch import Reporter, Watch, read_metrics
 from govor.recipe import Recipe
-from govor.runs import environment, memory_mb, now
+from govor.runs import environment, held, memory_mb, now
 
 _FAST_CLIPS = 8
 _FAST_STEPS = 2
@@ -56,6 +59,7 @@ class Finished:
     best: Path
     metrics: dict[str, Any]
     total_steps: int
+    unreadable: int = 0
 
 
 def fast_dev_run(recipe: Recipe) -> Recipe:
@@ -86,66 +90,119 @@ def fast_dev_run(recipe: Recipe) -> Recipe:
 
 
 def train(
-    recipe: Recipe, reporter: Reporter, resume: bool = False, overwrite: bool = False, device: str = "auto"
+    recipe: Recipe,
+    reporter: Reporter,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+    changed: bool = False,
 ) -> Finished:
-    """Train as the recipe says.
+    """Train as the recipe says; `changed` allows a resumed run another recipe or data, and writes that down.
 
     Raises:
-        GovorError: the run exists and neither `resume` nor `overwrite` is set, the data cannot be used, or a resumed
-            run's recipe or data has changed.
+        GovorError: the run exists and neither `resume` nor `overwrite` is set, another process is at it, the data cannot be
+            used, or a resumed run's recipe or data has changed.
+        Interrupted: a signal came; what was trained is saved.
     """
+    run = run_folder(recipe)
+    chosen = pick_device(device)
+    state = PartialState(cpu=chosen.value == "cpu")
+    place = Place(run, reporter.note)
     try:
-        return _train(recipe, reporter, resume, overwrite, device)
-    except BaseException:
-        if PartialState().is_main_process:
-            bring_back(run_folder(recipe))
-        raise
+        with ExitStack() as stack:
+            stop = stack.enter_context(Stop(state.num_processes))
+            if state.is_main_process:
+                stack.enter_context(held(run, "trained"))
+                recover(run)
+            try:
+                return _train(
+                    recipe, reporter, resume, overwrite, changed, str(chosen), chosen.value, state, place, stop
+                )
+            except BaseException as error:
+                if state.is_main_process:
+                    place.bring_back()
+                if isinstance(error, StopNow):
+                    number = stop.number or signal.SIGTERM  # which another process was sent
+                    raise _interrupted(number, run, begun=place.begun or resume) from None
+                raise
     finally:
         AcceleratorState._reset_state()  # the next run of this process begins anew
 
 
-def _train(recipe: Recipe, reporter: Reporter, resume: bool, overwrite: bool, device: str) -> Finished:
-    run, data = run_folder(recipe), fingerprints(recipe)
-    chosen_device = pick_device(device)
-    state = PartialState(cpu=chosen_device.value == "cpu")
+def _interrupted(number: int, run: Path, begun: bool) -> Interrupted:
+    last = finished_steps(run) if begun else None
+    if last is None:
+        return Interrupted(number, "nothing was trained yet that could be saved", resumable=False)
+    step = int(read_json(last / "state.json")["step"])
+    return Interrupted(number, f"{run} is saved after step {step}", resumable=True)
+
+
+def _train(
+    recipe: Recipe,
+    reporter: Reporter,
+    resuming: bool,
+    overwrite: bool,
+    allowed: bool,
+    device_name: str,
+    device: str,
+    state: PartialState,
+    place: Place,
+    stop: Stop,
+) -> Finished:
+    run, data = place.run, fingerprints(recipe)
     main = state.is_main_process
     say: Callable[[str], None] = reporter.note if main else (lambda _: None)
+    changes: list[Change] = []
     if main:
-        may_start(run, recipe, data, resume, overwrite)
+        may_start(run, resuming, overwrite)
+    if resuming:
+        changes = resume.changes(run, recipe, data)
+        if main:
+            resume.check(run, changes, allowed)
+            if (run / "run_manifest.json").exists():
+                raise GovorError(f"{run} is finished; evaluate it, or train on under another name.")
     check_installed(recipe.tracking.to)
     uploader = _uploader(recipe, say) if main else None
-    ready = prepare(recipe, state, chosen_device.value, say)
+    ready = prepare(recipe, state, device, say)
     if main:
         tell(recipe, ready, reporter)
     base_sha = base_sha256(ready.base)
-    if main and resume and read_json(run / "base_model.json")["sha256"] != base_sha:
+    if main and resuming and read_json(run / "base_model.json")["sha256"] != base_sha:
         raise GovorError(
             f"{recipe.base_model} has changed since {run} was begun; bring the old one back, or train anew."
         )
-    family, targets = load(recipe, ready, chosen_device.value)
+    family, targets = load(recipe, ready, device)
     tell_mended(family, say)
-    if main:  # only now that the run can begin does an old one give way
-        open_folder(run, resume)
-        choose_precision(run, recipe, chosen_device.value, resume)
-    state.wait_for_everyone()
-    start = finished_steps(run) if resume else None
-    trainer = _trainer(
-        recipe, run, family, ready, Accelerator(cpu=chosen_device.value == "cpu"), str(chosen_device), say
-    )
-    if start is not None:
-        done = _resume(run, recipe, start, trainer, ready.stages, main, say)
-    else:
-        done = 0
-        if recipe.finetune.max_batch_audio_seconds == "auto":
-            trainer.plan = fitting_budget(trainer, say)
-    if main and start is None:
-        family.save_base(run / "base")
-        write_json(run / "base_model.json", {"source": recipe.base_model, "sha256": base_sha})
-        write_text(run / "recipe.yaml", recipe.to_yaml())
-    trainer.accelerator.wait_for_everyone()
-    watcher = _watcher(recipe, run, trainer, ready, targets, data_sha256(recipe, data), reporter, done, uploader)
+    start = finished_steps(run) if resuming else None
     if main:
-        let_go(run)
+        checklist.check(recipe, run, family, ready.sources, ready.stages, device_name, resuming, say)
+        if start is not None:
+            _steps_left(run, start, ready.stages)
+        # Only now that the run can begin does an old one give way.
+        place.open(resuming)
+        choose_precision(run, recipe, device, resuming)
+        resume.note(run, recipe, changes)
+    state.wait_for_everyone()
+    trainer = _trainer(recipe, run, family, ready, Accelerator(cpu=device == "cpu"), device_name, say)
+    if start is not None:
+        for change in changes:
+            say(f"changed since the run was begun: {change.text}")
+        anew = any(change.name == "finetune.max_batch_audio_seconds" for change in changes)
+        done = _resume(run, recipe, start, trainer, ready.stages, main, anew, say)
+    else:
+        done, anew = 0, True
+    if anew and recipe.finetune.max_batch_audio_seconds == "auto":
+        trainer.plan = fitting_budget(trainer, say)
+    if main:
+        if start is None:
+            family.save_base(run / "base")
+            write_text(run / "recipe.yaml", recipe.to_yaml())
+        write_json(run / "base_model.json", {"source": recipe.base_model, "sha256": base_sha})
+    trainer.accelerator.wait_for_everyone()
+    sha = data_sha256(recipe, data)
+    watcher = _watcher(recipe, run, trainer, ready, targets, sha, reporter, done, uploader, stop)
+    if main:
+        place.let_go()
     try:
         finished = _go(recipe, run, data, ready, base_sha, trainer, watcher, done, say)
         trainer.accelerator.wait_for_everyone()
@@ -154,6 +211,14 @@ def _train(recipe: Recipe, reporter: Reporter, resume: bool, overwrite: bool, de
         if uploader:  # after the last barrier: the other processes need not wait for a slow line
             uploader.close()
     return finished
+
+
+def _steps_left(run: Path, start: Path, planned: Sequence[Stage]) -> None:
+    done = int(read_json(start / "state.json")["step"])
+    if done > planned[-1].end:
+        raise GovorError(
+            f"{run} has done {done} steps and the changed recipe ends after {planned[-1].end}; give it more, or train anew."
+        )
 
 
 def _go(
@@ -174,7 +239,7 @@ def _go(
         best = best_checkpoint(run)
         if watcher.uploader and best.name.startswith("average"):
             watcher.uploader.upload(best)
-        finished = _result(run, recipe, trainer.total_steps, seconds)
+        finished = _result(run, recipe, trainer.total_steps, seconds, watcher.unreadable)
         if watcher.main:
             write_json(run / "metrics.json", finished.metrics)
             record = _record(recipe, data, ready, base_sha, trainer, watcher, finished.metrics)
@@ -223,6 +288,7 @@ def _watcher(
     reporter: Reporter,
     done: int,
     uploader: Uploader | None,
+    stop: Stop,
 ) -> Watch:
     """Who is told of the run; `targets` are the layers that have adapters."""
     settings, family = recipe.model_dump(mode="json"), trainer.family
@@ -246,6 +312,7 @@ def _watcher(
         else None,
         trackers,
         uploader,
+        stop,
     )
     watcher.log(
         "start",
@@ -259,12 +326,20 @@ def _watcher(
 
 
 def _steps(trainer: Trainer, watcher: Watch, done: int) -> float:
-    """Train what is left; returns the seconds that took. A run that had stopped early does not go on when resumed."""
+    """Train what is left; returns the seconds that took. A run that had stopped early does not go on when resumed.
+
+    Raises:
+        StopNow: a signal came; what was trained is saved.
+    """
     if done == 0:
         watcher.baseline()
     started = time.perf_counter()
-    if not watcher.patience.exhausted:
-        trainer.run(done, watcher)
+    with watcher.stop.finishing_steps():
+        going_on = not watcher.owes(done) or watcher.evaluate(done)
+        if going_on and not watcher.patience.exhausted:
+            trainer.run(done, watcher)
+    if watcher.stop.asked(trainer.accelerator):
+        raise StopNow
     return round(time.perf_counter() - started, 1)
 
 
@@ -275,6 +350,7 @@ def _resume(
     trainer: Trainer,
     planned: Sequence[Stage],
     main: bool,
+    new_budget: bool,
     say: Callable[[str], None],
 ) -> int:
     """Put the model and optimiser where the checkpoint left them; returns the steps done."""
@@ -283,7 +359,7 @@ def _resume(
     before = next(stage for stage in planned if step <= stage.end)
     state = checkpoints.restore(start, trainer.family.module, trainer.enter(before))
     trainer.loss_scale, trainer.good_steps, trainer.halvings = state.loss_scale, state.good_steps, state.halvings
-    if state.max_batch_audio_seconds is not None:
+    if state.max_batch_audio_seconds is not None and not new_budget:
         trainer.plan = replace(trainer.plan, max_batch_audio_seconds=state.max_batch_audio_seconds)
     if main:  # a run that was killed between saving and noting which is best
         wanted = recipe.evaluation
@@ -302,7 +378,7 @@ def _conclude(recipe: Recipe, run: Path, trainer: Trainer, validation: Validatio
             say(line)
 
 
-def _result(run: Path, recipe: Recipe, steps: int, seconds: float) -> Finished:
+def _result(run: Path, recipe: Recipe, steps: int, seconds: float, unreadable: int) -> Finished:
     """What the run's own metric names best, and what it cost."""
     best = best_checkpoint(run)
     state = read_json(best / "state.json")
@@ -316,11 +392,12 @@ def _result(run: Path, recipe: Recipe, steps: int, seconds: float) -> Finished:
         "steps_done": evaluations[-1]["step"] if evaluations else 0,
         "training_seconds": seconds,
         "peak_memory_mb": memory_mb(),
+        "unreadable_clips": unreadable,
     }
     average = run / "average.json"
     if average.exists():
         summary["average"] = read_json(average)
-    return Finished(run, best, summary, steps)
+    return Finished(run, best, summary, steps, unreadable)
 
 
 def _uploader(recipe: Recipe, say: Callable[[str], None]) -> Uploader | None:
@@ -360,6 +437,7 @@ def _record(
         "precision": trainer.precision,
         "devices": trainer.accelerator.num_processes,
         "memory_halvings": trainer.halvings,
+        "resumed": resume.noted(watcher.run),
         "result": summary,
         "environment": environment(),
     }

@@ -12,13 +12,14 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from govor.corpus.records import Clip
+from govor.errors import AudioError
 from govor.examples.batching import pack
-from govor.examples.dataset import convert, load_batch
+from govor.examples.dataset import Unread, convert, load_batch
 from govor.examples.spec import ExampleSpec
 from govor.families.base import ContextMode, Family, Recogniser
 from govor.finetune.checkpoints import Metrics
 from govor.finetune.survey import SourceData
-from govor.measure.evaluate import transcribe_clips, with_counts
+from govor.measure.evaluate import transcribe_blocks, with_counts
 from govor.measure.wer import Counts, total
 from govor.recipe import Recipe
 
@@ -29,11 +30,13 @@ class Validation:
     """The same clips of every source at each evaluation.
 
     `loss`, `wer` and `cer` are over all of them; where a run has several sources, `wer.knesset` and so on are over one,
-    and `wer.lang-he` over one language where languages do not go with sources.
+    and `wer.lang-he` over one language where languages do not go with sources. Clips that cannot be read are left out of
+    the figures and put into `unread`.
     """
 
     def __init__(self, recipe: Recipe, sources: Sequence[SourceData], accelerator: Accelerator) -> None:
         self.accelerator = accelerator
+        self.unread: list[Unread] = []
         self.context: ContextMode = recipe.examples.context
         self.language = recipe.examples.language
         wanted = recipe.evaluation
@@ -74,7 +77,10 @@ class Validation:
         specs = [ExampleSpec(clip, self.language or clip.language, full_length=full) for clip in clips]
         sums = torch.zeros(2, device=self.accelerator.device)
         for batch in pack([(spec, encoder.context_frames(spec)) for spec in specs], _BUDGET_SECONDS) if specs else []:
-            loaded = convert(load_batch(batch.specs, encoder), lambda tensor: tensor.to(self.accelerator.device))
+            read = load_batch(batch.specs, encoder, unread=self.unread)
+            if not read:
+                continue
+            loaded = convert(read, lambda tensor: tensor.to(self.accelerator.device))
             loss, weight = family.loss(loaded)
             sums += torch.stack([loss.float(), weight.float()])
         return sums
@@ -84,9 +90,16 @@ class Validation:
             return {"wer": None, "cer": None}
         mine = self._mine(self.decode_clips)
         clips = [clip for _, clip in mine]
-        told = transcribe_clips(family, clips, self.context, self.language) if clips else []
-        rows = with_counts(told)
-        counted = [(labels, row["words"], row["characters"]) for (labels, _), row in zip(mine, rows, strict=True)]
+        missed: set[int] = set()
+
+        def leave_out(clip: Clip, error: AudioError) -> None:
+            missed.add(next(number for number, other in enumerate(clips) if other is clip))
+            self.unread.append(Unread(clip, error.rule, str(error)))
+
+        blocks = transcribe_blocks(family, clips, self.context, language=self.language, on_unreadable=leave_out)
+        rows = with_counts([row for block in blocks for row in block])
+        heard = [labels for number, (labels, _) in enumerate(mine) if number not in missed]
+        counted = [(labels, row["words"], row["characters"]) for labels, row in zip(heard, rows, strict=True)]
         if self.accelerator.num_processes > 1:
             counted = gather_object(counted)
         found: Metrics = {}

@@ -5,18 +5,23 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from accelerate.utils import gather_object
 
+from govor.corpus.manifests import rejected
 from govor.errors import GovorError
+from govor.examples.dataset import Unread
 from govor.files import read_json, read_log, write_json
 from govor.finetune import checkpoints
 from govor.finetune.checkpoints import Metrics, State
 from govor.finetune.groups import Group, table
 from govor.finetune.loop import StepRecord, Trainer
 from govor.finetune.phases import Stage, even_steps
+from govor.finetune.stopping import Stop, StopNow
 from govor.finetune.track import Trackers
 from govor.finetune.upload import Uploader
 from govor.finetune.validation import Validation
@@ -61,24 +66,32 @@ class Watch:
         save_adapters: Callable[[Path], None] | None = None,
         trackers: Trackers | None = None,
         uploader: Uploader | None = None,
+        stop: Stop | None = None,
     ) -> None:
         """`names` are the sources'; `asked` holds, by stage, the asked and reachable shares of examples."""
         self.recipe, self.run, self.trainer, self.reporter = recipe, run, trainer, reporter
         self.validation, self.data_sha256 = validation, data_sha256
         self.names, self.asked = names, asked
         self.save_adapters, self.trackers, self.uploader = save_adapters, trackers, uploader
+        self.stop = stop or Stop()
         self.accelerator = trainer.accelerator
         self.main = self.accelerator.is_main_process
         self.steps = even_steps(trainer.stages, recipe.evaluation.evaluations)
         self.patience = Patience(recipe, trainer.stages[-1].first_step)
+        self.measured: set[int] = set()
         for row in read_metrics(run, "eval"):
             if 0 < row["step"] <= done:
+                self.measured.add(row["step"])
                 self.patience.heard(row["step"], _or_infinity(row.get(recipe.evaluation.metric)))
         self.drawn: Counter[str] = Counter()
         self.stage: Stage | None = None
         self.phases: dict[str, Any] = read_json(run / "phases.json") if done and (run / "phases.json").exists() else {}
         self.metrics = JsonLines(run / "metrics.jsonl", keep_until_step=done) if self.main else None
         self._log = RunLog(recipe.name, "train") if self.main else None
+        self._unread: list[Unread] = []
+        self._dropped = _listed(run / "dropped.jsonl") if done else set()
+        if self.main and not done:
+            (run / "dropped.jsonl").unlink(missing_ok=True)
 
     def log(self, message: str, **values: Any) -> None:
         if self._log:
@@ -90,7 +103,16 @@ class Watch:
                 part.close()
 
     def due(self, step: int) -> bool:
-        return step in self.steps
+        return step in self.steps or self.stop.asked(self.accelerator)
+
+    def owes(self, step: int) -> bool:
+        """Whether the checkpoint of `step` was saved without being measured, since the run was interrupted there."""
+        return step in self.steps and step not in self.measured
+
+    @property
+    def unreadable(self) -> int:
+        """How many clips could not be read so far."""
+        return len(self._dropped)
 
     def halved(self, step: int, halvings: int) -> None:
         if self.main:
@@ -116,7 +138,8 @@ class Watch:
 
     def trained(self, record: StepRecord) -> None:
         self.drawn.update(record.drawn)
-        if not (self.metrics and self._log):
+        self._heard_of_unread(record.step, record.unread)
+        if not (self.metrics and self._log and record.tokens):
             return
         values: dict[str, Any] = {
             "step": record.step,
@@ -143,25 +166,61 @@ class Watch:
 
     def baseline(self) -> None:
         """The loss before the first step, so that the curve has a beginning."""
-        self._write(0, self.validation.measure(self.trainer.family, self.trainer.autocast(), decode=False))
+        metrics = self.validation.measure(self.trainer.family, self.trainer.autocast(), decode=False)
+        self._list_unread(0)
+        self._write(0, metrics)
 
     def evaluate(self, step: int) -> bool:
-        """Measure, save, and say whether to go on."""
+        """Measure, save, and say whether to go on. Where the run was asked to end the checkpoint is saved unmeasured."""
+        metric = self.recipe.evaluation.metric
+        if step not in self.steps:
+            return self._keep_unmeasured(step, metric)
         try:
-            metrics = self.validation.measure(self.trainer.family, self.trainer.autocast())
+            with self.stop.between_steps():
+                metrics = self.validation.measure(self.trainer.family, self.trainer.autocast())
+        except StopNow:
+            return self._keep_unmeasured(step, metric)
         except torch.OutOfMemoryError:
             raise GovorError(
-                f"The device ran out of memory while evaluating at step {step}; cut the clips shorter or lower "
-                "evaluation.decode_clips. The last checkpoint is whole."
+                f"The device ran out of memory while evaluating at step {step}; lower evaluation.decode_clips and go on from "
+                "the last checkpoint, which is whole, with --resume-changed; or cut the clips shorter."
             ) from None
+        self._list_unread(step)
         loss = metrics["loss"]
         if loss is not None and not math.isfinite(loss):
             raise GovorError(
                 f"The validation loss at step {step} is {loss}, which is no number; lower finetune.lr or use "
-                "finetune.precision=fp32. The last checkpoint is whole."
+                "finetune.precision=fp32, and go on from the last checkpoint, which is whole, with --resume-changed."
             )
         self._write(step, metrics)
+        self._tell_unmeasured(step, metrics)
+        self._keep(step, metrics, metric)
+        if not self.patience.heard(step, _or_infinity(metrics.get(metric))):
+            if self.main and step < self.trainer.total_steps:
+                waited = self.recipe.evaluation.patience
+                self.reporter.note(f"stopped at step {step}: no better validation {metric} in {waited} evaluations")
+                self.log("early stop", step=step, patience=waited)
+            return False
+        return not self.stop.asked(self.accelerator)
+
+    def _tell_unmeasured(self, step: int, metrics: Metrics) -> None:
+        """Once: what ranks the checkpoints where their metric is not measured."""
         metric = self.recipe.evaluation.metric
+        if self.main and metrics.get(metric) is None and not self.measured:
+            self.reporter.note(
+                f"warning: {metric} could not be measured at step {step} (no validation clip was transcribed, or none has "
+                f"words); checkpoints without {metric} are ranked by loss"
+            )
+        self.measured.add(step)
+
+    def _keep_unmeasured(self, step: int, metric: str) -> bool:
+        self._list_unread(step)
+        self.stop.asked(self.accelerator)
+        self._keep(step, {}, metric)
+        self.log("interrupted", step=step)
+        return False
+
+    def _keep(self, step: int, metrics: Metrics, metric: str) -> None:
         if self.main:
             trainer = self.trainer
             budget = trainer.plan.max_batch_audio_seconds
@@ -170,13 +229,26 @@ class Watch:
             )
             self._save(state, metric)
         self.accelerator.wait_for_everyone()
-        if not self.patience.heard(step, _or_infinity(metrics.get(metric))):
-            if self.main and step < self.trainer.total_steps:
-                waited = self.recipe.evaluation.patience
-                self.reporter.note(f"stopped at step {step}: no better validation {metric} in {waited} evaluations")
-                self.log("early stop", step=step, patience=waited)
-            return False
-        return True
+
+    def _heard_of_unread(self, step: int, unread: Sequence[Unread]) -> None:
+        self._unread += unread
+        if self.accelerator.num_processes == 1:
+            self._list_unread(step)
+
+    def _list_unread(self, step: int) -> None:
+        """Clips that could not be read, once each; several processes put theirs together at evaluations."""
+        heard, self._unread, self.validation.unread = [*self._unread, *self.validation.unread], [], []
+        if self.accelerator.num_processes > 1:
+            heard = gather_object(heard)
+        for item in heard:
+            if (key := _clip_key(item.clip.id, item.clip.audio)) in self._dropped:
+                continue
+            self._dropped.add(key)
+            if self.main:
+                self.reporter.note(f"warning: step {step}: {item.message.rstrip('.')}; the clip is left out")
+                with closing(JsonLines(self.run / "dropped.jsonl")) as lines:
+                    lines.write(**rejected(item.clip.to_row(), item.rule, None, None, item.message))
+                self.log("unread", step=step, clip=item.clip.id, rule=item.rule)
 
     def _save(self, state: State, metric: str) -> None:
         folder = self.run / "checkpoints"
@@ -253,17 +325,30 @@ def read_metrics(run: Path, kind: str) -> list[dict[str, Any]]:
     return [row for row in read_log(run / "metrics.jsonl") if row.get("kind") == kind]
 
 
+def _clip_key(clip: str, audio: str) -> tuple[str, str]:
+    return clip, audio
+
+
+def _listed(file: Path) -> set[tuple[str, str]]:
+    """The clips in a run's dropped.jsonl; a line that was cut by a crash is left out."""
+    rows = [entry["row"] for entry in read_log(file) if isinstance(entry.get("row"), dict)]
+    return {_clip_key(str(row.get("id")), str(row.get("audio"))) for row in rows}
+
+
 def _or_infinity(value: float | None) -> float:
     return float("inf") if value is None else value
 
 
 def device_figures() -> dict[str, Any]:
-    """Memory and utilisation; GPU fields are null without a GPU, not missing."""
+    """Peak memory in MiB, the process's and the GPU's, and the GPU's utilisation in %.
+
+    GPU fields are null without a GPU, not missing; `memory` is the GPU's by the name that readers of such logs look for.
+    """
     if not torch.cuda.is_available():
-        return {"memory_mb": memory_mb(), "gpu_memory_mb": None, "gpu_utilization": None}
+        return {"memory_mb": memory_mb(), "memory": None, "gpu_memory_mb": None, "gpu_utilization": None}
     try:
         utilisation: int | None = torch.cuda.utilization()
     except Exception:  # needs NVIDIA's management library, which a driver may lack
         utilisation = None
     peak = round(torch.cuda.max_memory_allocated() / 2**20, 1)
-    return {"memory_mb": memory_mb(), "gpu_memory_mb": peak, "gpu_utilization": utilisation}
+    return {"memory_mb": memory_mb(), "memory": peak, "gpu_memory_mb": peak, "gpu_utilization": utilisation}

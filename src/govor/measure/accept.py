@@ -15,6 +15,8 @@ from govor.measure.text import NAME, NORMALISERS
 from govor.recipe import Acceptance, Gates
 from govor.runs import EVALS, now
 
+# What a verdict says it was measured on where the recipe names no suite.
+OWN_TEST_SET = "the run's test set"
 # Gates of which more is better.
 _AT_LEAST = frozenset({"timestamp_coverage"})
 
@@ -62,7 +64,7 @@ def judge(run: Path, gates: Gates | None = None, stage: str | None = None) -> di
         "accepted": all(entry["passed"] for entry in entries),
         "judged": now(),
         "stage": stage,
-        "measured_on": wanted.measured_on or "the run's test set",
+        "measured_on": wanted.measured_on or OWN_TEST_SET,
         "context": context,
         "gates": entries,
     }

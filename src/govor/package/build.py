@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,11 +14,11 @@ from govor.examples.spec import ExampleSpec
 from govor.families import adapters
 from govor.families.opening import best_checkpoint, load_base, load_checkpoint
 from govor.families.registry import family_of
-from govor.files import atomic_folder, read_json, sha256_of, write_json, write_text
+from govor.files import atomic_folder, put_in_place, read_json, remove, sha256_of, write_json, write_text
 from govor.package import Format
 from govor.package.card import model_card
 from govor.package.verify import verify_ct2, verify_hf, verify_reload
-from govor.runs import check_finished, now
+from govor.runs import check_finished, held, now
 
 # Formats that exist for one family alone.
 _OF_FAMILY: dict[Format, str] = {"ct2": "whisper", "thinker": "qwen3_asr"}
@@ -31,10 +30,17 @@ def package(
 ) -> dict[str, Any]:
     """Write the package into the run's folder and return what `package.json` says.
 
+    Everything is made and proven in one folder first; what was packaged before stands until then.
+
     Raises:
         GovorError: no run, no such checkpoint, or an export that does not do what was trained.
     """
     check_finished(run)
+    with held(run, "packaged"):
+        return _package(run, formats, checkpoint, quantization)
+
+
+def _package(run: Path, formats: list[Format], checkpoint: str | None, quantization: Quantization) -> dict[str, Any]:
     chosen = best_checkpoint(run) if checkpoint is None else run / "checkpoints" / checkpoint
     if not (chosen / "state.json").exists():
         known = ", ".join(path.parent.name for path in sorted((run / "checkpoints").glob("*/state.json")))
@@ -46,35 +52,43 @@ def package(
         _require_ct2()
     clips = _proof_clips(run)
     family, checks = _merged(run, chosen, clips)
-    with atomic_folder(run / ".hf", "the package", replace=True) as folder:
+    made = run / ".package"
+    for leftover in (made, run / ".hf"):  # of one that was killed while it moved the files
+        remove(leftover)
+    with atomic_folder(made, "the package") as folder:
         family.save(folder)
         checks["hf"] = verify_hf(folder, family, clips)
-    (run / "package.json").unlink(missing_ok=True)
-    for older in ("ct2", "thinker"):  # of the checkpoint that was packaged before
-        shutil.rmtree(run / older, ignore_errors=True)
-    with disk_errors(run, "the package"):
-        for file in sorted((run / ".hf").iterdir()):
-            file.replace(run / file.name)
-        (run / ".hf").rmdir()
-    if "ct2" in formats:
-        checks["ct2"] = _export_ct2(run, family, clips, quantization)
-    if "thinker" in formats:
-        with atomic_folder(run / "thinker", "the thinker layout", replace=True) as folder:
+        if "ct2" in formats:
+            checks["ct2"] = _export_ct2(folder, family, clips, quantization)
+        if "thinker" in formats:
             record = read_json(run / "run_manifest.json")
+            (folder / "thinker").mkdir()
             family.save_thinker(
-                folder, [record["language_token"]] if record.get("language_token") else record["languages"]
+                folder / "thinker", [record["language_token"]] if record.get("language_token") else record["languages"]
             )
-            checks["thinker"] = verify_reload(folder, family, clips)
-    write_text(run / "README.md", model_card(run, chosen))
-    result = {
-        "created": now(),
-        "checkpoint": chosen.name,
-        "formats": sorted({"hf", *formats}),
-        "checks": checks,
-        "sha256": {"model.safetensors": sha256_of(run / "model.safetensors")},
-    }
-    write_json(run / "package.json", result)
+            checks["thinker"] = verify_reload(folder / "thinker", family, clips)
+        write_text(folder / "README.md", model_card(run, chosen))
+        result = {
+            "created": now(),
+            "checkpoint": chosen.name,
+            "formats": sorted({"hf", *formats}),
+            "checks": checks,
+            "sha256": {"model.safetensors": sha256_of(folder / "model.safetensors")},
+        }
+        write_json(folder / "package.json", result)
+    _move(made, run)
     return result
+
+
+def _move(made: Path, run: Path) -> None:
+    """Put a whole package into its run; in the meantime the run is no package, rather than one mixed of two."""
+    with disk_errors(run, "the package"):
+        (run / "package.json").unlink(missing_ok=True)
+        for older in ("ct2", "thinker"):  # of the checkpoint that was packaged before
+            remove(run / older)
+        for path in sorted(made.iterdir(), key=lambda path: path.name == "package.json"):
+            put_in_place(path, run / path.name)
+        made.rmdir()
 
 
 def _merged(run: Path, checkpoint: Path, clips: list[Any]) -> tuple[Any, dict[str, Any]]:
@@ -95,17 +109,12 @@ def _require_ct2() -> None:
         raise GovorError("The ct2 format needs CTranslate2; install it with: pip install ctranslate2") from None
 
 
-def _export_ct2(run: Path, family: Any, clips: list[Any], quantization: Quantization) -> dict[str, Any]:
+def _export_ct2(model: Path, family: Any, clips: list[Any], quantization: Quantization) -> dict[str, Any]:
     from ctranslate2.converters import TransformersConverter
 
-    with atomic_folder(run / "ct2", "the CTranslate2 files", replace=True) as folder:
-        inner = folder / "out"
-        copies = ["tokenizer.json", "preprocessor_config.json"]
-        TransformersConverter(str(run), copy_files=copies).convert(str(inner), quantization=quantization)
-        for file in inner.iterdir():
-            shutil.move(str(file), folder / file.name)
-        inner.rmdir()
-        return verify_ct2(folder, family, clips, quantization)
+    copies = ["tokenizer.json", "preprocessor_config.json"]
+    TransformersConverter(str(model), copy_files=copies).convert(str(model / "ct2"), quantization=quantization)
+    return verify_ct2(model / "ct2", family, clips, quantization)
 
 
 def _proof_clips(run: Path) -> list[Any]:

@@ -1,0 +1,129 @@
+"""Going on with a run: what may differ from how it was begun, and what of that is written down.
+
+A setting that changes no number of the run passes. One that changes some passes when that is asked for in so many words,
+and stands in the run's record. What makes another model does not pass.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from govor.config import parse, read_yaml
+from govor.errors import GovorError
+from govor.files import read_json, write_json, write_text
+from govor.finetune.folder import data_sha256, finished_steps
+from govor.recipe import Recipe
+from govor.runs import now
+
+# Where a run computes, who is told, what is kept, and places: the base model and the manifests are known by their hashes.
+_NO_NUMBER = re.compile(
+    r"finetune\.(activation_checkpointing|loader_workers)|evaluation\.keep_best|(tracking|acceptance)\..*|base_model"
+    r"|data\.(sources\..+\.)?split"
+)
+_ANOTHER_MODEL = re.compile(r"name|family|finetune\.method|finetune\.lora\.(rank|alpha|rslora|targets|quantize)")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One setting, `name: old → new`, and whether it changes numbers of the run."""
+
+    name: str
+    text: str
+    counts: bool
+
+
+def changes(run: Path, recipe: Recipe, data: dict[str, Any]) -> list[Change]:
+    """How a recipe and its data differ from what `run` was begun with.
+
+    Raises:
+        GovorError: by what makes another model.
+    """
+    old = _begun_with(run)
+    found = [
+        Change(name, f"{name}: {json.dumps(before)} → {json.dumps(after)}", _counts(name, old, recipe, run))
+        for name, before, after in _differing(old.model_dump(mode="json"), recipe.model_dump(mode="json"))
+    ]
+    for change in found:
+        if _ANOTHER_MODEL.fullmatch(change.name):
+            raise GovorError(
+                f"{run} was begun with another recipe ({change.text}), which makes another model; train that under a new name."
+            )
+    start = finished_steps(run)
+    assert start is not None
+    if read_json(start / "state.json")["data_sha256"] != data_sha256(recipe, data):
+        where = ", ".join(source.split for source in recipe.data.by_name().values())
+        augment = f" or the settings in {recipe.examples.augment}" if recipe.examples.augment else ""
+        found.append(Change("data", f"the manifests of {where}{augment}", True))
+    return found
+
+
+def check(run: Path, found: Sequence[Change], allowed: bool) -> None:
+    """Refuse what changes numbers, unless that is `allowed`.
+
+    Raises:
+        GovorError: with every such change.
+    """
+    counting = [change for change in found if change.counts]
+    if allowed or not counting:
+        return
+    settings = "; ".join(change.text for change in counting if change.name != "data")
+    manifests = "".join(f"{change.text[0].upper()}{change.text[1:]}" for change in counting if change.name == "data")
+    told = f"{run} was begun with another recipe ({settings})" if settings else ""
+    told += (". " if told and manifests else "") + (
+        f"{manifests} have changed since {run} was begun" if manifests else ""
+    )
+    raise GovorError(
+        f"{told}; go on with the same, or with --resume-changed, which notes the change in the run's record, or train anew "
+        "under another name."
+    )
+
+
+def note(run: Path, recipe: Recipe, found: Sequence[Change]) -> None:
+    """Write down what changed, and after which step; the run's recipe is the changed one from here."""
+    if not found:
+        return
+    start = finished_steps(run)
+    assert start is not None
+    entry = {
+        "after_step": int(read_json(start / "state.json")["step"]),
+        "at": now(),
+        "changed": [change.text for change in found],
+        "changes_numbers": any(change.counts for change in found),
+    }
+    write_json(run / "resumed.json", [*noted(run), entry])
+    write_text(run / "recipe.yaml", recipe.to_yaml())
+
+
+def noted(run: Path) -> list[dict[str, Any]]:
+    """Every time the run went on with something changed."""
+    file = run / "resumed.json"
+    return list(read_json(file)) if file.exists() else []
+
+
+def _begun_with(run: Path) -> Recipe:
+    """Read as a recipe, so that a setting that did not exist then has its default."""
+    return parse(Recipe, read_yaml(run / "recipe.yaml"), str(run / "recipe.yaml"))
+
+
+def _counts(name: str, old: Recipe, recipe: Recipe, run: Path) -> bool:
+    if name == "finetune.max_batch_audio_seconds":  # rounding alone, unless dropout draws along other batches
+        return any(used.finetune.dropout or used.finetune.lora.dropout for used in (old, recipe))
+    if name == "finetune.precision":
+        return recipe.finetune.precision not in ("auto", read_json(run / "precision.json")["value"])
+    return not _NO_NUMBER.fullmatch(name)
+
+
+def _differing(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """Settings that differ, by dotted name."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            found
+            for key in sorted({*old, *new})
+            for found in _differing(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else str(key))
+        ]
+    return [] if old == new else [(prefix, old, new)]
