@@ -86,7 +86,7 @@ def merge(module: nn.Module) -> None:
         parameter.requires_grad_(True)
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: what it makes are the model's weights from here on
 def merge_with_proof(family: Any, batch: dict[str, Any]) -> float:
     """Merge and return the largest difference that it makes to the logits of `batch`.
 

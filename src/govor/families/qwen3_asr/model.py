@@ -20,7 +20,7 @@ from transformers.cache_utils import DynamicCache
 
 from govor.audio import SAMPLE_RATE, Samples
 from govor.errors import GovorError
-from govor.families.base import Batch, ContextMode, Hypothesis
+from govor.families.base import Batch, ContextMode, Hypothesis, Inference
 from govor.families.decoding import Found, beam, greedy
 from govor.families.qwen3_asr.convert import assemble, is_thinker, load_thinker, read_config, write_thinker
 from govor.families.qwen3_asr.examples import IGNORED, Qwen3AsrExamples, pad_left
@@ -38,7 +38,7 @@ LANGUAGE_TOKENS = 16
 BATCH_AUDIO_SECONDS = 120.0
 
 
-class Qwen3Asr:
+class Qwen3Asr(Inference):
     """A Qwen3-ASR model that trains and transcribes."""
 
     name = "qwen3_asr"
@@ -152,12 +152,19 @@ class Qwen3Asr:
     def allow_all_text(self) -> None:
         """Nothing to lift: the model has no list of forbidden text."""
 
+    def assume_language(self, language: str | None) -> None:
+        """Nothing to say: its prompt names a language, or the model writes it first; its files hold none."""
+
     def save_base(self, folder: Path) -> None:
         """config.json, generation_config.json, tokenizer and feature-extractor files."""
         model: Any = self.module
         folder.mkdir(parents=True, exist_ok=True)
         model.config.save_pretrained(folder)
         model.generation_config.save_pretrained(folder)
+        self.save_processor(folder)
+
+    def save_processor(self, folder: Path) -> None:
+        """See `Family.save_processor`."""
         save_processor(self.tokens, self.encoder.n_mels, self.encoder.n_window, folder)
 
     def save(self, folder: Path) -> None:
@@ -176,7 +183,6 @@ class Qwen3Asr:
         write_thinker(self.module, self.tokens, languages, folder)
         save_thinker_processor(self.tokens, self.encoder.n_mels, folder)
 
-    @torch.inference_mode()
     def check_language(self, language: str) -> None:
         """See `Recogniser.check_language`."""
         language_name(language)
@@ -212,7 +218,6 @@ class Qwen3Asr:
                 on_done(len(rows))
         return [results[i] for i in range(len(clips))]
 
-    @torch.inference_mode()
     def nbest(self, clip: Samples, language: str | None, n: int, context: ContextMode = "speech") -> list[Hypothesis]:
         """See `Recogniser.nbest`; `context` makes no difference."""
         batches_by_length([len(clip) / SAMPLE_RATE])

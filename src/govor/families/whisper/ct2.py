@@ -13,7 +13,7 @@ import numpy as np
 
 from govor.audio import SAMPLE_RATE, Samples
 from govor.errors import GovorError
-from govor.families.base import ContextMode, Hypothesis
+from govor.families.base import ContextMode, Hypothesis, Inference
 from govor.families.whisper.batches import PROMPT_TOKENS, max_new_tokens, transcribe_in_batches
 from govor.families.whisper.features import FULL_FRAMES, bucket_frames, log_mel
 from govor.families.whisper.labels import MAX_TOKENS
@@ -21,7 +21,7 @@ from govor.families.whisper.tokens import WhisperTokens
 from govor.files import read_json
 
 
-class CTranslate2Whisper:
+class CTranslate2Whisper(Inference):
     """Transcribes; it cannot be trained."""
 
     name = "whisper"
