@@ -19,7 +19,7 @@ from govor.audio import SAMPLE_RATE, Samples
 from govor.errors import GovorError
 from govor.families.base import Attention, Batch, ContextMode, Head, Hypothesis, Inference
 from govor.families.decoding import Found, beam, greedy
-from govor.families.whisper.attention import all_heads, attend
+from govor.families.whisper.attention import all_heads, attend, stock_heads
 from govor.families.whisper.batches import PROMPT_TOKENS, max_new_tokens, transcribe_in_batches
 from govor.families.whisper.examples import IGNORED, WhisperExamples
 from govor.families.whisper.features import FULL_FRAMES, bucket_frames, log_mel
@@ -143,6 +143,8 @@ class Whisper(Inference):
     def save(self, folder: Path) -> None:
         """A folder that `transformers`, CTranslate2 and faster-whisper load."""
         model: Any = self.module
+        # Where none are named, `transformers` times no words; the upper half is what CTranslate2 and openai-whisper take.
+        model.generation_config.alignment_heads = [list(head) for head in stock_heads(model)]
         model.save_pretrained(folder)
         self.save_base(folder)
 
