@@ -47,7 +47,7 @@ def model_card(run: Path, checkpoint: Path, formats: Sequence[str] = ("hf",)) ->
         "",
         f"# {run.name}",
         "",
-        f"{record['base_model']}, fine-tuned with govor {record['environment']['govor']} for {', '.join(languages)}.",
+        f"{_model_name(record['base_model'])}, fine-tuned with govor {record['environment']['govor']} for {', '.join(languages)}.",
         "",
         "## Scores",
         "",

@@ -295,7 +295,9 @@ def save_processor(tokens: WhisperTokens, n_mels: int, folder: Path) -> None:
     added = sorted(tokenizer.get_added_tokens_decoder().items())
     pieces = tokenizer.get_vocab(with_added_tokens=False)
     text = sorted((index, piece) for piece, index in pieces.items() if index < tokens.end)
-    tokenizer.model.save(str(folder))  # merges.txt; its vocab.json may lack the end token, which the published ones hold
+    tokenizer.model.save(
+        str(folder)
+    )  # merges.txt; its vocab.json may lack the end token, which the published ones hold
     write_text(folder / "vocab.json", to_json({**{piece: index for index, piece in text}, END: tokens.end}) + "\n")
     write_json(folder / "added_tokens.json", {token.content: index for index, token in added if index != tokens.end})
     write_json(folder / "tokenizer_config.json", _tokenizer_config(tokens, added))
