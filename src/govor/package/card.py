@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
 
 from govor.corpus.licenses import CUSTOM, canonical
 from govor.files import read_json, workspace_path
 
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 # Our identifiers that the Hub calls otherwise than by the lower-case letters of the same, and those that it does not know.
 _ON_THE_HUB = {"ODC-BY-1.0": "odc-by", "ODbL-1.0": "odbl", "GPL-2.0-only": "gpl-2.0", "GPL-3.0-only": "gpl-3.0"}
 _NOT_ON_THE_HUB = ("own", "public-domain", "ivrit.ai", "research-only", "CC-BY-SA-2.0")
@@ -114,11 +114,10 @@ def _which(result: dict[str, Any], checkpoint: Path) -> str:
 
 def _model_name(source: str) -> str:
     """The base model as hubs name models: its id, or the last part of a local path (the rest is nobody's business)."""
-    try:
-        validate_repo_id(source)
-    except HFValidationError:
-        return Path(source).stem
-    return Path(source).stem if Path(source).exists() else source
+    path = Path(source)
+    if path.exists() or not _HUB_ID.fullmatch(source):
+        return path.stem if path.is_file() else path.name
+    return source
 
 
 def _license(counts: dict[str, int]) -> dict[str, Any]:
