@@ -17,7 +17,7 @@ from govor.families.base import ContextMode, Hypothesis, Inference
 from govor.families.whisper.batches import PROMPT_TOKENS, max_new_tokens, transcribe_in_batches
 from govor.families.whisper.features import FULL_FRAMES, bucket_frames, log_mel
 from govor.families.whisper.labels import MAX_TOKENS
-from govor.families.whisper.tokens import WhisperTokens
+from govor.families.whisper.tokens import TIMESTAMP_COUNT, WhisperTokens
 from govor.files import read_json
 
 
@@ -45,7 +45,9 @@ class CTranslate2Whisper(Inference):
         n_mels = read_json(preprocessor)["feature_size"] if preprocessor.exists() else model.n_mels
         tokens = WhisperTokens.load(folder)
         suppressed = read_json(folder / "config.json").get("suppress_ids", tokens.steering_ids())
-        return cls(model, tokens, n_mels, sorted({*suppressed, *tokens.steering_ids()}))
+        # Times too, which are no text: as where the model is run by torch.
+        times = range(tokens.first_timestamp, min(tokens.first_timestamp + TIMESTAMP_COUNT, _size(folder, tokens)))
+        return cls(model, tokens, n_mels, sorted({*suppressed, *tokens.steering_ids(), *times}))
 
     def encode(self, features: Any) -> Any:
         """The engine's encoder states of a StorageView [B, n_mels, F]."""
@@ -120,3 +122,10 @@ class CTranslate2Whisper(Inference):
             ]
             for item in found
         ]
+
+
+def _size(folder: Path, tokens: WhisperTokens) -> int:
+    """How many tokens the engine's own vocabulary has; a tokenizer may name fewer."""
+    if (folder / "vocabulary.json").exists():
+        return len(read_json(folder / "vocabulary.json"))
+    return int(tokens.tokenizer.get_vocab_size())
