@@ -181,7 +181,7 @@ _KINDS: dict[str, dict[str, type | tuple[type, ...]]] = {
         "metrics": dict,
         "metrics.*": _RATE,
         "data_sha256": str,
-        **{"loss_scale": (int, float), "max_batch_audio_seconds": _RATE},
+        "loss_scale": (int, float), "max_batch_audio_seconds": _RATE,
         **dict.fromkeys(("good_steps", "halvings"), int),
     },
     "best.json": {"checkpoint": str},
@@ -330,7 +330,11 @@ def atomic_folder(path: Path, what: str, replace: bool = False) -> Iterator[Path
         temporary.mkdir()
         try:
             yield temporary
+            # Some libraries write for the owner alone (safetensors: 0600); what the umask lets others read is theirs too.
+            ours = temporary.stat().st_mode
             for file in temporary.rglob("*"):
+                if not file.is_symlink():
+                    file.chmod(file.stat().st_mode | (ours & (0o777 if file.is_dir() else 0o666)))
                 if file.is_file():
                     fsync(file)
             put_in_place(temporary, path, replace)

@@ -90,6 +90,7 @@ def find_run(name: str) -> Path:
             return Path(name)
         raise GovorError(f"{name} is no folder; a run's name or folder was wanted.")
     folders = [path for path in Path("models").glob("*/*") if path.is_dir() and not path.name.startswith(".")]
+    folders = [path for path in folders if path.parent.name != "processor"]  # no runs, though they bear their names
     found = [path for path in folders if path.name == name]
     if len(found) > 1:
         raise GovorError(

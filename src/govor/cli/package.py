@@ -53,4 +53,5 @@ def package(
         for name, check in result["checks"].items()
     ]
     console.result("\n".join(lines), result, as_json)
-    console.made(f"{folder} ({result['checkpoint']})", f"govor transcribe {folder} AUDIO")
+    made = f"{folder} ({result['checkpoint']}), {result['processor']}"
+    console.made(made, f"govor transcribe {folder} AUDIO")

@@ -47,13 +47,33 @@ def is_adapter(parameter: str) -> bool:
 
 
 def save_adapters(module: nn.Module, targets: Sequence[str], lora: Lora, base_model: str, folder: Path) -> None:
-    """The adapters alone, as peft loads them onto `base_model`."""
+    """The adapters alone, as peft's `AutoPeftModel` loads them onto `base_model`: a folder, a file or a Hub id."""
     weights = {f"{_PREFIX}{name}": value.contiguous() for name, value in get_peft_model_state_dict(module).items()}
     save_file(weights, folder / WEIGHTS)
     config = _config(targets, lora)
-    config.base_model_name_or_path = base_model
+    config.base_model_name_or_path = _findable(base_model)
+    # Without a task type, which peft has none of for speech, its loader goes by this.
+    config.auto_mapping = {"base_model_class": type(module).__name__, "parent_library": type(module).__module__}
     config.inference_mode = True
     config.save_pretrained(str(folder))
+
+
+def _findable(base_model: str) -> str:
+    """How `transformers` finds a base model from anywhere: the Hub's name for it, or the folder of a local one.
+
+    A ggml file or CTranslate2 folder, and weights that came from a package since the Hub could not be reached, are kept in
+    the `transformers` layout in our cache.
+    """
+    from govor.families.opening import trainable_folder
+    from govor.hub import find_model
+
+    try:
+        found = find_model(base_model)
+        if found.format == "hf" and not Path(base_model).exists():
+            return base_model
+        return str(trainable_folder(found).resolve())
+    except GovorError:  # gone since the run began, which is no reason to lose a checkpoint
+        return base_model
 
 
 def load_weights(module: nn.Module, folder: Path) -> None:
@@ -86,7 +106,7 @@ def merge(module: nn.Module) -> None:
         parameter.requires_grad_(True)
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: what it makes are the model's weights from here on
 def merge_with_proof(family: Any, batch: dict[str, Any]) -> float:
     """Merge and return the largest difference that it makes to the logits of `batch`.
 

@@ -120,6 +120,20 @@ def spelled(tokenizer: Tokenizer, ids: Sequence[int]) -> list[tuple[str, int]]:
     return found
 
 
+class Inference:
+    """Base of every recogniser that runs a model here: nothing is learned where it writes or listens.
+
+    Its `transcribe`, `nbest` and `attend` build no graph, whatever the caller's mode is. It is the base class that sees
+    to it, since a decorator in each family is easily lost, and nothing but memory and time would tell.
+    """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name in ("transcribe", "nbest", "attend"):
+            if name in vars(cls):
+                setattr(cls, name, torch.inference_mode()(vars(cls)[name]))
+
+
 @runtime_checkable
 class Family(Protocol):
     """A model with its way of making examples, computing a loss and saving itself.
@@ -158,6 +172,14 @@ class Family(Protocol):
         """Full names of the linear layers that get adapters by default."""
         ...
 
+    def assume_language(self, language: str | None) -> None:
+        """What stock tools shall assume where nobody tells them a language; None lets the model find out."""
+        ...
+
+    def save_processor(self, folder: Path) -> None:
+        """Tokenizer and feature extractor alone."""
+        ...
+
     def save_base(self, folder: Path) -> None:
         """Configuration and processor files, no weights: what a checkpoint needs beside it to be loaded."""
         ...
@@ -170,6 +192,8 @@ class Family(Protocol):
 @runtime_checkable
 class Recogniser(Protocol):
     """Writes down what was said. A Family that does is a recogniser too; an exported model may be nothing else.
+
+    One that runs a model here has `Inference` as its base.
 
     `longest_seconds` is the longest clip that it takes at once.
     """

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from govor.errors import GovorError
+from govor.families.checking import weight_files as named_weight_files
 
 # As safetensors calls them. Integers and 8-bit floats need scales that the file does not hold.
 _FLOATS = ("F64", "F32", "F16", "BF16")
@@ -33,24 +34,15 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         GovorError: it holds none; what it holds instead is said.
     """
-    if (folder / "model.safetensors").exists():
-        return [folder / "model.safetensors"]
-    if (folder / "model.safetensors.index.json").exists():
-        return sorted(folder.glob("model-*.safetensors"))
+    found = named_weight_files(folder)
+    if found:
+        return found
     if (folder / "adapter_config.json").exists():
         raise GovorError(
             f"{folder} holds adapters and no model; name the run or the checkpoint they belong to, or merge them into their "
             "base first (peft: merge_and_unload, save_pretrained)."
         )
     raise GovorError(f"{folder} holds no model.safetensors; convert the model to safetensors first.")
-
-
-def cannot_be_loaded(folder: Path, error: Exception) -> GovorError:
-    """One sentence for whatever the library raised."""
-    first = (str(error).splitlines() or [""])[0][:200]
-    return GovorError(
-        f"The model in {folder} cannot be loaded ({type(error).__name__}: {first}); fetch or package it again."
-    )
 
 
 @contextmanager

@@ -50,7 +50,7 @@ _OF_A_TRY = {
     "phases.json",
     "precision.json",
 }
-_OF_A_TRY |= {"recipe.yaml", "resumed.json", "tracking"}
+_OF_A_TRY |= {"recipe.yaml", "resumed.jsonl", "tracking"}
 
 
 def _holds_run(run: Path) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 
 from govor.config import parse, read_yaml
 from govor.errors import GovorError
-from govor.files import read_json, write_json, write_text
+from govor.files import read_json, read_log, to_json, write_text
 from govor.finetune.folder import data_sha256, finished_steps
 from govor.recipe import Recipe
 from govor.runs import now
@@ -95,14 +95,13 @@ def note(run: Path, recipe: Recipe, found: Sequence[Change]) -> None:
         "changed": [change.text for change in found],
         "changes_numbers": any(change.counts for change in found),
     }
-    write_json(run / "resumed.json", [*noted(run), entry])
+    write_text(run / "resumed.jsonl", "".join(f"{to_json(one)}\n" for one in (*noted(run), entry)))
     write_text(run / "recipe.yaml", recipe.to_yaml())
 
 
 def noted(run: Path) -> list[dict[str, Any]]:
     """Every time the run went on with something changed."""
-    file = run / "resumed.json"
-    return list(read_json(file)) if file.exists() else []
+    return read_log(run / "resumed.jsonl")
 
 
 def _begun_with(run: Path) -> Recipe:

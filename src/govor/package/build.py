@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,16 +13,30 @@ from govor.errors import GovorError, disk_errors
 from govor.examples.dataset import load_batch
 from govor.examples.spec import ExampleSpec
 from govor.families import adapters
+from govor.families.base import Aligner
 from govor.families.opening import best_checkpoint, load_base, load_checkpoint
 from govor.families.registry import family_of
-from govor.files import atomic_folder, put_in_place, read_json, remove, sha256_of, write_json, write_text
+from govor.files import (
+    atomic_folder,
+    put_in_place,
+    read_json,
+    remove,
+    sha256_of,
+    workspace_path,
+    write_json,
+    write_text,
+)
 from govor.package import Format
 from govor.package.card import model_card
+from govor.package.processor import package_processor
 from govor.package.verify import verify_ct2, verify_hf, verify_reload
 from govor.runs import check_finished, held, now
+from govor.timing.heads import hand_over, kept_for_padding
 
 # Formats that exist for one family alone.
 _OF_FAMILY: dict[Format, str] = {"ct2": "whisper", "thinker": "qwen3_asr"}
+# Of each manifest so many transcripts must survive the tokenizer.
+_TEXTS = 1000
 Quantization = Literal["float32", "float16", "int8"]
 
 
@@ -50,29 +65,34 @@ def _package(run: Path, formats: list[Format], checkpoint: str | None, quantizat
             raise GovorError(f"The format '{name}' is for {_OF_FAMILY[name]} models, and {run} is none.")
     if "ct2" in formats:
         _require_ct2()
-    clips = _proof_clips(run)
+    record = read_json(run / "run_manifest.json")
+    clips = _proof_clips(record)
     family, checks = _merged(run, chosen, clips)
+    spoken = [record["language_token"]] if record.get("language_token") else record["languages"]
+    family.assume_language(spoken[0] if len(spoken) == 1 else None)
     made = run / ".package"
     for leftover in (made, run / ".hf"):  # of one that was killed while it moved the files
         remove(leftover)
     with atomic_folder(made, "the package") as folder:
         family.save(folder)
+        heads = kept_for_padding((chosen, run), family.heads) if isinstance(family, Aligner) else None
+        if heads:
+            hand_over(folder, heads)
         checks["hf"] = verify_hf(folder, family, clips)
         if "ct2" in formats:
             checks["ct2"] = _export_ct2(folder, family, clips, quantization)
         if "thinker" in formats:
-            record = read_json(run / "run_manifest.json")
             (folder / "thinker").mkdir()
-            family.save_thinker(
-                folder / "thinker", [record["language_token"]] if record.get("language_token") else record["languages"]
-            )
+            family.save_thinker(folder / "thinker", spoken)
             checks["thinker"] = verify_reload(folder / "thinker", family, clips)
-        write_text(folder / "README.md", model_card(run, chosen))
+        write_text(folder / "README.md", model_card(run, chosen, formats))
+        processor = package_processor(family, run, _transcripts(record))
         result = {
             "created": now(),
             "checkpoint": chosen.name,
             "formats": sorted({"hf", *formats}),
             "checks": checks,
+            "processor": workspace_path(processor),
             "sha256": {"model.safetensors": sha256_of(folder / "model.safetensors")},
         }
         write_json(folder / "package.json", result)
@@ -117,11 +137,21 @@ def _export_ct2(model: Path, family: Any, clips: list[Any], quantization: Quanti
     return verify_ct2(model / "ct2", family, clips, quantization)
 
 
-def _proof_clips(run: Path) -> list[Any]:
+def _transcripts(record: dict[str, Any]) -> Iterator[str]:
+    """Transcripts of the run, spread over each of its manifests."""
+    from govor.corpus.manifests import Manifest
+
+    for entry in record["data"].values():
+        manifest = Manifest(entry["path"])
+        rows = len(manifest)
+        count = min(_TEXTS, rows)
+        yield from (manifest[index * rows // count].transcript for index in range(count))
+
+
+def _proof_clips(record: dict[str, Any]) -> list[Any]:
     """A few fixed clips that every export must treat as the trained model does: held-out ones of the run."""
     from govor.corpus.manifests import Manifest
 
-    record = read_json(run / "run_manifest.json")
     data, token = record["data"], record.get("language_token")
     held_out = [
         Manifest(entry["path"]) for part, entry in data.items() if part.endswith("/validation") and entry["rows"]

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
+from huggingface_hub import EvalResult, ModelCardData
 
-from govor.files import read_json
+from govor.corpus.licenses import CUSTOM, canonical
+from govor.files import read_json, workspace_path
+
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+# Our identifiers that the Hub calls otherwise than by the lower-case letters of the same, and those that it does not know.
+_ON_THE_HUB = {"ODC-BY-1.0": "odc-by", "ODbL-1.0": "odbl", "GPL-2.0-only": "gpl-2.0", "GPL-3.0-only": "gpl-3.0"}
+_NOT_ON_THE_HUB = ("own", "public-domain", "ivrit.ai", "research-only", "CC-BY-SA-2.0")
 
 
-def model_card(run: Path, checkpoint: Path) -> str:
-    """Markdown with the metadata block that model hubs read; `checkpoint` is the one that is packaged."""
+def model_card(run: Path, checkpoint: Path, formats: Sequence[str] = ("hf",)) -> str:
+    """Markdown with the metadata block that model hubs read; `checkpoint` is the one that is packaged, in `formats`."""
     record = read_json(run / "run_manifest.json")
     scores = (
         read_json(Path("manifests") / f"eval_{run.name}.json")
@@ -20,21 +28,26 @@ def model_card(run: Path, checkpoint: Path) -> str:
     )
     data, result = record["data"], record["result"]
     languages = record["languages"]
-    metadata = {
-        "library_name": "transformers",
-        "pipeline_tag": "automatic-speech-recognition",
-        "base_model": record["base_model"],
-        "language": languages,
-        "tags": ["govor", record["family"]],
-    }
+    metadata = ModelCardData(
+        library_name="transformers",
+        pipeline_tag="automatic-speech-recognition",
+        base_model=_model_name(record["base_model"]),
+        language=languages,
+        **_license(record["licenses"]),
+        datasets=list(dict.fromkeys(part.rsplit("/", 1)[0] for part in data)),
+        metrics=["wer", "cer"],
+        tags=["govor", record["family"]],
+        model_name=run.name,
+        eval_results=_results(scores) if scores else None,
+    )
     lines = [
         "---",
-        yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True).rstrip(),  # quotes what YAML would misread: no
+        metadata.to_yaml().rstrip(),  # quotes what YAML would misread: no
         "---",
         "",
         f"# {run.name}",
         "",
-        f"{record['base_model']}, fine-tuned with govor {record['environment']['govor']} for {', '.join(languages)}.",
+        f"{_model_name(record['base_model'])}, fine-tuned with govor {record['environment']['govor']} for {', '.join(languages)}.",
         "",
         "## Scores",
         "",
@@ -60,7 +73,7 @@ def model_card(run: Path, checkpoint: Path) -> str:
         "",
         "## Use",
         "",
-        *_usage(run.name, record["family"], record.get("language_token") or languages[0]),
+        *_usage(workspace_path(run), record, formats),
         "",
         "`run_manifest.json` holds every setting, version and fingerprint of the run.",
         "",
@@ -99,16 +112,68 @@ def _which(result: dict[str, Any], checkpoint: Path) -> str:
     return f"the checkpoint {checkpoint.name} was taken by hand"
 
 
-def _usage(name: str, family: str, language: str) -> list[str]:
-    if family != "whisper":
-        return ["```sh", f"govor transcribe {name} clip.wav --language {language}", "```"]
-    return [
+def _model_name(source: str) -> str:
+    """The base model as hubs name models: its id, or the last part of a local path (the rest is nobody's business)."""
+    path = Path(source)
+    if path.exists() or not _HUB_ID.fullmatch(source):
+        return path.stem if path.is_file() else path.name
+    return source
+
+
+def _license(counts: dict[str, int]) -> dict[str, Any]:
+    """The licence of all training clips where there is one and the Hub knows it, else "other" with their names."""
+    names = list(dict.fromkeys(canonical(name) or name for name in counts))
+    alone = names[0] if len(names) == 1 else None
+    if alone and not alone.startswith(CUSTOM) and alone not in _NOT_ON_THE_HUB and canonical(alone):
+        return {"license": _ON_THE_HUB.get(alone, alone.lower())}
+    return {"license": "other", "license_name": " + ".join(name.removeprefix(CUSTOM) for name in names) or "unknown"}
+
+
+def _results(scores: dict[str, Any]) -> list[EvalResult]:
+    """The scores after training, as rates (1 is 100 %): padded and unpadded audio are results of their own."""
+    found = []
+    for context, item in scores["contexts"].items():
+        after = item["after"]
+        for metric in ("wer", "cer"):
+            if after.get(metric) is not None:
+                found.append(
+                    EvalResult(
+                        task_type="automatic-speech-recognition",
+                        dataset_type=after["set"],
+                        dataset_name=after["set"],
+                        dataset_args={"clips": after["clips"]},
+                        metric_type=metric,
+                        metric_value=after[metric],
+                        metric_name=f"{metric.upper()} ({context} audio)",
+                    )
+                )
+    return found
+
+
+def _usage(folder: str, record: dict[str, Any], formats: Sequence[str]) -> list[str]:
+    """How to transcribe with the package in `folder`. A model of one language need not be told which."""
+    token, languages = record.get("language_token"), record["languages"]
+    told = None if token or len(languages) == 1 else languages[0]
+    if record["family"] != "whisper":
+        return ["```sh", f"govor transcribe {folder} clip.wav --language {token or languages[0]}", "```"]
+    arguments = f', generate_kwargs={{"language": "{told}"}}' if told else ""
+    lines = [
         "```python",
         "from transformers import pipeline",
-        f'asr = pipeline("automatic-speech-recognition", "{name}")',
-        f'print(asr("clip.wav", generate_kwargs={{"language": "{language}"}})["text"])',
+        f'asr = pipeline("automatic-speech-recognition", "{folder}")',
+        f'print(asr("clip.wav"{arguments})["text"])',
         "```",
     ]
+    if "ct2" in formats:
+        lines += [
+            "",
+            "```python",
+            "from faster_whisper import WhisperModel",
+            f'segments, _ = WhisperModel("{folder}/ct2").transcribe("clip.wav", language="{token or languages[0]}")',
+            'print(" ".join(segment.text.strip() for segment in segments))',
+            "```",
+        ]
+    return lines
 
 
 def _score_table(scores: dict[str, Any]) -> list[str]:

@@ -151,6 +151,24 @@ def kept(folder: Path, heads: Sequence[Head], context: ContextMode) -> Listening
     return listening
 
 
+def kept_for_padding(folders: Sequence[Path], heads: Sequence[Head]) -> tuple[Head, ...] | None:
+    """What was chosen in the first of `folders`, for tools that pad every clip to 30 s: in that context if it was measured."""
+    contexts: tuple[ContextMode, ...] = ("padded", "speech")
+    for context in contexts:
+        for folder in folders:
+            found = kept(folder, heads, context)
+            if found is not None:
+                return found.heads
+    return None
+
+
+def hand_over(package: Path, heads: Sequence[Head]) -> None:
+    """Name the heads where `transformers` and CTranslate2 look for those that put words on the clock."""
+    for file in (package / "generation_config.json", package / "ct2" / "config.json"):
+        if file.exists():
+            write_json(file, {**read_json(file), "alignment_heads": [list(head) for head in heads]})
+
+
 def _contexts(file: Path) -> dict[str, Any]:
     """What is kept by context: heads that follow a clip of 5 s may look elsewhere in 30 s of padding."""
     found = read_json(file) if file.exists() else {}
@@ -160,16 +178,19 @@ def _contexts(file: Path) -> dict[str, Any]:
     return contexts
 
 
-def keep(folder: Path, measured: Measured, context: ContextMode, about: dict[str, Any]) -> Path:
-    """Write the choice for a context beside the model."""
+def keep(folder: Path, choice: Measured, context: ContextMode, about: dict[str, Any]) -> Path:
+    """Write the choice for a context beside the model, and into its package where it has been packaged already."""
     file = folder / FILE
-    alone = [{"layer": a, "head": b, "error_seconds": round(error, 4)} for (a, b), error in measured.alone.items()]
+    alone = [{"layer": a, "head": b, "error_seconds": round(error, 4)} for (a, b), error in choice.alone.items()]
     found = {
-        "heads": [list(head) for head in measured.listening.heads],
-        "late_seconds": measured.listening.late_seconds,
-        "borders": measured.borders,
-        "error_seconds": round(measured.error_seconds, 4),
+        "heads": [list(head) for head in choice.listening.heads],
+        "late_seconds": choice.listening.late_seconds,
+        "borders": choice.borders,
+        "error_seconds": round(choice.error_seconds, 4),
         "alone": alone,
     }
-    write_json(file, {**about, "contexts": {**_contexts(file), context: found}})
+    contexts = _contexts(file)
+    write_json(file, {**about, "contexts": {**contexts, context: found}})
+    if (folder / "package.json").exists() and (context == "padded" or "padded" not in contexts):
+        hand_over(folder, choice.listening.heads)
     return file

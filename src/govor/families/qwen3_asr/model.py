@@ -19,10 +19,10 @@ from transformers.cache_utils import DynamicCache
 
 from govor.audio import SAMPLE_RATE, Samples
 from govor.errors import GovorError
-from govor.families.base import Batch, ContextMode, Hypothesis
+from govor.families.base import Batch, ContextMode, Hypothesis, Inference
+from govor.families.checking import loading
 from govor.families.decoding import Found, beam, greedy
 from govor.families.loading import (
-    cannot_be_loaded,
     check_complete,
     check_dtypes,
     check_finite,
@@ -52,7 +52,7 @@ LANGUAGE_TOKENS = 16
 BATCH_AUDIO_SECONDS = 120.0
 
 
-class Qwen3Asr:
+class Qwen3Asr(Inference):
     """A Qwen3-ASR model that trains and transcribes."""
 
     name = "qwen3_asr"
@@ -73,16 +73,11 @@ class Qwen3Asr:
         """
         config, tokens = read_config(folder), QwenTokens.load(folder)
         check_dtypes(weight_files(folder))
-        try:
-            with quiet_library():
-                if is_thinker(folder):
-                    module = load_thinker(folder, tokens, dtype, **options)
-                else:
-                    module = _load_native(folder, config, dtype, options)
-        except GovorError:
-            raise
-        except Exception as error:  # a damaged configuration raises any kind
-            raise cannot_be_loaded(folder, error) from error
+        with loading(folder), quiet_library():
+            if is_thinker(folder):
+                module = load_thinker(folder, tokens, dtype, **options)
+            else:
+                module = _load_native(folder, config, dtype, options)
         return cls._whole(module, tokens, folder)
 
     @classmethod
@@ -191,12 +186,19 @@ class Qwen3Asr:
     def allow_all_text(self) -> None:
         """Nothing to lift: the model has no list of forbidden text."""
 
+    def assume_language(self, language: str | None) -> None:
+        """Nothing to say: its prompt names a language, or the model writes it first; its files hold none."""
+
     def save_base(self, folder: Path) -> None:
         """config.json, generation_config.json, tokenizer and feature-extractor files."""
         model: Any = self.module
         folder.mkdir(parents=True, exist_ok=True)
         model.config.save_pretrained(folder)
         model.generation_config.save_pretrained(folder)
+        self.save_processor(folder)
+
+    def save_processor(self, folder: Path) -> None:
+        """See `Family.save_processor`."""
         save_processor(self.tokens, self.encoder.n_mels, self.encoder.n_window, folder)
 
     def save(self, folder: Path) -> None:
@@ -219,7 +221,6 @@ class Qwen3Asr:
         """See `Recogniser.check_language`."""
         language_name(language)
 
-    @torch.inference_mode()
     def transcribe(
         self,
         clips: Sequence[Samples],
@@ -251,7 +252,6 @@ class Qwen3Asr:
                 on_done(len(rows))
         return [results[i] for i in range(len(clips))]
 
-    @torch.inference_mode()
     def nbest(self, clip: Samples, language: str | None, n: int, context: ContextMode = "speech") -> list[Hypothesis]:
         """See `Recogniser.nbest`; `context` makes no difference."""
         batches_by_length([len(clip) / SAMPLE_RATE])

@@ -13,16 +13,16 @@ import numpy as np
 
 from govor.audio import SAMPLE_RATE, Samples
 from govor.errors import GovorError
-from govor.families.base import ContextMode, Hypothesis
+from govor.families.base import ContextMode, Hypothesis, Inference
 from govor.families.checking import loading
 from govor.families.whisper.batches import PROMPT_TOKENS, max_new_tokens, transcribe_in_batches
 from govor.families.whisper.features import FULL_FRAMES, bucket_frames, log_mel
 from govor.families.whisper.labels import MAX_TOKENS
 from govor.families.whisper.tokens import WhisperTokens
-from govor.files import read_json
+from govor.files import exists, parse_json, read_json, read_text
 
 
-class CTranslate2Whisper:
+class CTranslate2Whisper(Inference):
     """Transcribes; it cannot be trained."""
 
     name = "whisper"
@@ -52,9 +52,8 @@ class CTranslate2Whisper:
             model = ctranslate2.models.Whisper(
                 str(folder), device="auto", compute_type=compute_type, intra_threads=threads
             )
-        n_mels = stated or model.n_mels
-        suppressed = settings.get("suppress_ids", tokens.steering_ids())
-        return cls(model, tokens, n_mels, sorted({*suppressed, *tokens.steering_ids()}))
+        suppressed = {*settings.get("suppress_ids", ()), *tokens.never_text(_rows(folder, tokens))}
+        return cls(model, tokens, stated or model.n_mels, sorted(suppressed))
 
     def encode(self, features: Any) -> Any:
         """The engine's encoder states of a StorageView [B, n_mels, F]."""
@@ -129,3 +128,11 @@ class CTranslate2Whisper:
             ]
             for item in found
         ]
+
+
+def _rows(folder: Path, tokens: WhisperTokens) -> int:
+    """How many tokens the engine's own vocabulary has; a tokenizer may name fewer."""
+    file = folder / "vocabulary.json"
+    if exists(file):
+        return len(parse_json(read_text(file), f"{file} is not valid JSON"))
+    return int(tokens.tokenizer.get_vocab_size())

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import AddedToken
 from torch import nn
 from torch.nn import functional as F
 from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
@@ -16,31 +16,32 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from govor.audio import SAMPLE_RATE, Samples
 from govor.errors import GovorError
-from govor.families.base import Attention, Batch, ContextMode, Head, Hypothesis
+from govor.families.base import Attention, Batch, ContextMode, Head, Hypothesis, Inference
+from govor.families.checking import loading
 from govor.families.decoding import Found, beam, greedy
 from govor.families.loading import (
-    cannot_be_loaded,
     check_complete,
     check_dtypes,
     check_finite,
     quiet_library,
     weight_files,
 )
-from govor.families.whisper.attention import all_heads, attend
+from govor.families.whisper.attention import all_heads, attend, stock_heads
 from govor.families.whisper.batches import PROMPT_TOKENS, max_new_tokens, transcribe_in_batches
 from govor.families.whisper.checks import check_sizes
 from govor.families.whisper.examples import IGNORED, WhisperExamples
 from govor.families.whisper.features import FULL_FRAMES, bucket_frames, log_mel
 from govor.families.whisper.forward import States, decode, encode, parts_of
 from govor.families.whisper.generation import completed
-from govor.families.whisper.tokens import WhisperTokens
+from govor.families.whisper.tokens import END, WhisperTokens
+from govor.files import to_json, write_json, write_text
 
 HEAD = "proj_out.weight"
 _SINUSOIDS = "model.encoder.embed_positions.weight"
 _OF_GENERATION = ("forced_decoder_ids", "suppress_tokens", "begin_suppress_tokens", "max_length")
 
 
-class Whisper:
+class Whisper(Inference):
     """A Whisper model that trains on the speech and transcribes it."""
 
     name = "whisper"
@@ -72,20 +73,17 @@ class Whisper:
         tokens = WhisperTokens.load(folder)
         # Before the weights are read: sizes that do not belong together have a better reason than a shape.
         check_sizes(folder, WhisperConfig.from_pretrained(folder, local_files_only=True), tokens)
-        try:
-            with quiet_library():
-                model, report = WhisperForConditionalGeneration.from_pretrained(
-                    folder,
-                    dtype=dtype,
-                    attn_implementation="sdpa",
-                    use_safetensors=True,
-                    local_files_only=True,
-                    ignore_mismatched_sizes=True,
-                    output_loading_info=True,
-                    **options,
-                )
-        except Exception as error:  # a damaged configuration raises any kind
-            raise cannot_be_loaded(folder, error) from error
+        with loading(folder), quiet_library():
+            model, report = WhisperForConditionalGeneration.from_pretrained(
+                folder,
+                dtype=dtype,
+                attn_implementation="sdpa",
+                use_safetensors=True,
+                local_files_only=True,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                **options,
+            )
         check_complete(report, folder, (_SINUSOIDS,))
         notes = []
         if report["missing_keys"]:
@@ -171,17 +169,31 @@ class Whisper:
         model: Any = self.module
         model.generation_config.suppress_tokens = self.tokens.steering_ids()
 
+    def assume_language(self, language: str | None) -> None:
+        """See `Family.assume_language`. An English-only model is told nothing: its prompt has no place for it."""
+        model: Any = self.module
+        config = model.generation_config
+        config.forced_decoder_ids = None  # an older way of saying the same; where both stand, readers refuse
+        if getattr(config, "is_multilingual", True):
+            config.language, config.task = language, "transcribe"
+
     def save_base(self, folder: Path) -> None:
         """config.json, generation_config.json, tokenizer and feature-extractor files."""
         model: Any = self.module
         folder.mkdir(parents=True, exist_ok=True)
         model.config.save_pretrained(folder)
         model.generation_config.save_pretrained(folder)
+        self.save_processor(folder)
+
+    def save_processor(self, folder: Path) -> None:
+        """See `Family.save_processor`."""
         save_processor(self.tokens, self.encoder.n_mels, folder)
 
     def save(self, folder: Path) -> None:
         """A folder that `transformers`, CTranslate2 and faster-whisper load."""
         model: Any = self.module
+        # Where none are named, `transformers` times no words; the upper half is what CTranslate2 and openai-whisper take.
+        model.generation_config.alignment_heads = [list(head) for head in stock_heads(model)]
         model.save_pretrained(folder)
         self.save_base(folder)
 
@@ -189,7 +201,6 @@ class Whisper:
         """See `Recogniser.check_language`."""
         self.tokens.language(language)
 
-    @torch.inference_mode()
     def transcribe(
         self,
         clips: Sequence[Samples],
@@ -208,7 +219,6 @@ class Whisper:
 
         return transcribe_in_batches(search, clips, languages, context, on_done, previous)
 
-    @torch.inference_mode()
     def nbest(self, clip: Samples, language: str | None, n: int, context: ContextMode = "speech") -> list[Hypothesis]:
         """See `Recogniser.nbest`."""
         found, no_speech = self._search([clip], [language], context, n)
@@ -217,7 +227,6 @@ class Whisper:
     def _hypothesis(self, found: Found, no_speech: float) -> Hypothesis:
         return Hypothesis(self.tokens.text(found.tokens), found.tokens, found.mean_logprob, found.ended, no_speech)
 
-    @torch.inference_mode()
     def attend(
         self,
         clips: Sequence[Samples],
@@ -321,20 +330,54 @@ class _Decoder:
 
 
 def save_processor(tokens: WhisperTokens, n_mels: int, folder: Path) -> None:
-    """Tokenizer and feature extractor.
+    """Tokenizer and feature extractor, in the layout of the published Whispers, whose readers are many.
 
     `preprocessor_config.json` is written beside `processor_config.json`: faster-whisper and CTranslate2 read the
-    number of mel bands from it and assume 80 without.
+    number of mel bands from it and assume 80 without. whisper.cpp's converter reads vocab.json and added_tokens.json.
     """
     from transformers import WhisperProcessor, WhisperTokenizer
 
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = tokens.tokenizer
+    tokenizer.save(str(folder / "tokenizer.json"))
+    added = sorted(tokenizer.get_added_tokens_decoder().items())
+    pieces = tokenizer.get_vocab(with_added_tokens=False)
+    text = sorted((index, piece) for piece, index in pieces.items() if index < tokens.end)
+    tokenizer.model.save(
+        str(folder)
+    )  # merges.txt; its vocab.json may lack the end token, which the published ones hold
+    write_text(folder / "vocab.json", to_json({**{piece: index for index, piece in text}, END: tokens.end}) + "\n")
+    write_json(folder / "added_tokens.json", {token.content: index for index, token in added if index != tokens.end})
+    write_json(folder / "tokenizer_config.json", _tokenizer_config(tokens, added))
     extractor = WhisperFeatureExtractor(feature_size=n_mels)
-    file = folder / "tokenizer.json"
-    tokens.tokenizer.save(str(file))
-    # Without a padding token the stock pipeline refuses batches.
-    processor = WhisperProcessor(extractor, WhisperTokenizer.from_pretrained(folder, pad_token="<|endoftext|>"))
-    keep = folder / "tokenizer.keep"
-    shutil.copy(file, keep)
-    processor.save_pretrained(folder)
+    names = ("tokenizer.json", "tokenizer_config.json")
+    ours = {name: (folder / name).read_bytes() for name in names}
+    WhisperProcessor(extractor, WhisperTokenizer.from_pretrained(folder)).save_pretrained(folder)
     extractor.save_pretrained(folder)
-    keep.replace(file)  # ours names the time tokens and has no start token baked into its template
+    for name, content in ours.items():
+        # Ours has no start token baked into its template, and is what every version of the readers understands.
+        (folder / name).write_bytes(content)
+
+
+def _tokenizer_config(tokens: WhisperTokens, added: list[tuple[int, AddedToken]]) -> dict[str, Any]:
+    """As the published Whispers have it.
+
+    The special tokens are named in the order of their ids, from the end token to <|notimestamps|>: readers take the one
+    after the last of them for time 0.00, and what is not named is shown as text.
+    """
+    fields = ("content", "lstrip", "normalized", "rstrip", "single_word", "special")
+    return {
+        "tokenizer_class": "WhisperTokenizer",
+        "processor_class": "WhisperProcessor",
+        "added_tokens_decoder": {str(index): {name: getattr(token, name) for name in fields} for index, token in added},
+        "additional_special_tokens": [
+            token.content for index, token in added if tokens.end <= index <= tokens.no_timestamps
+        ],
+        **dict.fromkeys(("bos_token", "eos_token", "unk_token"), END),
+        "pad_token": END,  # without one the stock pipeline refuses batches
+        "add_prefix_space": False,
+        "clean_up_tokenization_spaces": False,
+        "errors": "replace",
+        "model_max_length": 1024,
+        "return_attention_mask": False,
+    }

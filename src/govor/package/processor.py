@@ -1,0 +1,74 @@
+"""The processor alone, for those who tokenize or make features without the model, with the proof that texts survive it."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from govor.errors import GovorError
+from govor.files import atomic_folder, read_json, sha256_of, write_json
+
+PROOF = "proof.json"
+# A sentence with every letter of the language in Latin and in Cyrillic: whatever a run is of, these two shall survive.
+_PANGRAMS = (
+    "Ljubazni fenjerdžija čađavog lica hoće da mi pokaže štos.",
+    "Љубазни фењерџија чађавог лица хоће да ми покаже штос.",
+)
+# Written out in a transcript these are text to us, and steer a stock tokenizer.
+_STEERING = re.compile(r"<\|[^|]*\|>")
+
+
+def package_processor(family: Any, run: Path, texts: Iterable[str]) -> Path:
+    """Write `models/processor/<run>/` and return it; `texts` are transcripts of the run, which must survive.
+
+    Raises:
+        GovorError: a text comes back from the stock tokenizer as another one (composed letters count as the same), or
+            is other ids than training saw.
+    """
+    target = Path("models") / "processor" / run.name
+    if (target / PROOF).exists() and read_json(target / PROOF).get("family") != family.name:
+        target = target.with_name(f"{run.name}-{family.name}")  # another family's run of the same name
+    with atomic_folder(target, "the processor", replace=True) as folder:
+        family.save_processor(folder)
+        proof = _proof(folder, family.tokens.tokenizer, texts)
+        files = {file.name: sha256_of(file) for file in sorted(folder.iterdir())}
+        write_json(folder / PROOF, {"run": run.name, "family": family.name, **proof, "sha256": files})
+    return target
+
+
+def script_of(letter: str) -> str | None:
+    """The script of a letter by its Unicode name (LATIN, CYRILLIC, HEBREW, …); None for what is no letter."""
+    if unicodedata.category(letter)[0] not in "LM":
+        return None
+    return unicodedata.name(letter, "UNNAMED").split()[0]
+
+
+def _proof(folder: Path, trained: Tokenizer, texts: Iterable[str]) -> dict[str, Any]:
+    """How many texts went through the stock tokenizer of `folder` and back, and how many letters of which scripts."""
+    from transformers import AutoProcessor
+
+    tokenizer = AutoProcessor.from_pretrained(folder, local_files_only=True).tokenizer
+    letters: Counter[str] = Counter()
+    count = 0
+    for text in (*_PANGRAMS, *(_STEERING.sub("", text) for text in texts)):
+        ids = tokenizer(text, add_special_tokens=False).input_ids
+        back = tokenizer.decode(ids)
+        if unicodedata.normalize("NFC", back) != unicodedata.normalize("NFC", text):
+            raise GovorError(
+                f"The processor does not keep this text: '{text[:80]}' comes back as '{back[:80]}'; nothing was packaged. "
+                "The tokenizer of the base model lacks letters or is damaged; take another base model."
+            )
+        if ids != trained.encode(text, add_special_tokens=False).ids:
+            raise GovorError(
+                f"The stock tokenizer makes other tokens of '{text[:80]}' than training saw; nothing was packaged. "
+                "The tokenizer of the base model is not the usual one of its family; take another base model."
+            )
+        count += 1
+        letters.update(script for letter in text if (script := script_of(letter)))
+    return {"texts": count, "letters_by_script": dict(letters.most_common())}
