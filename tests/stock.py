@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
-from govor.families.vocabulary import byte_letters
-from govor.families.whisper.convert import generation_config
+from govor.families.vocabulary import byte_letters, recover_merges
+from govor.families.whisper.generation import generation_config
 from govor.families.whisper.model import Whisper
 from govor.families.whisper.tiny import tiny
-from govor.families.whisper.tokens import LANGUAGES, WhisperTokens, build_tokenizer, recover_merges
+from govor.families.whisper.tokens import LANGUAGES, WhisperTokens, build_tokenizer
 
 VOCABULARIES = {"multilingual": 51865, "large-v3": 51866, "English-only": 51864}
 

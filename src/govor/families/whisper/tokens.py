@@ -368,9 +368,8 @@ def _languages_of(named: dict[str, int], published: bool, file: Path) -> list[st
     first, last = named.get(START), named.get("<|translate|>")
     if first is None or last is None:
         raise GovorError(f"The tokenizer {file} has no {START}; a multilingual Whisper tokenizer was wanted.")
-    return [
-        name.strip("<|>") for name, index in sorted(named.items(), key=lambda item: item[1]) if first < index < last
-    ]
+    between = [name for name, index in sorted(named.items(), key=lambda item: item[1]) if first < index < last]
+    return [name.strip("<|>") for name in between if name not in _steering_names(())]
 
 
 def _unusual(state: dict[str, Any], file: Path) -> list[str]:
