@@ -465,11 +465,16 @@ def test_audio_that_is_gone_altogether_ends_the_run(workspace: Path, tiny_folder
 # ---- signals (T14, T15)
 
 
+def _heeding_ctrl_c() -> None:
+    """What is started in the background of a shell ignores Ctrl-C, and passes that on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(workspace: Path, *arguments: str, launcher: Sequence[str] = ()) -> subprocess.Popen[str]:
     command = [sys.executable, *launcher, "-m", "govor", "train", *arguments, "--device", "cpu"]
     return subprocess.Popen(
         command, cwd=workspace, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, start_new_session=True,
+        stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=_heeding_ctrl_c,
     )  # fmt: skip
 
 
@@ -604,7 +609,14 @@ def test_ctrl_c_of_any_command_says_what_is_kept(workspace: Path) -> None:
         "recipe.load = lambda *a: os.kill(os.getpid(), signal.SIGINT)\n"
         "sys.argv = ['govor', 'train', 'whisper']\ncli.main()\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=workspace)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=workspace,
+        preexec_fn=_heeding_ctrl_c,
+    )
     assert (done.returncode, done.stderr) == (130, "govor: interrupted; what was finished is kept.\n")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +14,7 @@ import numpy.typing as npt
 from govor.corpus.ondisk import DiskMap
 from govor.corpus.records import Clip
 from govor.errors import GovorError
-from govor.files import atomic_file, check_ordinary, exists, sha256_of, to_json
+from govor.files import atomic_file, check_ordinary, exists, parse_json, sha256_of, to_json
 
 _HEADER = 2  # size and modification time of the manifest that the index belongs to
 
@@ -152,32 +150,9 @@ def parse_row(line: bytes | str, where: str) -> Any:
     """
     try:
         text = line.decode("utf-8-sig") if isinstance(line, bytes) else line
-        return json.loads(text, parse_constant=_no_number, parse_float=_float, object_pairs_hook=_object)
     except UnicodeDecodeError:
         raise GovorError(f"{where}: the line is not UTF-8; save the manifest as UTF-8.") from None
-    except json.JSONDecodeError as error:
-        raise GovorError(f"{where}: the line is not valid JSON ({error.msg} at column {error.colno}).") from None
-    except (ValueError, RecursionError) as error:
-        raise GovorError(f"{where}: the line is not valid JSON ({str(error)[:100]}).") from None
-
-
-def _no_number(name: str) -> Any:
-    raise ValueError(f"{name} is no number in JSON")
-
-
-def _float(text: str) -> float:
-    value = float(text)
-    if math.isinf(value):
-        raise ValueError(f"{text[:40]} is larger than any number")
-    return value
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        twice = next(key for number, (key, _) in enumerate(pairs) if any(key == other for other, _ in pairs[:number]))
-        raise ValueError(f"the key '{twice[:40]}' stands twice")
-    return result
+    return parse_json(text, f"{where}: the line is not valid JSON")
 
 
 def _offsets(path: Path) -> npt.NDArray[np.int64]:

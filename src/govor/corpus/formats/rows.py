@@ -20,7 +20,7 @@ from govor.corpus.inventory import INVENTORY_ONLY, Statement, is_inventory_row
 from govor.corpus.language import language_code
 from govor.corpus.records import Clip, Segment
 from govor.errors import AudioError, GovorError
-from govor.files import workspace_path
+from govor.files import parse_json, workspace_path
 
 AUDIO_KEYS = ("audio", "audio_filepath", "file_name", "path")
 TEXT_KEYS = ("transcript", "transcription", "text", "sentence")
@@ -162,9 +162,9 @@ def _unpacked(row: dict[str, Any], where: str) -> tuple[dict[str, Any], dict[str
     for key in (*_LISTS, EXTRA_KEY):
         if isinstance(row.get(key), str):
             try:
-                row[key] = json.loads(row[key])
-            except (ValueError, RecursionError):
-                raise AudioError("malformed_row", f"{where}: '{key}' is not valid JSON.") from None
+                row[key] = parse_json(row[key], f"{where}: '{key}' is not valid JSON")
+            except GovorError as error:
+                raise AudioError("malformed_row", str(error)) from None
     extra = row.pop(EXTRA_KEY, None)
     if extra is not None and not isinstance(extra, dict):
         raise AudioError("malformed_row", f"{where}: '{EXTRA_KEY}' must be an object, found {_kind(extra)}.")
