@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from govor.audio import probe
 from govor.corpus.formats.rows import AUDIO_KEYS, EXTRA_KEY
 from govor.errors import AudioError, GovorError
-from govor.files import to_json, workspace_path
+from govor.files import check_ordinary, to_json, workspace_path
 
 BATCH_ROWS = 64
 _AUDIO_COLUMNS = ("audio", *AUDIO_KEYS, "wav", "speech")
@@ -46,6 +46,8 @@ def shard_rows(shard: Path | BinaryIO) -> Iterator[dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if isinstance(shard, Path):
+        check_ordinary(shard)
     try:
         # Without pre-buffering, memory is one batch and not one row group.
         with pq.ParquetFile(shard, pre_buffer=False, memory_map=isinstance(shard, Path)) as file:
