@@ -38,11 +38,7 @@ def from_cell(text: str) -> str:
 
 
 def from_cells(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of the inventory's spreadsheet as it was written; every other row as it is (its numbers are numbers, or it is of
-    another table)."""
-    of_spreadsheet = isinstance(row.get("stamp"), str) and isinstance(row.get("size_bytes"), str)
-    if not of_spreadsheet:
-        return row
+    """The texts of a row that `to_cell` wrote."""
     return {key: from_cell(value) if isinstance(value, str) else value for key, value in row.items()}
 
 

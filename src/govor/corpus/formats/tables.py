@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from govor.corpus.cells import from_cells
 from govor.corpus.formats.rows import AUDIO_KEYS, TEXT_KEYS, of_inventory
 from govor.corpus.inventory import is_inventory_row
 from govor.corpus.manifests import parse_row
@@ -152,7 +153,7 @@ def _row(names: list[str], cells: list[str], where: str) -> Row:
         over = {"more_cells": cells[len(names) :]} if len(cells) > len(names) else {}
         return {**row, **over, "error": AudioError("malformed_row", message)}
     if is_inventory_row(row):
-        row = of_inventory(row)
+        row = of_inventory(from_cells(row))
     return {name: value for name, value in row.items() if name and value != ""}
 
 
