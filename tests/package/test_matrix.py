@@ -80,6 +80,16 @@ def a_package(make: Callable[[], Any], family: str, method: str) -> Callable[[Pa
     return write
 
 
+def a_run(make: Callable[[], Any], family: str, method: str, checkpoint: str = "") -> Callable[[Path], str]:
+    """An earlier run that is not packaged, or one of its checkpoints."""
+
+    def write(root: Path) -> str:
+        saved(make)(root)
+        return str(trained(root, family, "base", method, "earlier") / checkpoint)
+
+    return write
+
+
 BASES: dict[str, dict[str, Callable[[Path], str]]] = {
     "whisper": {
         "folder": saved(whisper),
@@ -91,6 +101,8 @@ BASES: dict[str, dict[str, Callable[[Path], str]]] = {
         "ggml": ggml,
         "package": a_package(whisper, "whisper", "full"),
         "package of adapters": a_package(whisper, "whisper", "lora"),
+        "run": a_run(whisper, "whisper", "full"),
+        "checkpoint of adapters": a_run(whisper, "whisper", "lora", "checkpoints/step-000002"),
     },
     "qwen3_asr": {
         "folder": saved(tiny_qwen),
@@ -100,6 +112,8 @@ BASES: dict[str, dict[str, Callable[[Path], str]]] = {
         "thinker": thinker,
         "package": a_package(tiny_qwen, "qwen3_asr", "full"),
         "package of adapters": a_package(tiny_qwen, "qwen3_asr", "lora"),
+        "run of adapters": a_run(tiny_qwen, "qwen3_asr", "lora"),
+        "checkpoint": a_run(tiny_qwen, "qwen3_asr", "full", "checkpoints/step-000002"),
     },
 }
 FORMATS = {"whisper": "ct2", "qwen3_asr": "thinker"}

@@ -74,9 +74,11 @@ def open_recogniser(
 
 
 def trainable_folder(found: Found, notify: Notify = lambda _: None) -> Path:
-    """The model in the `transformers` layout; other formats are converted once and kept in the cache."""
+    """The model in the `transformers` layout; other formats are converted once and kept in the cache, and so are the best
+    checkpoint of a run that is not packaged, and a checkpoint that is named."""
     if found.format == "hf":
-        return found.path
+        run = _run_of(found.path)
+        return found.path if run is None else _whole(run, found.path, notify)
     from govor.families.whisper.convert import from_ctranslate2, from_ggml
 
     cached = found.path if found.format == "ctranslate2" else found.path.parent
@@ -88,6 +90,19 @@ def trainable_folder(found: Found, notify: Notify = lambda _: None) -> Path:
         with atomic_folder(target, "the converted model") as folder:
             whisper.save(folder)
         tell_mended(whisper, notify)
+    return target
+
+
+def _whole(run: Path, named: Path, notify: Notify) -> Path:
+    """A checkpoint of a run as a model of its own."""
+    checkpoint = best_checkpoint(run) if named == run else named
+    stamp = f"{run.name}-{checkpoint.name}-{weights_stamp(checkpoint)}"
+    target = cache_folder() / "converted" / stamp / "hf"
+    if not target.exists():
+        notify(f"making {checkpoint.name} of {run} a model of its own")
+        family = load_checkpoint(run, checkpoint)
+        with atomic_folder(target, "the converted model") as folder:
+            family.save(folder)
     return target
 
 
