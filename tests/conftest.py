@@ -130,6 +130,16 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def qwen_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Qwen3-ASR, as `tiny_folder` is a random Whisper."""
+    from govor.families.qwen3_asr.tiny import tiny
+
+    folder = tmp_path_factory.mktemp("models") / "qwen"
+    tiny().save(folder)
+    return folder
+
+
 class Zygote:
     """The process that runs govor commands; see zygote.py."""
 

@@ -17,17 +17,9 @@ from families.test_convert import to_ctranslate2, write_ggml
 from govor.errors import GovorError
 from govor.families.checking import check_adapters, read_model_config, shapes_of
 from govor.families.opening import open_recogniser
-from govor.families.qwen3_asr.tiny import tiny as tiny_qwen
 from govor.families.whisper.convert import check_ctranslate2, from_ctranslate2, from_ggml
 from govor.families.whisper.ct2 import CTranslate2Whisper
 from govor.families.whisper.tiny import tiny
-
-
-@pytest.fixture(scope="module")
-def qwen_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "qwen"
-    tiny_qwen().save(folder)
-    return folder
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ from transformers import WhisperForConditionalGeneration
 
 from govor.errors import GovorError
 from govor.families.opening import open_recogniser
-from govor.families.qwen3_asr.tiny import tiny as tiny_qwen
 from govor.families.qwen3_asr.tokens import QwenTokens
 from govor.families.qwen3_asr.tokens import build_tokenizer as build_qwen
 from govor.families.vocabulary import recover_merges
@@ -33,13 +32,6 @@ State = dict[str, Any]
 BYTES = [bytes([byte]) for byte in range(256)]
 # The second and the last merge need the first.
 PIECES = [*BYTES, b" t", b"he", b" the", b" to"]
-
-
-@pytest.fixture(scope="module")
-def qwen_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "qwen"
-    tiny_qwen().save(folder)
-    return folder
 
 
 @pytest.fixture
