@@ -13,7 +13,10 @@ import pytest
 import soundfile
 
 from conftest import speech
+from govor.corpus.fillets import check_content
+from govor.corpus.records import Clip
 from govor.errors import GovorError, UnreachableError
+from govor.files import sha256_of_lines
 from govor.hub import check_sha256, find_model, run_client
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -118,3 +121,14 @@ def test_a_missing_client_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(UnreachableError, match="'apt-get' is not installed, and it is needed to fetch the speech"):
         run_client(["apt-get", "download", "x"], tmp_path, "the speech")
     assert os.environ["PATH"] == str(tmp_path)
+
+
+def test_speech_of_another_edition_is_refused(tmp_path: Path) -> None:
+    clip = Clip(id="a", audio="a.ogg", transcript="ano", duration=1.0, language="cs")
+    (tmp_path / "audio").mkdir()
+    (tmp_path / "audio/a.ogg").write_bytes(b"a")
+    known = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"
+    wanted = sha256_of_lines([f"a\tano\t{known}"])
+    check_content(tmp_path, ".ogg", [clip], wanted, "The corpus")
+    with pytest.raises(GovorError, match="another edition"):
+        check_content(tmp_path, ".ogg", [clip.replace(transcript="ne")], wanted, "The corpus")

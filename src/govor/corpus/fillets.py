@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from govor.audio import probe
@@ -44,11 +44,7 @@ def prepare(notify: Callable[[str], None]) -> Path:
         unpack_debian(PACKAGES, Path(scratch), "the Czech speech")
         games = next(Path(scratch).rglob("fillets-ng/sound")).parent
         clips = list(_clips(games, folder, target))
-        found = content_sha256(folder, clips)
-        if found != CONTENT_SHA256:
-            raise GovorError(
-                f"The Czech corpus has content {found[:16]}…, wanted {CONTENT_SHA256[:16]}…; it is another edition."
-            )
+        check_content(folder, ".ogg", clips, CONTENT_SHA256, "The Czech corpus")
         write_clips(folder / manifest.name, clips)
     return manifest
 
@@ -58,10 +54,16 @@ def clips() -> list[Clip]:
     return list(read_clips(cache_folder() / "corpora" / "fillets-cs" / "manifest.jsonl"))
 
 
-def content_sha256(folder: Path, clips: list[Clip]) -> str:
-    """One digest over ids, transcripts and audio bytes, whatever the packaging."""
-    files = ((clip, sha256_of(folder / "audio" / f"{clip.id}.ogg")) for clip in clips)
-    return sha256_of_lines(f"{clip.id}\t{clip.transcript}\t{digest}" for clip, digest in files)
+def check_content(folder: Path, suffix: str, clips: Iterable[Clip], wanted: str, what: str) -> None:
+    """Refuse fetched speech that is not the pinned one: a digest over ids, transcripts and audio bytes, whatever the packaging.
+
+    Raises:
+        GovorError: it is another edition.
+    """
+    files = ((clip, sha256_of(folder / "audio" / f"{clip.id}{suffix}")) for clip in clips)
+    found = sha256_of_lines(f"{clip.id}\t{clip.transcript}\t{digest}" for clip, digest in files)
+    if found != wanted:
+        raise GovorError(f"{what} has content {found[:16]}…, wanted {wanted[:16]}…; it is another edition.")
 
 
 def _clips(games: Path, folder: Path, target: Path) -> Iterator[Clip]:

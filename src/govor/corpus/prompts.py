@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from govor.audio import probe
+from govor.corpus.fillets import check_content
 from govor.corpus.manifests import write_clips
 from govor.corpus.records import Clip
 from govor.errors import AudioError, GovorError
@@ -18,6 +19,13 @@ from govor.files import atomic_folder
 from govor.hub import cache_folder, unpack_debian
 
 LICENSE = "CC-BY-SA-3.0"
+CONTENT_SHA256 = {
+    "en": "1a9f98e1ca01c148e4afd8c25963aa6e99e8a70505c0dd800614c28cde81b0f9",
+    "es": "8ec2a1dd5a15e0f582814f4013f85ced9f37e9381a5088b2deb42abccd2c1794",
+    "fr": "4127002a5727e5ddc757403866c06d382c6174bb2c6d1f11d6e2249769faf051",
+    "it": "81166d92272868e6a35dbdc8f4107abc731b175fd39a1d91f8c20cb82fd8ebb2",
+    "ru": "daa5c1831b55697766588b7add6b8b8db94bdea0af96bccc0053ba7b0292f67f",
+}
 _LINE = re.compile(r"(?P<name>[^:;\s][^:]*):\s*(?P<text>.+)")
 
 
@@ -26,6 +34,7 @@ def prepare(language: str, notify: Callable[[str], None]) -> Path:
 
     Raises:
         UnreachableError: apt cannot fetch the packages.
+        GovorError: their content is not the pinned one.
     """
     target = cache_folder() / "corpora" / f"asterisk-{language}"
     manifest = target / "manifest.jsonl"
@@ -39,7 +48,9 @@ def prepare(language: str, notify: Callable[[str], None]) -> Path:
         if texts is None:
             raise GovorError(f"The package asterisk-core-sounds-{language} lacks its list of texts.")
         sounds = next(tree.glob("usr/share/asterisk/sounds/*/"))
-        write_clips(folder / manifest.name, _clips(texts, sounds, folder, target, language))
+        clips = list(_clips(texts, sounds, folder, target, language))
+        check_content(folder, ".wav", clips, CONTENT_SHA256[language], f"The package {packages[1]}")
+        write_clips(folder / manifest.name, clips)
     return manifest
 
 
