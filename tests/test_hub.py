@@ -16,7 +16,7 @@ from conftest import speech
 from govor.corpus.fillets import check_content
 from govor.corpus.records import Clip
 from govor.errors import GovorError, UnreachableError
-from govor.files import sha256_of_lines
+from govor.files import atomic_folder, sha256_of_lines
 from govor.hub import check_sha256, find_model, run_client
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -132,3 +132,16 @@ def test_speech_of_another_edition_is_refused(tmp_path: Path) -> None:
     check_content(tmp_path, ".ogg", [clip], wanted, "The corpus")
     with pytest.raises(GovorError, match="another edition"):
         check_content(tmp_path, ".ogg", [clip.replace(transcript="ne")], wanted, "The corpus")
+
+
+def test_what_two_processes_fetch_at_once_is_there_once(tmp_path: Path) -> None:
+    """The first whole folder stays, and nothing is left over."""
+    target = tmp_path / "models" / "x"
+    with atomic_folder(target, "the model", shared=True) as slower:
+        (slower / "a").write_text("slower")
+        with atomic_folder(target, "the model", shared=True) as faster:
+            (faster / "a").write_text("faster")
+    assert (target / "a").read_text() == "faster" and [path.name for path in target.parent.iterdir()] == ["x"]
+    with pytest.raises(GovorError), atomic_folder(target, "the model") as folder:
+        (folder / "a").write_text("not shared")
+    assert (target / "a").read_text() == "faster"

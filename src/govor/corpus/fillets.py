@@ -40,7 +40,7 @@ def prepare(notify: Callable[[str], None]) -> Path:
     if manifest.exists():
         return manifest
     notify("fetching the Czech speech (110 MB) with apt")
-    with atomic_folder(target, "the Czech corpus") as folder, tempfile.TemporaryDirectory() as scratch:
+    with atomic_folder(target, "the Czech corpus", shared=True) as folder, tempfile.TemporaryDirectory() as scratch:
         unpack_debian(PACKAGES, Path(scratch), "the Czech speech")
         games = next(Path(scratch).rglob("fillets-ng/sound")).parent
         clips = list(_clips(games, folder, target))

@@ -42,7 +42,7 @@ def prepare(language: str, notify: Callable[[str], None]) -> Path:
         return manifest
     packages = (f"asterisk-core-sounds-{language}", f"asterisk-core-sounds-{language}-wav")
     notify(f"fetching {', '.join(packages)} with apt")
-    with atomic_folder(target, "the prompts") as folder, tempfile.TemporaryDirectory() as scratch:
+    with atomic_folder(target, "the prompts", shared=True) as folder, tempfile.TemporaryDirectory() as scratch:
         tree = unpack_debian(packages, Path(scratch), "the prompts")
         texts = next(tree.rglob(f"core-sounds-{language}.txt*"), None)
         if texts is None:

@@ -129,7 +129,10 @@ def _model_file(notify: Callable[[str], None] = lambda _: None) -> Path:
     file = target / Path(_MEMBER).name
     if not file.exists():
         notify("fetching the Silero speech detector (2 MB)")
-        with atomic_folder(target, "the Silero speech detector") as folder, tempfile.TemporaryDirectory() as scratch:
+        with (
+            atomic_folder(target, "the Silero speech detector", shared=True) as folder,
+            tempfile.TemporaryDirectory() as scratch,
+        ):
             wheel = pip_download([_PACKAGE], Path(scratch))[0]
             with (
                 zipfile.ZipFile(wheel) as archive,

@@ -87,7 +87,7 @@ def trainable_folder(found: Found, notify: Notify = lambda _: None) -> Path:
     if not target.exists():
         notify(f"converting {found.path.name} ({found.format}) into the transformers layout")
         whisper = from_ctranslate2(found.path) if found.format == "ctranslate2" else from_ggml(found.path)
-        with atomic_folder(target, "the converted model") as folder:
+        with atomic_folder(target, "the converted model", shared=True) as folder:
             whisper.save(folder)
         tell_mended(whisper, notify)
     return target
@@ -101,7 +101,7 @@ def _whole(run: Path, named: Path, notify: Notify) -> Path:
     if not target.exists():
         notify(f"making {checkpoint.name} of {run} a model of its own")
         family = load_checkpoint(run, checkpoint)
-        with atomic_folder(target, "the converted model") as folder:
+        with atomic_folder(target, "the converted model", shared=True) as folder:
             family.save(folder)
     return target
 
