@@ -199,7 +199,7 @@ def govor(workspace: Path, zygote: Zygote) -> Callable[..., subprocess.Completed
         if any(environment.get(name) != zygote.environment.get(name) for name in environment if _EARLY.match(name)):
             command = [sys.executable, "-m", "govor", *words]
             done = subprocess.run(
-                command, cwd=workspace, env=environment, capture_output=True, text=True, timeout=600, check=False
+                command, cwd=workspace, env=environment, capture_output=True, text=True, timeout=1800, check=False
             )
         else:
             done = zygote.run(words, workspace, extra)
