@@ -312,7 +312,15 @@ def test_a_text_before_that_is_none_is_not_given(wavs: Path) -> None:
         "transcript": "כן",
         "prev_transcript": "<|0.00|> לא<|1.00|>",
     }
-    for has, text in ((False, None), ("False", None), (True, "לא")):
+    for has, text in (
+        (False, None),
+        ("False", None),
+        ("FALSE", None),
+        (0, None),
+        ("no", None),
+        (True, "לא"),
+        (1, "לא"),
+    ):
         clip = Clip.from_row({**row, "has_prev": has, "prev_transcript": "לא"}, "x")
         assert clip.prev_transcript == text and clip.extra["has_prev"] == has
         (read_clip,), _ = read(jsonl(wavs, {**row, "has_prev": has}), Statement())

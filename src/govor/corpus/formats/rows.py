@@ -15,7 +15,6 @@ from typing import Any
 
 from govor.audio import probe
 from govor.corpus import timed
-from govor.corpus.cells import from_cells
 from govor.corpus.inventory import INVENTORY_ONLY, Statement, is_inventory_row
 from govor.corpus.language import language_code
 from govor.corpus.records import Clip, Segment
@@ -55,7 +54,6 @@ def clip_of(row: dict[str, Any], base: Path, statement: Statement, where: str) -
     """
     if isinstance(row.get("error"), AudioError):
         raise row["error"]
-    row = from_cells(row)
     if is_inventory_row(row):
         row = of_inventory(row)
         if isinstance(row.get("error"), AudioError):

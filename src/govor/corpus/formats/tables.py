@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from govor.corpus.cells import from_cells
 from govor.corpus.formats.rows import AUDIO_KEYS, TEXT_KEYS, of_inventory
 from govor.corpus.inventory import is_inventory_row
 from govor.corpus.manifests import parse_row
@@ -151,6 +152,7 @@ def _row(names: list[str], cells: list[str], where: str) -> Row:
         )
         over = {"more_cells": cells[len(names) :]} if len(cells) > len(names) else {}
         return {**row, **over, "error": AudioError("malformed_row", message)}
+    row = from_cells(row)  # what tells a spreadsheet of ours from other tables goes next
     if is_inventory_row(row):
         row = of_inventory(row)
     return {name: value for name, value in row.items() if name and value != ""}
