@@ -114,7 +114,12 @@ def _rows(
     else:
         clips = source.parent / _CLIP_FOLDER
         base = clips if source.suffix == ".tsv" and clips.is_dir() else source.parent
-        yield from _table(source, base, statement)
+        with DiskMap() as named:
+            yield from _noting(_table(source, base, statement), named)
+            if source.name in _TABLES:  # a list of what lies beside it
+                unnamed = [path for path in find_recordings(source.parent) if os.path.abspath(path) not in named]  # noqa: PTH100
+                if unnamed:
+                    notice(f"{len(unnamed)} recordings beside {source} are named by no row: {_some(unnamed)}")
 
 
 def _folder(
