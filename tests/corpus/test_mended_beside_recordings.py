@@ -117,6 +117,14 @@ def test_speakers_words_and_ends_reach_the_manifest(tmp_path: Path, workspace: P
     ] == "Fata"
 
 
+def test_a_manifest_of_a_folder_says_what_an_inventory_says(workspace: Path, govor: Run) -> None:
+    """[A4, O14]"""
+    recording(Path("d"), "a.wav", txt="Fata: Dobar dan.\nMujo: Dobro.\n")
+    Path("d/zapis.docx").write_text("x")
+    said = govor("manifest", "d", "--language", "bs").stderr
+    assert "1 Fata, 1 Mujo" in said and "1 .docx" in said
+
+
 def test_what_is_passed_over_is_counted(workspace: Path, govor: Run) -> None:
     recording(Path("t"), txt="ano")
     for name in ("one.dss", "two.dss", "text.docx", "notes.md", ".hidden.ra"):
