@@ -116,6 +116,7 @@ EAF = """<ANNOTATION_DOCUMENT><HEADER TIME_UNITS="milliseconds"/><TIME_ORDER>
         pytest.param(".txt", "(0:01) prvi\n(0:03) drugi", [(1.0, 3.0, "prvi"), (3.0, None, "drugi")], id="A3 times in brackets"),
         pytest.param(".txt", "00:00:01,5 - 你好\n00:00:04,25 - 再见", [(1.5, 4.25, "你好"), (4.25, None, "再见")], id="A3 times and a dash"),
         pytest.param(".srt", "1\n00:00:01,000 --> 00:00:02,000\nGore<br>dolje<br/>lijevo", [(1.0, 2.0, "Gore dolje lijevo")], id="P13 a break as a tag"),
+        pytest.param(".sbv", "0:00:01.000,0:00:02.000\nprvi[br]drugi", [(1.0, 2.0, "prvi drugi")], id="P13 a break of SBV"),
         pytest.param(".vtt", "WEBVTT\n\n00:01.000 --> 00:02.000\n<ruby>漢字<rp>(</rp><rt>かんじ</rt><rp>)</rp></ruby>です", [(1.0, 2.0, "漢字です")], id="readings of ruby are said once"),
         pytest.param(".json", '[{"start":0,"end":1,"text":"prvi"},{"start":1,"end":2,"speaker":"A"}]', [(0.0, 1.0, "prvi")], id="P32 no text at all"),
         pytest.param(".tsv", "start\tend\ttext\n1500\t2000\tdrugi\n0\t1500\tprvi\n", [(0.0, 1.5, "prvi"), (1.5, 2.0, "drugi")], id="O23 whisper's table"),

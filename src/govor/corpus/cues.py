@@ -42,7 +42,7 @@ _TAG = re.compile(r"</?[a-zA-Z][^<>]*>|<(?=[^<>]*\d)[\d:.,; ]{1,30}>|</>|\{\\[^{
 _TIME_TAG = re.compile(r"<(\d{1,4}:\d{1,2}(?:[.:]\d{1,3}|:\d{1,2}[.,]\d{1,3})?)>")
 _VOICE = re.compile(r"<v(?:\.[^\s<>]*)?\s+([^<>]*)>|</v>")
 _REFERENCE = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
-_BREAK = re.compile(r"\\[Nnh]|<[bB][rR] ?/?>")
+_BREAK = re.compile(r"\\[Nnh]|<[bB][rR] ?/?>|\[br\]")
 _READING = re.compile(r"<r[tp]>[^<]*(?:</r[tp]>|(?=</ruby>))")
 # Marks that only lay out lines in two directions, and the byte order mark.
 _MARKS = dict.fromkeys(map(ord, "\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"))
