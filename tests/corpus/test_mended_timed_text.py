@@ -211,6 +211,10 @@ def test_prefixes_of_a_text_are_counted() -> None:
     for text, names in (
         ("Fata: Zovem se Fata\nMujo: A ja Mujo\nFata: Dobro\n", {"Fata": 2, "Mujo": 1}),
         ("דנה: שלום\nיוסי: מה נשמע?\nדנה: טוב\n", {"דנה": 2, "יוסי": 1}),
+        ("อาจารย์: สวัสดี\nนักเรียน: สวัสดีครับ\n", {"อาจารย์": 1, "นักเรียน": 1}),
+        ('ד"ר כהן: שלום\nדָּנָה: מה נשמע\n', {'ד"ר כהן': 1, "דָּנָה": 1}),
+        ("Z\u030celjko: dobro\nS\u030cime: i ja\n", {"Z\u030celjko": 1, "S\u030cime": 1}),
+        ("FATA:\nDobar dan.\nMUJO:\nZdravo.\nKako si?\n", {"FATA": 1, "MUJO": 1}),
         ("张三：你好。\n李四：再见。\n", {"张三": 1, "李四": 1}),
         ("Rakoto: salama\nRabe: salama e\n", {"Rakoto": 1, "Rabe": 1}),
     ):

@@ -16,10 +16,12 @@ from dataclasses import dataclass, replace
 
 from govor.corpus.cues import Cue
 
-_PREFIX = re.compile(
-    r"(?P<dash>(?:[-–—]|>>)\s*)?[\[(]?(?P<name>[^\W\d_][\w.'’-]{0,30}(?: [\w.'’-]{1,30}){0,2})[\])]?(?: ?:\s+|\s?：\s*)(?P<said>\S.*)",
-    re.DOTALL,
-)
+# Vowel signs, points and accents that are written apart are no `\w`; a name may have quotes inside (ד"ר).
+_MARKS = "".join(chr(code) for code in range(0x300, 0x3100) if unicodedata.category(chr(code)) in ("Mn", "Mc"))
+_LETTER = rf"(?:[\w.'’״׳{_MARKS}-]|(?<=\w)\"(?=\w))"
+_NAME = rf"(?P<dash>(?:[-–—]|>>)\s*)?[\[(]?(?P<name>[^\W\d_]{_LETTER}{{0,30}}(?: {_LETTER}{{1,30}}){{0,2}})[\])]?"
+_PREFIX = re.compile(rf"{_NAME}(?: ?:\s+|\s?：\s*)(?P<said>\S.*)", re.DOTALL)
+_ALONE = re.compile(rf"{_NAME} ?[:：]")
 NO_PREFIX = "\u2060"  # a word joiner before the colon: the words before it are said
 _SENTENCE_ENDS = tuple('.?!…"”»’)。！？」』؟۔।')
 _OPENING = "\"'„“”»«‘’¿¡([–—-… \t"
@@ -42,6 +44,7 @@ def kept_together(text: str) -> str:
 def split_speakers(cues: Sequence[Cue], counts: Counter[str]) -> list[Cue]:
     """Cues with the speakers that prefixes name; where two speak in one cue, there is one for each, at the same time."""
     found: dict[tuple[int, int], _Named] = {}
+    cues = [replace(cue, lines=tuple(_joined(cue.lines))) for cue in cues]
     for number, cue in enumerate(cues):
         for place, line in enumerate(cue.lines if cue.speaker is None else ()):
             answers = (number, place - 1) in found and cue.lines[place - 1].endswith(_SENTENCE_ENDS)
@@ -68,7 +71,7 @@ def split_speakers(cues: Sequence[Cue], counts: Counter[str]) -> list[Cue]:
 
 def without_prefixes(lines: Sequence[str], counts: Counter[str]) -> list[str]:
     """Lines of a text without times, the names before their words left out."""
-    kept = [line.strip() for line in lines if line.strip()]
+    kept = _joined([line.strip() for line in lines if line.strip()])
     found = {
         (number, 0): named
         for number, line in enumerate(kept)
@@ -77,6 +80,18 @@ def without_prefixes(lines: Sequence[str], counts: Counter[str]) -> list[str]:
     taken = _taken(found, len(kept), len(kept))
     counts.update(named.name for named in taken.values())
     return [taken[number, 0].said if (number, 0) in taken else line for number, line in enumerate(kept)]
+
+
+def _joined(lines: Sequence[str]) -> list[str]:
+    """A name that has a line of its own stands in one with the words that follow."""
+    made: list[str] = []
+    for line in lines:
+        alone = _ALONE.fullmatch(made[-1]) if made else None
+        if alone and all(map(_begins_a_name, alone["name"].split())):
+            made[-1] = f"{made[-1]} {line}"
+        else:
+            made.append(line)
+    return made
 
 
 def _named(line: str, first: bool) -> _Named | None:
