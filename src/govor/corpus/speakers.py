@@ -3,7 +3,7 @@
 The rule, `speaker_prefix`: a name is up to three words, each of which begins with a capital (or is written in letters
 that have none) or with a digit. It is a speaker's where a sentence follows, begun with a capital, and none is open before
 it, or where at least two lines of the file begin so and either the name comes again or half of the lines do. What was
-taken for a name is counted.
+taken for a name is counted. A name in a line of its own belongs to the words that follow.
 """
 
 from __future__ import annotations
