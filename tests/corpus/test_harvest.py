@@ -145,6 +145,11 @@ def test_links_and_lists_are_fetched_with_provenance(workspace: Path, govor: Run
         assert sorted(stated) == ["CC-BY-4.0", "own", "own", "own"]
 
 
+def test_a_list_with_a_comma_too_many_is_refused(workspace: Path, govor: Run) -> None:
+    Path("more.csv").write_text("url,speaker,license\nhttps://example.org/a.mp3,Ana, Marija,own\n")
+    assert "row 1 has more cells" in govor("harvest", "more.csv", expect=2).stderr
+
+
 def test_a_broken_transfer_goes_on_where_it_stopped(workspace: Path, govor: Run) -> None:
     site = Site()
     site.cut_once = {"/talk.mp3"}

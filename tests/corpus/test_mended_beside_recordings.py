@@ -117,6 +117,14 @@ def test_speakers_words_and_ends_reach_the_manifest(tmp_path: Path, workspace: P
     ] == "Fata"
 
 
+def test_a_manifest_of_a_folder_says_what_an_inventory_says(workspace: Path, govor: Run) -> None:
+    """[A4, O14]"""
+    recording(Path("d"), "a.wav", txt="Fata: Dobar dan.\nMujo: Dobro.\n")
+    Path("d/zapis.docx").write_text("x")
+    said = govor("manifest", "d", "--language", "bs").stderr
+    assert "1 Fata, 1 Mujo" in said and "1 .docx" in said
+
+
 def test_what_is_passed_over_is_counted(workspace: Path, govor: Run) -> None:
     recording(Path("t"), txt="ano")
     for name in ("one.dss", "two.dss", "text.docx", "notes.md", ".hidden.ra"):
@@ -205,6 +213,19 @@ def test_slices_keep_and_drop_all_that_was_said(workspace: Path, govor: Run) -> 
         row["limit"] and row["message"] for row in dropped
     )
     assert {s.speaker for clip in kept for s in clip.segments} == {"Fata"}
+
+
+def test_a_short_recording_with_words_that_take_no_time_is_dropped(workspace: Path, govor: Run) -> None:
+    """[F4] It is never sliced, and as a whole it holds no more text than anybody says."""
+    for name, said in (("a.wav", "прва реченица " * 20), ("bb.wav", "да")):
+        rows = [{"start": 0, "end": 0, "text": said}, {"start": 0, "end": 19, "text": "остатак приче"}]
+        recording(Path("t"), name, 20.0, json=json.dumps(rows))
+    govor("inventory", "t", "--language", "sr", "--license", "own")
+    govor("validate", "manifests/dataset_inventory.jsonl", "--near-duplicates", "off")
+    govor("preprocess", "manifests/kept.jsonl", "--name", "p", "--vad", "energy", expect=1)
+    ((_, row),) = read_rows("manifests/p.dropped.jsonl")
+    assert row["rule"] == "text_too_long" and row["measured"] > 500 and "прва" in row["row"]["transcript"]
+    assert [clip.transcript for clip in read_clips("manifests/p.jsonl")] == ["да остатак приче"]
 
 
 def test_an_open_last_line_is_taught_closed_and_only_when_times_are_asked_for() -> None:

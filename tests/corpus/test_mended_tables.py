@@ -312,7 +312,15 @@ def test_a_text_before_that_is_none_is_not_given(wavs: Path) -> None:
         "transcript": "כן",
         "prev_transcript": "<|0.00|> לא<|1.00|>",
     }
-    for has, text in ((False, None), ("False", None), (True, "לא")):
+    for has, text in (
+        (False, None),
+        ("False", None),
+        ("FALSE", None),
+        (0, None),
+        ("no", None),
+        (True, "לא"),
+        (1, "לא"),
+    ):
         clip = Clip.from_row({**row, "has_prev": has, "prev_transcript": "לא"}, "x")
         assert clip.prev_transcript == text and clip.extra["has_prev"] == has
         (read_clip,), _ = read(jsonl(wavs, {**row, "has_prev": has}), Statement())
@@ -408,6 +416,10 @@ def test_recordings_that_no_row_names_are_counted_and_named(tmp_path: Path) -> N
     assert len(clips) == 1 and len(said) == 1 and said[0].startswith("2 recordings below")
     assert "b.wav" in said[0] and "c.wav" in said[0]
     assert sorted(row["rule"] for row in dropped) == ["missing", "named_by_no_row", "named_by_no_row"]
+    said.clear()
+    clips, dropped = read(tmp_path / "set" / "metadata.csv", notice=said.append)
+    assert len(clips) == 1 and [row["rule"] for row in dropped] == ["missing"]
+    assert len(said) == 1 and said[0].startswith("2 recordings beside") and "b.wav" in said[0]
 
 
 def test_clips_that_common_voice_left_out_are_said_and_not_dropped(tmp_path: Path) -> None:

@@ -110,6 +110,16 @@ EAF = """<ANNOTATION_DOCUMENT><HEADER TIME_UNITS="milliseconds"/><TIME_ORDER>
         pytest.param(".txt", "1\n00:00:01,000 --> 00:00:02,000\nprvi", [(1.0, 2.0, "prvi")], id="A3 subtitles named .txt"),
         pytest.param(".txt", "[00:00:01.000 --> 00:00:02.000]  Prvi\n[00:00:02.000 --> 00:00:03.500]  Drugi", [(1.0, 2.0, "Prvi"), (2.0, 3.5, "Drugi")], id="A3 what Whisper prints"),
         pytest.param(".txt", "[00:01.00]prvi\n[00:02.00]drugi", [(1.0, 2.0, "prvi"), (2.0, None, "drugi")], id="A3 lyrics named .txt"),
+        pytest.param(".txt", "0.500000 3.363500 Kako si\n4.000000 5.5000  Dobro, 5.00 puta", [(0.5, 3.3635, "Kako si"), (4.0, 5.5, "Dobro, 5.00 puta")], id="A3 spaces for tabs"),
+        pytest.param(".txt", "0:00\nדקה אחת\n1:05\nועוד\nשורה\n1:01:00\nסוף", [(0.0, 65.0, "דקה אחת"), (65.0, 3660.0, "ועוד שורה"), (3660.0, None, "סוף")], id="A3 times in lines of their own"),
+        pytest.param(".txt", "[00:00:01] prvi\n[00:01:10] drugi", [(1.0, 70.0, "prvi"), (70.0, None, "drugi")], id="A3 hours, not hundredths"),
+        pytest.param(".txt", "(0:01) prvi\n(0:03) drugi", [(1.0, 3.0, "prvi"), (3.0, None, "drugi")], id="A3 times in brackets"),
+        pytest.param(".txt", "00:00:01,5 - 你好\n00:00:04,25 - 再见", [(1.5, 4.25, "你好"), (4.25, None, "再见")], id="A3 times and a dash"),
+        pytest.param(".srt", "1\n00:00:01,000 --> 00:00:02,000\nGore<br>dolje<br/>lijevo", [(1.0, 2.0, "Gore dolje lijevo")], id="P13 a break as a tag"),
+        pytest.param(".sbv", "0:00:01.000,0:00:02.000\nprvi[br]drugi", [(1.0, 2.0, "prvi drugi")], id="P13 a break of SBV"),
+        pytest.param(".vtt", "WEBVTT\n\n00:01.000 --> 00:02.000\n<ruby>漢字<rp>(</rp><rt>かんじ</rt><rp>)</rp></ruby>です", [(1.0, 2.0, "漢字です")], id="readings of ruby are said once"),
+        pytest.param(".json", '[{"start":0,"end":1,"text":"prvi"},{"start":1,"end":2,"speaker":"A"}]', [(0.0, 1.0, "prvi")], id="P32 no text at all"),
+        pytest.param(".tsv", "start\tend\ttext\n1500\t2000\tdrugi\n0\t1500\tprvi\n", [(0.0, 1.5, "prvi"), (1.5, 2.0, "drugi")], id="O23 whisper's table"),
         pytest.param(".tsv", "start\tend\ttext\n0\t1500\tprvi\n1500\t2000\tdrugi\n", [(0.0, 1.5, "prvi"), (1.5, 2.0, "drugi")], id="whisper's table"),
         pytest.param(".sbv", "0:00:01.000,0:00:02.500\nprvi\nred\n\n0:00:03.000,0:00:04.000\ndrugi", [(1.0, 2.5, "prvi red"), (3.0, 4.0, "drugi")], id="SBV"),
         pytest.param(".ass", ASS, [(1.0, 1.5, "Dobar dan"), (2.0, 3.0, "Gore, dolje")], id="ASS"),
@@ -150,6 +160,7 @@ def test_what_is_read(suffix: str, text: str, wanted: Spans) -> None:
         pytest.param(".lrc", "".join(f"[00:0{n}.00]a{n}\n[00:0{n}.00]b{n}\n" for n in range(4)), "translation", id="LRC of two languages"),
         pytest.param(".json", '{"segments":[{"start":0,"end":1,"text":["a"]}]}', "the text of a segment", id="P32 a list"),
         pytest.param(".json", '{"segments":[{"start":0,"end":1,"text":false}]}', "the text of a segment", id="P32 a truth value"),
+        pytest.param(".json", '[{"start":0,"end":1,"content":"a"}]', "start, end, text", id="P32 words under another name"),
         pytest.param(".json", '{"segments":[{"start":true,"end":2,"text":"a"}]}', "number of seconds", id="JSON time"),
         pytest.param(".srt", "\n\n".join(f"{n}\n00:00:0{n},000 --> 00:00:0{n + 1},000\n{' '.join('abcdef'[:n])}" for n in range(1, 6)), "grow word by word", id="P9 captions that grow"),
         pytest.param(".TextGrid", GRID.replace('"" 2 5', '"isto" 2 5'), "twice", id="TextGrid with a translation"),
@@ -182,6 +193,10 @@ def test_subtitles_and_lyrics_without_a_word_are_empty_and_no_error() -> None:
         (".TextGrid", GRID, 'reče "da" ne 3', ["Fata", "Mujo"]),
         (".eaf", EAF, "dobar dan", ["Fata", "Fata"]),
         (".srt", "1\n00:00:01,000 --> 00:00:02,000\nרותי: שלום\n\n2\n00:00:02,000 --> 00:00:03,000\nדן: מה נשמע", "שלום מה נשמע", ["רותי", "דן"]),
+        (".srt", "1\n00:00:01,000 --> 00:00:02,000\nFata: Jesi li tu?\nMujo: Jesam.\n\n2\n00:00:03,000 --> 00:00:04,000\nI tako\n\n3\n00:00:04,000 --> 00:00:05,000\nsve\ndo kraja", "Jesi li tu? Jesam. I tako sve do kraja", ["Fata", "Mujo", None, None]),
+        (".srt", "1\n00:00:01,000 --> 00:00:02,000\n>> FATA: Dobro.", "Dobro.", ["FATA"]),
+        (".json", '{"results":{"channels":[{"alternatives":[{"words":[{"word":"da","start":0,"end":0.5,"speaker":0},{"word":"ne","start":0.5,"end":1,"speaker":1}]}]}]}}', "da ne", ["0", "1"]),
+        (".json", '[{"start":0,"end":1,"text":"da","speaker_id":7},{"start":1,"end":2,"text":"ne","words":[{"word":"ne","start":1,"end":2,"speaker":"B"}]}]', "da ne", ["7", "B"]),
         (".srt", "1\n00:00:01,000 --> 00:00:02,000\nRekao je: dođi u 12: 30.\nIvanu: Sutra", "Rekao je: dođi u 12: 30. Ivanu: Sutra", [None]),
     ],
 )  # fmt: skip
@@ -193,13 +208,35 @@ def test_speakers_are_kept_and_are_no_words(suffix: str, text: str, wanted: str,
 def test_prefixes_of_a_text_are_counted() -> None:
     found = timed.read("Fata: Zovem se Fata.\nMujo: Dobro.\nFata: Hvala.\n", ".txt")
     assert found.text == "Zovem se Fata. Dobro. Hvala." and found.prefixes == {"Fata": 2, "Mujo": 1}
+    for text, names in (
+        ("Fata: Zovem se Fata\nMujo: A ja Mujo\nFata: Dobro\n", {"Fata": 2, "Mujo": 1}),
+        ("דנה: שלום\nיוסי: מה נשמע?\nדנה: טוב\n", {"דנה": 2, "יוסי": 1}),
+        ("อาจารย์: สวัสดี\nนักเรียน: สวัสดีครับ\n", {"อาจารย์": 1, "นักเรียน": 1}),
+        ('ד"ר כהן: שלום\nדָּנָה: מה נשמע\n', {'ד"ר כהן': 1, "דָּנָה": 1}),
+        ("Z\u030celjko: dobro\nS\u030cime: i ja\n", {"Z\u030celjko": 1, "S\u030cime": 1}),
+        ("FATA:\nDobar dan.\nMUJO:\nZdravo.\nKako si?\n", {"FATA": 1, "MUJO": 1}),
+        ("张三：你好。\n李四：再见。\n", {"张三": 1, "李四": 1}),
+        ("Rakoto: salama\nRabe: salama e\n", {"Rakoto": 1, "Rabe": 1}),
+    ):
+        found = timed.read(text, ".txt")
+        assert found.prefixes == names and ":" not in found.text and "：" not in found.text
+        assert found.speakers == tuple(names), "nobody's words are given to another"
+    for said in (
+        "U priči je rekao da Ivan: Sutra ne dolazi",
+        "12:30 je sati",
+        "10:30, 11:30 ili 12",
+        "3.14 2.71 su brojevi",
+    ):
+        assert timed.read(said.replace(" ne ", "\nne ").replace(" Ivan", "\nIvan"), ".txt").text == said
     for said in ("Napomena: sutra ne radimo.", "U 12:30 smo krenuli.", "Adresa je: Ulica 5", "http://example.org: da"):
         assert timed.read(said, ".txt").text == said
 
 
 def test_an_open_line_with_words_ends_with_the_clip() -> None:
+    inside = (Segment(0.5, None, "a"), Segment(1.0, None, ""), Segment(2.0, 3.0, "b"))
+    assert timed.closed(inside, 4.0) == (Segment(0.5, 1.0, "a"), Segment(2.0, 3.0, "b")), "not with the clip"
     open_ended = (Segment(0.0, 1.0, "a"), Segment(1.0, None, "b"), Segment(2.0, None, ""))
-    assert [segment.end for segment in timed.closed(open_ended, 3.0)] == [1.0, 3.0, None]
+    assert [segment.end for segment in timed.closed(open_ended, 3.0)] == [1.0, 2.0, None]
 
 
 # --- what is written is read back

@@ -325,6 +325,7 @@ def normalize(
     as_json: Json = False,
 ) -> None:
     """Clean the transcripts for training; the originals stay in `transcript_raw`."""
+    from govor.corpus.language import language_code
     from govor.corpus.manifests import Manifest, read_clips, rejected
     from govor.corpus.normalize import normalize_clips, normalizer
     from govor.errors import GovorError
@@ -338,6 +339,11 @@ def normalize(
     clips = normalize_clips(read_clips(source), counts, script)
     with outputs(target, target.with_name(target.stem + ".dropped.jsonl")) as (keep, rejections):
         for clip in console.counted(clips, "normalize", len(Manifest(source))):
+            try:
+                language_code(clip.language)
+            except GovorError as error:  # nobody can say whose rules its text wants
+                rejections(rejected(clip.to_row(), "language_unknown", clip.language, "a language code", str(error)))
+                continue
             used[normalizer(clip.language, script).name] += 1
             if not clip.transcript:
                 message = "nothing is left of the transcript after cleaning"
@@ -348,7 +354,7 @@ def normalize(
             totals["files"] += beside and _write_beside(clip.audio, clip.transcript)
             keep.clip(clip)
     if not totals["clips"]:
-        raise GovorError(f"{source} holds no clip with a transcript.")
+        raise GovorError(f"No clip of {source} can be used: {rejections.reasons()}.")
     all_clips = totals["clips"] + sum(rejections.counts.values())
     summary = {
         "clips": totals["clips"],

@@ -13,7 +13,7 @@ from govor.cli import console
 
 def take_inventory(folders: list[Path], statement: Any, target: Path, total: int, resume: bool) -> dict[str, Any]:
     """Scan and write; what an interrupted run had found is kept beside the target and used by the next."""
-    from govor.corpus.inventory import CsvTable, passed_over
+    from govor.corpus.inventory import CsvTable, notes_on, passed_over
     from govor.corpus.inventory import inventory as scan
     from govor.corpus.manifests import row_writer
     from govor.corpus.ondisk import DiskMap
@@ -64,10 +64,8 @@ def take_inventory(folders: list[Path], statement: Any, target: Path, total: int
                     console.note(f"unreadable  {row['error']}")
     partial.unlink(missing_ok=True)
     others_there: Counter[str] = sum(map(passed_over, folders), Counter())
-    if prefixes:
-        console.note(f"rule speaker_prefix: names before a colon were taken for speakers: {_shown(prefixes)}")
-    if others_there:
-        console.note(f"passed over, neither recordings nor transcripts that can be read: {_shown(others_there)}")
+    for note in notes_on(prefixes, others_there):
+        console.note(note)
     names = ("with_transcript", "duplicates", "unreadable", "license_unknown", "language_stated")
     return {
         "recordings": total,
@@ -79,13 +77,6 @@ def take_inventory(folders: list[Path], statement: Any, target: Path, total: int
         **({"transcripts_passed_over": n} if (n := counts["transcripts_passed_over"]) else {}),
         **({"passed_over": dict(others_there.most_common())} if others_there else {}),
     }
-
-
-def _shown(counted: Counter[str]) -> str:
-    """The ten most frequent."""
-    named = ((name or "without a suffix", count) for name, count in counted.most_common(10))
-    first = ", ".join(f"{count} {name if name.isprintable() else ascii(name)}" for name, count in named)
-    return first + (f" and {len(counted) - 10} more kinds" if len(counted) > 10 else "")
 
 
 def _others(target: Path, folders: list[Path]) -> Iterator[dict[str, Any]]:

@@ -30,7 +30,7 @@ _CUE_LINE = re.compile(
     re.DOTALL,
 )
 _LOOKS_LIKE_CUE = re.compile(
-    r"-->|^\s*\[?[-−]?\d{1,4}:\d{1,2}(?::\d{1,2})?[.,]\d{1,9}\W{1,12}\d{1,4}:\d{1,2}[:.,]|^\s*\[?[-−]?\d{1,4}\s?:\s?\d{1,2}\b[^a-zA-Z]*(?:->|[–—]>|→)"
+    r"-->|^\s*\[?[-−]?\d{1,4}:\d{1,2}(?::\d{1,2})?[.,]\d{1,9}[^\w<]{1,12}\d{1,4}:\d{1,2}[:.,]|^\s*\[?[-−]?\d{1,4}\s?:\s?\d{1,2}\b[^a-zA-Z]*(?:->|[–—]>|→)"
 )
 _SBV_LINE = re.compile(rf"\s*(?P<start>{_CLOCK})\s*,\s*(?P<end>{_CLOCK})(?P<rest>)\s*")
 _LOOKS_LIKE_SBV = re.compile(r"-->|^\s*\d{1,4}:\d{1,2}:\d{1,2}[.,\d]*,\s*\d")
@@ -42,7 +42,8 @@ _TAG = re.compile(r"</?[a-zA-Z][^<>]*>|<(?=[^<>]*\d)[\d:.,; ]{1,30}>|</>|\{\\[^{
 _TIME_TAG = re.compile(r"<(\d{1,4}:\d{1,2}(?:[.:]\d{1,3}|:\d{1,2}[.,]\d{1,3})?)>")
 _VOICE = re.compile(r"<v(?:\.[^\s<>]*)?\s+([^<>]*)>|</v>")
 _REFERENCE = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
-_BREAK = re.compile(r"\\[Nnh]")
+_BREAK = re.compile(r"\\[Nnh]|<[bB][rR] ?/?>|\[br\]")
+_READING = re.compile(r"<r[tp]>[^<]*(?:</r[tp]>|(?=</ruby>))")
 # Marks that only lay out lines in two directions, and the byte order mark.
 _MARKS = dict.fromkeys(map(ord, "\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"))
 
@@ -95,8 +96,9 @@ def spanned(start: float, end: float | None, where: str) -> tuple[float, float |
 
 
 def plain_text(text: str) -> str:
-    """One line of a cue without markup: tags, overrides in braces, line breaks written as letters, character references."""
-    text = _TIME_TAG.sub("", _BREAK.sub(" ", text))
+    """One line of a cue without markup: tags, overrides in braces, line breaks written as letters or tags, the readings of
+    ruby, character references."""
+    text = _TIME_TAG.sub("", _BREAK.sub(" ", _READING.sub("", text)))
     return _decoded(_TAG.sub("", text))
 
 
@@ -492,19 +494,22 @@ def _ass_text(text: str) -> str:
 
 
 _LABEL = re.compile(r"\s*([-−]?\d+(?:[.,]\d+)?)\t\s*([-−]?\d+(?:[.,]\d+)?)\s*(?:\t(.*))?")
+# The same after some editor has made spaces of the tabs; it writes six decimals (1.000 may be a thousand).
+_SPACED_LABEL = re.compile(r"\s*(\d+[.,]\d{4,})\s+(\d+[.,]\d{4,})\s*(?:\s(.*))?")
 _WHISPER_TSV = re.compile(r"start\tend\ttext\s*")
 
 
 def is_labels(text: str) -> bool:
     """Whether a text file is what Audacity exports: `start<TAB>end<TAB>label` in seconds, be it with a line that is broken."""
-    return any(_LABEL.fullmatch(line) for line in lines_of(text))
+    lines = [line for line in lines_of(text) if line.strip()]
+    return any(map(_LABEL.fullmatch, lines)) or (bool(lines) and all(map(_SPACED_LABEL.fullmatch, lines)))
 
 
 def from_labels(text: str) -> list[Cue]:
     """Labels of Audacity; a label at a point lasts until the next one, and the last one until the end."""
     found = []
     for number, line in enumerate(lines_of(text), start=1):
-        match = _LABEL.fullmatch(line)
+        match = _LABEL.fullmatch(line) or _SPACED_LABEL.fullmatch(line)
         if match:
             first, last = (float(match[n].replace(",", ".").replace("−", "-")) for n in (1, 2))
             found.append((*spanned(first, last, f"line {number}: a label"), plain_text(match[3] or "")))
@@ -517,6 +522,34 @@ def from_labels(text: str) -> list[Cue]:
         after = next((other for other, *_ in found[place + 1 :] if other > start), None)
         if said:
             cues.append(Cue(start, after if point else end, (said,)))
+    return cues
+
+
+_STAMPED = re.compile(r"\s*([\[(])?((?:\d{1,2}:)?\d{1,3}:\d\d(?:[.,]\d{1,6})?)(?(1)[\])]|(?![\w.,:]))\s*[-–—:]?\s*(.*)")
+
+
+def from_stamps(text: str) -> list[Cue] | None:
+    """Lines that begin with the clock's time, as transcripts are copied from web pages: `0:05 words`, `[00:00:05] words`, or
+    the time in a line of its own. None where the first line has no time, a single one has that is not the beginning, or they do not run forward."""
+    found: list[tuple[float, list[str]]] = []
+    for line in filter(str.strip, lines_of(text)):
+        match = _STAMPED.fullmatch(line)
+        start = match and _seconds(match[2])
+        if match and start is not None:
+            found.append((start, [match[3]]))
+        elif not found:
+            return None
+        else:
+            found[-1][1].append(line)
+    starts = [start for start, _ in found]
+    if not found or (len(found) == 1 and starts[0] > 0) or starts != sorted(starts):
+        return None
+    cues = []
+    for place, (start, said) in enumerate(found):
+        after = next((other for other in starts[place + 1 :] if other > start), None)
+        lines = tuple(filter(None, map(plain_text, said)))
+        if lines:
+            cues.append(Cue(start, after, lines))
     return cues
 
 

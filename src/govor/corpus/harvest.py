@@ -123,6 +123,10 @@ def read_items(sources: list[str], stated: Provenance) -> Iterator[Item]:
             raise GovorError(f"'{shortened(source)}' is neither a URL nor a list of URLs (.txt, .csv, .jsonl).")
         number = 0
         for number, row in enumerate(_list_rows(path), start=1):
+            if _MORE in row:
+                raise GovorError(
+                    f"{path}: row {number} has more cells than the list has columns; put texts with commas into quotes."
+                )
             url = str(row.get("url") or row.get("source_url") or "").strip()
             if not url:
                 raise GovorError(f"{path}: row {number} has no 'url'.")
@@ -132,13 +136,16 @@ def read_items(sources: list[str], stated: Provenance) -> Iterator[Item]:
             raise GovorError(f"{path} lists no URL; one a line (.txt), or a column 'url' (.csv, .jsonl) was wanted.")
 
 
+_MORE = " cells that no column is for"
+
+
 def _list_rows(path: Path) -> Iterator[dict[str, Any]]:
     if path.suffix == ".jsonl":
         yield from (row for _, row in read_rows(path))
         return
     text = read_text(path)
     if path.suffix == ".csv":
-        yield from csv.DictReader(io.StringIO(text))
+        yield from csv.DictReader(io.StringIO(text), restkey=_MORE)
         return
     for line in text.splitlines():
         if line.strip() and not line.lstrip().startswith("#"):

@@ -142,6 +142,21 @@ def passed_over(folder: Path) -> Counter[str]:
     return found
 
 
+def notes_on(prefixes: Counter[str], passed: Counter[str]) -> Iterator[str]:
+    """What people should know of a look through folders: the names that were taken for speakers, the files passed over."""
+    if prefixes:
+        yield f"rule speaker_prefix: names before a colon were taken for speakers: {_most(prefixes)}"
+    if passed:
+        yield f"passed over, neither recordings nor transcripts that can be read: {_most(passed)}"
+
+
+def _most(counted: Counter[str]) -> str:
+    """The ten most frequent."""
+    named = ((name or "without a suffix", count) for name, count in counted.most_common(10))
+    first = ", ".join(f"{count} {name if name.isprintable() else ascii(name)}" for name, count in named)
+    return first + (f" and {len(counted) - 10} more kinds" if len(counted) > 10 else "")
+
+
 def inventory(
     folders: list[Path],
     statement: Statement,

@@ -27,7 +27,7 @@ from govor.corpus.manifests import rejected
 from govor.corpus.records import Clip, Segment, is_blank
 from govor.corpus.samples import OVER_WINDOW_SECONDS, clip_samples
 from govor.corpus.slices import MAX_CHARACTERS_PER_SECOND, Rejected, Slice, characters_per_second, plan_slices
-from govor.corpus.timed import plain, shifted, snap
+from govor.corpus.timed import closed, plain, shifted, snap
 from govor.corpus.vad import Spans, Vad, seconds_of_speech
 from govor.errors import AudioError
 from govor.files import workspace_path
@@ -35,6 +35,7 @@ from govor.files import workspace_path
 _EDGE_SECONDS = 0.1
 
 Channels = Literal["mix", "left", "right", "split"]
+_TOO_FAST = "more text a second than anyone can say: its times are not of its words"
 _SIDES = ("left", "right")
 
 
@@ -119,7 +120,10 @@ def _of_samples(
         message = "longer than a slice, and its transcript has no times; govor align fills them"
         return no("untimed", round(seconds, 3), settings.max_seconds, message)
     spans = vad.speech(samples) if long or settings.trim_silence else []
-    if not long:
+    if not long:  # the plan of slices never judges it
+        fastest = max(map(characters_per_second, closed(clip.segments, seconds)), default=0.0)
+        if fastest > (limit := settings.max_characters_per_second):
+            return no("text_too_long", round(fastest, 1), limit, _TOO_FAST)
         samples = samples[: int(settings.max_seconds * SAMPLE_RATE)]  # what a codec's frames add
     made = _slices(clip, samples, settings, spans) if long else [_whole(clip, samples, settings, spans)]
     result = Result([], [], seconds)
@@ -262,7 +266,7 @@ def _rejected(cut: Clip, piece: Rejected, total_seconds: float, settings: Prepro
         "text_too_long": (
             round(fastest, 1),
             settings.max_characters_per_second,
-            "more text a second than anyone can say: its times are not of its words",
+            _TOO_FAST,
         ),
         "segment_without_length": (length, 0.02, "words that take no time belong to no part of the recording"),
         "segment_too_long": (

@@ -88,7 +88,7 @@ class Clip:
             if values.get(key) is None:
                 raise GovorError(f"{where}: '{key}' is null; a manifest row needs {_REQUIRED_TEXT}.")
         values["extra"] = {key: value for key, value in row.items() if key not in _CHECKS}
-        if row.get("has_prev") in _FALSE:  # the ivrit.ai sets fill in a text that is not the one before
+        if _is_false(row.get("has_prev")):  # the ivrit.ai sets fill in a text that is not the one before
             values |= {"prev_transcript": None, "prev_segments": ()}
         return cls(**values)
 
@@ -187,7 +187,10 @@ def _words(value: object, key: str, where: str) -> tuple[Mapping[str, Any], ...]
     return tuple(value)
 
 
-_FALSE = (False, "False", "false", "0")
+def _is_false(value: object) -> bool:
+    return value is not None and str(value).strip().casefold() in ("false", "0", "0.0", "no")
+
+
 _REQUIRED = ("id", "audio", "transcript", "duration", "language")
 _REQUIRED_TEXT = "id, audio, transcript, duration and language"
 _SPECIAL = {

@@ -1,8 +1,9 @@
 """`Name: words`: a name before a colon at the beginning of a cue or line says who speaks, and is not said itself.
 
 The rule, `speaker_prefix`: a name is up to three words, each of which begins with a capital (or is written in letters
-that have none) or with a digit. It is a speaker's where a sentence follows, begun with a capital, or where at least two
-lines of the file begin so and either the name comes again or half of the lines do. What was taken for a name is counted.
+that have none) or with a digit. It is a speaker's where a sentence follows, begun with a capital, and none is open before
+it, or where at least two lines of the file begin so and either the name comes again or half of the lines do. What was
+taken for a name is counted. A name in a line of its own belongs to the words that follow.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from dataclasses import dataclass, replace
 
 from govor.corpus.cues import Cue
 
-_PREFIX = re.compile(
-    r"(?P<dash>[-–—]\s*)?[\[(]?(?P<name>[^\W\d_][\w.'’-]{0,30}(?: [\w.'’-]{1,30}){0,2})[\])]?(?: ?:\s+|\s?：\s*)(?P<said>\S.*)",
-    re.DOTALL,
-)
+# Vowel signs, points and accents that are written apart are no `\w`; a name may have quotes inside (ד"ר).
+_MARKS = "".join(chr(code) for code in range(0x300, 0x3100) if unicodedata.category(chr(code)) in ("Mn", "Mc"))
+_LETTER = rf"(?:[\w.'’״׳{_MARKS}-]|(?<=\w)\"(?=\w))"
+_NAME = rf"(?P<dash>(?:[-–—]|>>)\s*)?[\[(]?(?P<name>[^\W\d_]{_LETTER}{{0,30}}(?: {_LETTER}{{1,30}}){{0,2}})[\])]?"
+_PREFIX = re.compile(rf"{_NAME}(?: ?:\s+|\s?：\s*)(?P<said>\S.*)", re.DOTALL)
+_ALONE = re.compile(rf"{_NAME} ?[:：]")
 NO_PREFIX = "\u2060"  # a word joiner before the colon: the words before it are said
-_SENTENCE_ENDS = tuple('.?!…"”»’)')
+_SENTENCE_ENDS = tuple('.?!…"”»’)。！？」』؟۔।')
 _OPENING = "\"'„“”»«‘’¿¡([–—-… \t"
 
 
@@ -28,6 +31,7 @@ _OPENING = "\"'„“”»«‘’¿¡([–—-… \t"
 class _Named:
     name: str
     said: str
+    begun: bool  # no sentence is open before it
     sure: bool
 
 
@@ -39,14 +43,15 @@ def kept_together(text: str) -> str:
 
 def split_speakers(cues: Sequence[Cue], counts: Counter[str]) -> list[Cue]:
     """Cues with the speakers that prefixes name; where two speak in one cue, there is one for each, at the same time."""
-    found = {
-        (number, place): named
-        for number, cue in enumerate(cues)
-        if cue.speaker is None
-        for place, line in enumerate(cue.lines)
-        if (named := _named(line, place == 0)) is not None
-    }
-    taken = _taken(found, len(cues))
+    found: dict[tuple[int, int], _Named] = {}
+    cues = [replace(cue, lines=tuple(_joined(cue.lines))) for cue in cues]
+    for number, cue in enumerate(cues):
+        for place, line in enumerate(cue.lines if cue.speaker is None else ()):
+            answers = (number, place - 1) in found and cue.lines[place - 1].endswith(_SENTENCE_ENDS)
+            named = _named(line, place == 0 or answers)
+            if named is not None:
+                found[number, place] = named
+    taken = _taken(found, sum(1 for cue in cues for _ in cue.lines), len(cues))
     made: list[Cue] = []
     for number, cue in enumerate(cues):
         groups: list[tuple[str | None, list[str]]] = [(cue.speaker, [])]
@@ -66,40 +71,55 @@ def split_speakers(cues: Sequence[Cue], counts: Counter[str]) -> list[Cue]:
 
 def without_prefixes(lines: Sequence[str], counts: Counter[str]) -> list[str]:
     """Lines of a text without times, the names before their words left out."""
-    kept = [line.strip() for line in lines if line.strip()]
+    kept = _joined([line.strip() for line in lines if line.strip()])
     found = {
         (number, 0): named
         for number, line in enumerate(kept)
         if (named := _named(line, number == 0 or kept[number - 1].endswith(_SENTENCE_ENDS))) is not None
     }
-    taken = _taken(found, len(kept))
+    taken = _taken(found, len(kept), len(kept))
     counts.update(named.name for named in taken.values())
     return [taken[number, 0].said if (number, 0) in taken else line for number, line in enumerate(kept)]
 
 
+def _joined(lines: Sequence[str]) -> list[str]:
+    """A name that has a line of its own stands in one with the words that follow."""
+    made: list[str] = []
+    for line in lines:
+        alone = _ALONE.fullmatch(made[-1]) if made else None
+        if alone and all(map(_begins_a_name, alone["name"].split())):
+            made[-1] = f"{made[-1]} {line}"
+        else:
+            made.append(line)
+    return made
+
+
 def _named(line: str, first: bool) -> _Named | None:
     match = _PREFIX.fullmatch(line.strip())
-    if match is None or not (first or match["dash"]):
+    if match is None:
         return None
     name, said = " ".join(match["name"].split()), match["said"]
     if not all(_begins_a_name(word) for word in name.split()) or said[0].isdigit() or said.startswith("//"):
         return None
     begins = said.lstrip(_OPENING)[:1]
     cased = unicodedata.category(name[0]) in ("Lu", "Lt")
-    return _Named(name, said, cased and unicodedata.category(begins or " ") in ("Lu", "Lt"))
+    begun = bool(first or match["dash"])
+    return _Named(name, said, begun, begun and cased and unicodedata.category(begins or " ") in ("Lu", "Lt"))
 
 
 def _begins_a_name(word: str) -> bool:
     return unicodedata.category(word[0]) in ("Lu", "Lt", "Lo", "Nd")
 
 
-def _taken(found: dict[tuple[int, int], _Named], lines: int) -> dict[tuple[int, int], _Named]:
+def _taken(found: dict[tuple[int, int], _Named], lines: int, cues: int) -> dict[tuple[int, int], _Named]:
     names = Counter(named.name for named in found.values())
+    begun = sum(named.begun for named in found.values())
+    most = begun > 1 and 2 * begun >= cues
     many = len(found) > 1 and 2 * len(found) >= lines
     return {
         place: named
         for place, named in found.items()
-        if named.sure or many or (len(found) > 1 and names[named.name] > 1)
+        if named.sure or many or (most and named.begun) or names[named.name] > 1
     }
 
 

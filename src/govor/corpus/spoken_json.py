@@ -79,16 +79,28 @@ def _segments(value: object) -> Iterator[Cue]:
 
 
 def _segment(item: object) -> Cue:
-    if not isinstance(item, dict) or not ({"text", "words", "word"} & item.keys()) or "start" not in item:
+    if not isinstance(item, dict) or "start" not in item or not (_TEXTS & item.keys() or _is_wordless(item)):
         raise bad(f"{{start, end, text}} was wanted, found {str(item)[:80]}.")
-    words = tuple(_words(item.get("words")))
+    spoken = tuple(_words(item.get("words")))
+    words = tuple({key: value for key, value in word.items() if key != "speaker"} for word in spoken)
     said = item.get("text", item.get("word"))
     text = " ".join(str(word["word"]) for word in words) if said is None and words else said_text(said)
-    speaker = _speaker(item.get("speaker"))
+    speaker = _speaker_of(item)
+    if speaker is None and len(said_by := {word.get("speaker") for word in spoken}) == 1:
+        speaker = said_by.pop()
     if item["start"] is None and item.get("end") is None:
         return Cue(math.nan, None, (text,) if text else (), speaker)
     start, end = _span(item["start"], item.get("end"))
     return Cue(start, end, (text,) if text else (), speaker, words)
+
+
+_TEXTS = frozenset({"text", "words", "word"})
+
+
+def _is_wordless(item: Mapping[str, Any]) -> bool:
+    """Whether a stretch of time holds nothing that could be words under another name."""
+    told = (value for key, value in item.items() if key not in ("id", "start", "speaker"))
+    return "end" in item and not any(isinstance(value, str | list | dict) for value in told)
 
 
 def said_text(value: object) -> str:
@@ -110,6 +122,10 @@ def _speaker(value: object) -> str | None:
     return " ".join(str(value).split()) or None
 
 
+def _speaker_of(item: Mapping[str, Any]) -> str | None:
+    return next(filter(None, (_speaker(item.get(key)) for key in ("speaker", "speaker_id", "speaker_label"))), None)
+
+
 def _words(value: object) -> Iterator[dict[str, Any]]:
     """Words with times; a word without stands in the text alone."""
     for item in value if isinstance(value, list) else ():
@@ -129,6 +145,9 @@ def _words(value: object) -> Iterator[dict[str, Any]]:
             sure = next((item[k] for k in ("confidence", "probability", "score") if k in item), None)
             if isinstance(sure, int | float) and not isinstance(sure, bool) and math.isfinite(sure):
                 row["confidence"] = sure
+            speaker = _speaker_of(item)
+            if speaker is not None:
+                row["speaker"] = speaker
             yield row
 
 

@@ -19,6 +19,8 @@ from govor.corpus.records import Segment
 from govor.corpus.speakers import kept_together, split_speakers, without_prefixes
 
 _INLINE = re.compile(r"<\|(\d{1,7}(?:\.\d{1,6})?)\|>")
+# Lyrics would have minutes, seconds and hundredths in it; a text has hours.
+_HOURS = re.compile(r"\s*\[\d\d?:\d\d:\d\d\]")
 # What could be markup where it stands as words.
 _MARKUP = re.compile(r"&(?=#?\w+;)|-->|\{(?=\\)|\\(?=[Nnh])")
 
@@ -74,7 +76,7 @@ def read(text: str, suffix: str) -> Transcript:
     prefixes: Counter[str] = Counter()
     if reader not in _WITHOUT_PREFIXES:
         found = split_speakers(found, prefixes)
-    found = [cue for cue in found if cue.lines or cue.end is None]
+    found = sorted((cue for cue in found if cue.lines or cue.end is None), key=lambda cue: cue.start)
     segments = tuple(cue.segment for cue in found)
     speakers = tuple(dict.fromkeys(segment.speaker for segment in segments if segment.speaker))
     words = tuple({**word, "word": cues.unjoined(word["word"])} for cue in found for word in cue.words)
@@ -107,9 +109,14 @@ def _sniffed(text: str) -> Callable[[str], list[Cue] | None] | None:
     lines = [line for line in cues.lines_of(text) if line.strip()]
     if lines and (lines[0].startswith("WEBVTT") or any(cues.is_cue_line(line) for line in lines)):
         return _srt
-    if lines and all(cues.is_lrc_line(line) for line in lines) and any(cues.is_lrc_time(line) for line in lines):
+    if (
+        lines
+        and not any(map(_HOURS.match, lines))
+        and all(cues.is_lrc_line(line) for line in lines)
+        and any(cues.is_lrc_time(line) for line in lines)
+    ):
         return cues.from_lrc
-    return None
+    return cues.from_stamps if cues.from_stamps(text) else None
 
 
 def _srt(text: str) -> list[Cue]:
@@ -207,12 +214,16 @@ def from_json(text: str) -> tuple[Segment, ...]:
 
 
 def closed(segments: Sequence[Segment], total_seconds: float) -> tuple[Segment, ...]:
-    """Segments with their words' ends: a last one that is open ends with the clip, unless no word of it stands there (the
-    slice was cut before its words)."""
-    return tuple(
-        replace(segment, end=max(segment.start, total_seconds)) if segment.end is None and segment.text else segment
-        for segment in segments
-    )
+    """Segments with their words' ends: one that is open ends where the next begins, the last one with the clip, unless no
+    word of it stands there (the slice was cut before its words)."""
+    made: list[Segment] = []
+    for place, segment in enumerate(segments):
+        after = next((other.start for other in segments[place + 1 :] if other.start > segment.start), None)
+        if segment.end is None and segment.text:
+            segment = replace(segment, end=max(segment.start, total_seconds) if after is None else after)
+        if segment.end is not None or place + 1 == len(segments):
+            made.append(segment)
+    return tuple(made)
 
 
 def to_srt(segments: Sequence[Segment]) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from govor.audio import AUDIO_SUFFIXES
 from govor.corpus.formats.cuts import from_cut, is_cut
 from govor.corpus.formats.rows import AUDIO_KEYS, LackingError, clip_of, made_ids, shown
 from govor.corpus.formats.tables import table_rows
-from govor.corpus.inventory import Statement, find_recordings, inventory
+from govor.corpus.inventory import Statement, find_recordings, inventory, notes_on, passed_over
 from govor.corpus.language import language_code
 from govor.corpus.manifests import rejected
 from govor.corpus.ondisk import DiskMap
@@ -114,7 +115,12 @@ def _rows(
     else:
         clips = source.parent / _CLIP_FOLDER
         base = clips if source.suffix == ".tsv" and clips.is_dir() else source.parent
-        yield from _table(source, base, statement)
+        with DiskMap() as named:
+            yield from _noting(_table(source, base, statement), named)
+            if source.name in _TABLES:  # a list of what lies beside it
+                unnamed = [path for path in find_recordings(source.parent) if os.path.abspath(path) not in named]  # noqa: PTH100
+                if unnamed:
+                    notice(f"{len(unnamed)} recordings beside {source} are named by no row: {_some(unnamed)}")
 
 
 def _folder(
@@ -201,8 +207,12 @@ def _left_over(
         def unless(path: Path) -> bool:
             return os.path.abspath(path) in named or bool(skip & set(path.parents))  # noqa: PTH100
 
+        prefixes: Counter[str] = Counter()
         for row in inventory([source], statement, unless=unless):
+            prefixes.update(row.get("speaker_prefixes") or {})
             yield _Found(row, source, str(row["audio"]))
+        for note in notes_on(prefixes, passed_over(source)):
+            notice(note)
 
 
 def _noting(rows: Iterable[_Found], named: DiskMap) -> Iterator[_Found]:
