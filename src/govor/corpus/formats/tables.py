@@ -152,7 +152,6 @@ def _row(names: list[str], cells: list[str], where: str) -> Row:
         )
         over = {"more_cells": cells[len(names) :]} if len(cells) > len(names) else {}
         return {**row, **over, "error": AudioError("malformed_row", message)}
-    row = from_cells(row)  # what tells a spreadsheet of ours from other tables goes next
     if is_inventory_row(row):
         row = of_inventory(from_cells(row))
     return {name: value for name, value in row.items() if name and value != ""}
