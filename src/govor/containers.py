@@ -20,7 +20,8 @@ Kind = Literal["riff", "aiff", "au", "flac", "ogg", "mp3", "adts", "mp4", "other
 ReadAt = Callable[[int, int], bytes]  # (position, count) → the bytes there, fewer at the end
 
 _CHUNK = 1 << 22
-_OPEN_ENDED = 0x7FFFFF00  # what streams write for a length that they do not know, and all above
+# What streams write for a length that they do not know, and all above: SoX 0x7F000008 in AIFF and 0x7FFFF000 in WAV.
+_OPEN_ENDED = 0x7F000000
 _SMALL_TAIL_BYTES = 1024  # behind the sound: padding, or what a tagger left
 _TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICS", b"<?xml", b"<x:xm")
 _CHUNKS = frozenset(
@@ -353,12 +354,18 @@ def _page_end(read_at: ReadAt, place: int) -> int:
 
 
 def _cut_page(read_at: ReadAt, size: int) -> Shortfall | None:
-    """Pages say how long they are; the last one must end within the file."""
+    """Pages say how long they are, and where in the sound they end: the last one must end within the file, and behind the
+    headers, unless it is marked as the last."""
     window = max(0, size - (27 + 255 + 255 * 255) - 4)
     last = read_at(window, size - window).rfind(b"OggS")
-    if last < 0 or (len(read_at(window + last, 27)) == 27 and _page_end(read_at, window + last) <= size):
+    if last < 0:
         return None
-    return Shortfall("truncated", None, None, "its last page breaks off: it was cut short")
+    head = read_at(window + last, 27)
+    if len(head) < 27 or _page_end(read_at, window + last) > size:
+        return Shortfall("truncated", None, None, "its last page breaks off: it was cut short")
+    if int.from_bytes(head[6:14], "little", signed=True) <= 0 and not head[5] & 4:
+        return Shortfall("truncated", None, None, "it ends before its first sound is whole: it was cut short")
+    return None
 
 
 # --- MP3 --------------------------------------------------------------------------------------------------------------

@@ -227,15 +227,15 @@ def _audio_of(row: dict[str, Any], path: Path) -> str:
     named = next((str(row[key]) for key in _AUDIO if row.get(key)), "")
     for base in (path.parent, path.parent / "clips"):
         if named and not Path(named).is_absolute() and not split_blob(named)[0].exists() and (base / named).exists():
-            return str(base / named)
-    return named
+            named = str(base / named)
+    return _spelled(named) if named else ""
 
 
 def _sounds(row: dict[str, Any]) -> set[str]:
     """What identifies the sound of a row wherever it stands; ids are unique in one manifest only."""
     known = {f"{key}:{row[key]}" for key in _HASHES if row.get(key) and (key != "sha256" or row.get("offset") is None)}
     audio = next((str(row[key]) for key in ("audio", "audio_filepath") if row.get(key)), None)
-    return known | ({f"audio:{audio}|{row.get('offset')}"} if audio else set())
+    return known | ({f"audio:{_place(Path(audio))}|{row.get('offset')}"} if audio else set())
 
 
 def _meant(row: dict[str, Any], wish: Wish, found: Plan) -> bool:
@@ -315,6 +315,12 @@ def _plan_copies(found: Plan, needed: set[str]) -> None:
             found.outputs.add(result.parent)
 
 
+def _spelled(name: str) -> str:
+    """One spelling of a path, from here where it lies below."""
+    place = Path(_place(Path(name)))
+    return str(place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place)
+
+
 def _place(path: Path) -> str:
     """One spelling of a path."""
     return os.path.normpath(Path.cwd() / path)
@@ -324,7 +330,7 @@ def _moved() -> dict[str, Path]:
     """Where validation moved copies to."""
     if not MOVES.exists():
         return {}
-    return {row["from"]: Path(row["to"]) for _, row in read_rows(MOVES)}
+    return {_spelled(row["from"]): Path(row["to"]) for _, row in read_rows(MOVES)}
 
 
 def _forget_moves(found: Plan) -> None:

@@ -24,6 +24,7 @@ from govor.config import Settings
 from govor.corpus.alike import language_key, name_key
 from govor.corpus.records import Clip, sentence_key
 from govor.corpus.samples import fits_window
+from govor.corpus.speakers import is_diarised
 from govor.errors import GovorError
 
 Part = Literal["train", "validation", "test"]
@@ -84,7 +85,8 @@ class Table:
         for kind in ("speaker", "source"):
             self.columns[kind].append(_code(name_key(getattr(clip, kind) or "")))
         for name in {name_key(segment.speaker or "") for segment in clip.segments} - {""}:
-            self.more_speakers.extend((len(self.ids) - 1, _code(name)))
+            if not is_diarised(name):  # SPEAKER_00 of one recording is not the one of the next
+                self.more_speakers.extend((len(self.ids) - 1, _code(name)))
         for kind in ("near_duplicate_group", "pcm_sha256", "sha256"):
             self.columns[kind].append(_code(getattr(clip, kind)))
         path = _code(os.path.normpath(self.here / name_key(clip.audio)) if clip.audio else None)
