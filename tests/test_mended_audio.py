@@ -265,6 +265,26 @@ def test_an_ogg_without_a_whole_page_of_sound_and_an_m4a_without_index_are_trunc
             assert caught.value.rule == "truncated"
 
 
+@pytest.mark.parametrize(("container", "codec"), [("matroska", "aac"), ("webm", "libopus"), ("avi", "mp3")])
+def test_a_film_that_was_cut_and_one_with_a_hole_say_so(tmp_path: Path, container: str, codec: str) -> None:
+    data = encoded_av(np.repeat(sound(8.0), 3), container, codec)
+    middle = len(data) // 2
+    for name, broken in {"cut": data[:middle], "hole": data[:middle] + bytes(3000) + data[middle + 3000 :]}.items():
+        (tmp_path / name).write_bytes(broken)
+        if name == "hole" and container == "avi":  # nobody tells
+            continue
+        try:
+            info = probe(tmp_path / name)
+        except AudioError as error:
+            assert error.rule in ("truncated", "unreadable")
+            continue
+        assert info.shortfall is not None and info.shortfall.rule == "truncated"
+        assert info.shortfall.measured == pytest.approx(len(decode(tmp_path / name)) / SAMPLE_RATE, abs=0.02)
+    (tmp_path / "whole").write_bytes(data)
+    assert probe(tmp_path / "whole").shortfall is None
+    assert_lasts(tmp_path / "whole", 8.0)
+
+
 def every_kind() -> dict[str, bytes]:
     samples = sound(2.0)
     return {

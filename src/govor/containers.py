@@ -87,6 +87,10 @@ def look(read_at: ReadAt, size: int) -> Layout:
         return _flac(read_at, begin, size)
     if head[:4] == b"OggS":
         return _ogg(read_at, begin, size)
+    if head[:4] == b"\x1a\x45\xdf\xa3":
+        return Layout("other", counted=False, shortfall=_cut_segment(read_at, begin, size))
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return Layout("other", counted=False, shortfall=_cut_at(begin + 8 + int.from_bytes(head[4:8], "little"), size))
     if head[4:8] == b"ftyp":
         return Layout("mp4", counted=False, shortfall=_cut_boxes(read_at, size), by_av=True)
     if len(head) > 2 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
@@ -614,6 +618,35 @@ def _cut_boxes(read_at: ReadAt, size: int) -> Shortfall | None:
             what = "" if b"moov" in seen else ", and its index, which stands at the end, is gone"
             return Shortfall("truncated", size, place, f"it was cut short{what}")
     return None
+
+
+# --- Matroska, WebM, AVI ----------------------------------------------------------------------------------------------
+
+
+def _cut_segment(read_at: ReadAt, begin: int, size: int) -> Shortfall | None:
+    """What stands behind the header of a Matroska says how long it is, where it was not written into a pipe."""
+    place = begin
+    for _ in range(2):
+        width, length = _ebml_size(read_at(place + 4, 8))
+        place += 4 + width
+        if length is None:
+            return None
+        place += length
+    return _cut_at(place, size)
+
+
+def _ebml_size(data: bytes) -> tuple[int, int | None]:
+    """How many bytes a size takes, and the size; None for one that is open or none."""
+    width = 9 - data[0].bit_length() if data else 9
+    if width > len(data):
+        return width, None
+    most = (1 << 7 * width) - 1
+    length = int.from_bytes(data[:width], "big") & most
+    return width, None if length == most else length
+
+
+def _cut_at(end: int, size: int) -> Shortfall | None:
+    return Shortfall("truncated", None, None, "it was cut short") if size < end < 1 << 62 else None
 
 
 # ----------------------------------------------------------------------------------------------------------------------
