@@ -13,6 +13,7 @@ from govor.corpus.balance import Balance
 from govor.corpus.forget import Wish, plan
 from govor.corpus.manifests import read_clips, write_clips
 from govor.corpus.normalize import normalizer
+from govor.corpus.normalize.bcs import to_latin
 from govor.corpus.records import Clip, Segment
 from govor.corpus.split import Division, SplitSettings, split
 from govor.errors import GovorError
@@ -90,6 +91,30 @@ def test_speakers_of_segments_are_speakers() -> None:
         counted.see(one)
     found = counted.as_dict()["speakers"]
     assert found["count"] == 12 and found["hours"]["unknown"] == pytest.approx(240 * 2 / 3600, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        lambda name: {"words": ({"word": "da", "start": 0.0, "end": 1.0, "speaker": name},)},
+        lambda name: {"extra": {"speakers": [name]}},
+        lambda name: {"extra": {"speakers": [name]}, "speaker": f" {name}"},
+    ],
+)
+def test_whoever_speaks_in_a_row_is_its_speaker(about: Callable[[str], dict[str, object]]) -> None:
+    clips = [clip(i, **about(f"Željko {i % 12}")) for i in range(240)]
+    done = split(clips, SplitSettings())
+    assert done.proof["groups"] == 12 and done.proof["speakers_unknown"] == 0
+    row = clip(0, **about("Z\u030celjko")).to_row()
+    assert Wish("speaker", "Željko").covers(row) and Wish("speaker", "željko").nearly(row) == {"Željko"}
+
+
+def test_a_sentence_is_one_in_both_scripts() -> None:
+    said = [("Љубав је џабе, број", "Ljubav je džabe – broj"), ("ЊЕГОВА Ђачка ћуп", "Njegova đačka ćup")]
+    clips = [clip(i, speaker=f"s{i % 20}", transcript=f"{said[i % 4 // 2][i % 2]} {i // 4}") for i in range(200)]
+    done = split(clips, SplitSettings())
+    assert done.clean and done.proof["dropped"]["sentence_in_held_out"] > 0
+    assert not crossing(done, lambda c: to_latin(c.transcript).lower().replace(",", "").replace("– ", ""))
 
 
 @pytest.mark.parametrize("label", ["SPEAKER_0{}", "spk_{}", "Speaker {}", "unknown"])

@@ -66,19 +66,24 @@ class Wish:
     value: str
 
     def covers(self, row: dict[str, Any]) -> bool:
-        """Whether a row is meant: its speaker, one of its segments' speakers, its source or its dataset."""
+        """Whether a row is meant: one who speaks in it, its source or its dataset."""
         if self.kind == "source":
             return same_source(row, self.value)
-        named = [row.get(key) for key in _SPEAKERS] + _speakers_in(row, "segments") + _speakers_in(row, "words")
-        return name_key(self.value) in {name_key(str(name)) for name in named if name is not None}
+        return name_key(self.value) in _named(row)
 
     def nearly(self, row: dict[str, Any]) -> set[str]:
         """Names in a row that differ from the wish's by case alone: whose they are is for a person to say."""
-        keys = _SPEAKERS if self.kind == "speaker" else ("source", "dataset")
-        named = [row.get(key) for key in keys] + (_speakers_in(row, "segments") if self.kind == "speaker" else [])
-        found = {name_key(str(name)) for name in named if name is not None}
+        stated = {name_key(str(row[key])) for key in ("source", "dataset") if row.get(key) is not None}
+        found = _named(row) if self.kind == "speaker" else stated
         wanted = name_key(self.value)
         return {name for name in found if name != wanted and name.casefold() == wanted.casefold()}
+
+
+def _named(row: dict[str, Any]) -> set[str]:
+    """Everybody who speaks in a row: its speaker, and those of its segments, of its words and of its list."""
+    named = [row.get(key) for key in _SPEAKERS] + _speakers_in(row, "segments") + _speakers_in(row, "words")
+    named += row["speakers"] if isinstance(row.get("speakers"), list) else []
+    return {name_key(str(name)) for name in named if name is not None}
 
 
 def _speakers_in(row: dict[str, Any], key: str) -> list[Any]:
