@@ -202,6 +202,23 @@ def test_one_file_is_one_however_its_path_is_spelled(
     assert Path("0.wav").exists() == part
 
 
+@pytest.mark.parametrize("name", ["", " ", "\u200b"])
+@pytest.mark.parametrize("kind", ["speaker", "source"])
+def test_a_blank_name_forgets_nobody(recordings: Path, govor: Govor, kind: str, name: str) -> None:
+    Path("manifests/t.csv").write_text("file_name,transcription,speaker,source\n0.wav,da,,\n")
+    assert "no name" in govor("forget", f"--{kind}", name, expect=2).stderr
+    assert not Wish("source", name).covers({"source": "", "dataset": None})
+    with pytest.raises(GovorError, match="No row has the source 'None'"):
+        plan(Wish("source", "None"))
+
+
+@pytest.mark.parametrize("cell", ['["Iva", "Ana"]', "Iva; Ana", "Ana"])
+def test_tables_name_several_who_speak(cell: str) -> None:
+    assert Wish("speaker", "Ana").covers({"speaker": "", "speakers": cell})
+    assert Wish("speaker", "Ana").covers({"segments": '[{"start": 0, "text": "da", "speaker": "Ana"}]'})
+    assert not Wish("speaker", "Ana").covers({"segments": "[" * 9000, "words": "[nije", "speakers": None})
+
+
 def test_a_name_of_other_case_is_named_and_nothing_is_done(recordings: Path) -> None:
     with pytest.raises(GovorError, match=r"No row has the speaker 'BORIS'.*there is 'Boris'"):
         plan(Wish("speaker", "BORIS"))

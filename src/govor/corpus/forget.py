@@ -17,6 +17,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -53,7 +54,9 @@ def same_source(row: dict[str, Any], wanted: str) -> bool:
     inventoried (`recordings/tape-3`), which need not be said."""
     source, wanted = name_key(str(row.get("source") or "")), name_key(wanted)
     below = source.partition("/")[2]
-    return wanted == name_key(str(row.get("dataset"))) or any(
+    if not wanted:
+        return False
+    return wanted == name_key(str(row.get("dataset") or "")) or any(
         s == wanted or s.startswith(f"{wanted}/") for s in (source, below)
     )
 
@@ -82,13 +85,23 @@ class Wish:
 def _named(row: dict[str, Any]) -> set[str]:
     """Everybody who speaks in a row: its speaker, and those of its segments, of its words and of its list."""
     named = [row.get(key) for key in _SPEAKERS] + _speakers_in(row, "segments") + _speakers_in(row, "words")
-    named += row["speakers"] if isinstance(row.get("speakers"), list) else []
+    named += _listed(row, "speakers")
     return {name_key(str(name)) for name in named if name is not None}
 
 
 def _speakers_in(row: dict[str, Any], key: str) -> list[Any]:
-    items = row.get(key)
-    return [item.get("speaker") for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+    return [item.get("speaker") for item in _listed(row, key) if isinstance(item, dict)]
+
+
+def _listed(row: dict[str, Any], key: str) -> list[Any]:
+    """A list of a row; tables hold it as JSON, or names of people with a sign between."""
+    value = row.get(key)
+    if isinstance(value, str) and value.startswith("["):
+        with suppress(ValueError, RecursionError):
+            value = json.loads(value)
+    if isinstance(value, str) and key == "speakers":
+        return re.split("[;|,]", value)
+    return value if isinstance(value, list) else []
 
 
 @dataclass
@@ -134,8 +147,10 @@ def plan(wish: Wish) -> Plan:
     """Look through every manifest, inventory, evaluation and run of the workspace.
 
     Raises:
-        GovorError: nothing of that name is there.
+        GovorError: nothing of that name is there, or the name is blank.
     """
+    if not name_key(wish.value):
+        raise GovorError(f"'{wish.value}' is no name of a {wish.kind}: rows without one would all be meant.")
     found = Plan()
     for path in _row_files():
         for row in _rows_of(path):
