@@ -5,6 +5,7 @@ Faults P25, P27, T23, O16, O17, O18, O19, T22, H2, H3, and their kind.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -168,7 +169,18 @@ def test_a_wav_that_was_never_closed_is_read_to_its_end(tmp_path: Path, sizes: s
     path = tmp_path / "a.wav"
     path.write_bytes(with_sizes(data, len(data) - 8 if riff is None else riff, length))
     assert_lasts(path, 2.05, within=0.001)
+    assert probe(path).shortfall is None
     assert_sounds_like(decode(path)[800:], sound(2.0))
+
+
+def test_an_aiff_that_sox_wrote_into_a_pipe_is_whole(tmp_path: Path) -> None:
+    data = bytearray(encoded(sound(2.0), "AIFF"))
+    place = data.index(b"SSND") + 4
+    data[4:8], data[place : place + 4] = (0x7F000050).to_bytes(4, "big"), (0x7F000008).to_bytes(4, "big")
+    data[data.index(b"COMM") + 10 : data.index(b"COMM") + 14] = bytes(4)
+    (tmp_path / "a.aiff").write_bytes(data)
+    assert_lasts(tmp_path / "a.aiff", 2.0, within=0.001)
+    assert probe(tmp_path / "a.aiff").shortfall is None
 
 
 def test_what_stands_behind_the_sound(tmp_path: Path) -> None:
@@ -231,15 +243,46 @@ def test_what_was_cut_short_says_so(tmp_path: Path, container: str, share: float
         assert error.rule == "truncated"
 
 
+def pages(data: bytes) -> list[int]:
+    """Where the pages of an Ogg begin."""
+    return [found.start() for found in re.finditer(b"OggS\0", data)]
+
+
 def test_an_ogg_without_a_whole_page_of_sound_and_an_m4a_without_index_are_truncated(tmp_path: Path) -> None:
-    ogg = encoded(sound(1.0), "OGG", "VORBIS")
+    ogg, opus = (encoded(sound(1.0), "OGG", codec) for codec in ("VORBIS", "OPUS"))
     m4a = encoded_av(np.repeat(sound(6.0), 3), "mp4", "aac")
-    for name, data in {"a.ogg": ogg[: len(ogg) * 2 // 3], "b.ogg": ogg[:100], "a.m4a": m4a[: len(m4a) // 2]}.items():
+    for name, data in {
+        "a.ogg": ogg[: len(ogg) * 2 // 3],
+        "b.ogg": ogg[:100],
+        **{f"{count}.ogg": ogg[: pages(ogg)[count]] for count in (1, 2)},
+        **{f"{count}.opus": opus[: pages(opus)[count]] for count in (1, 2)},
+        "a.m4a": m4a[: len(m4a) // 2],
+    }.items():
         (tmp_path / name).write_bytes(data)
         for read in (decode, lambda path: list(stream(path))):
             with pytest.raises(AudioError, match="cut short") as caught:
                 read(tmp_path / name)
             assert caught.value.rule == "truncated"
+
+
+@pytest.mark.parametrize(("container", "codec"), [("matroska", "aac"), ("webm", "libopus"), ("avi", "mp3")])
+def test_a_film_that_was_cut_and_one_with_a_hole_say_so(tmp_path: Path, container: str, codec: str) -> None:
+    data = encoded_av(np.repeat(sound(8.0), 3), container, codec)
+    middle = len(data) // 2
+    for name, broken in {"cut": data[:middle], "hole": data[:middle] + bytes(3000) + data[middle + 3000 :]}.items():
+        (tmp_path / name).write_bytes(broken)
+        if name == "hole" and container == "avi":  # nobody tells
+            continue
+        try:
+            info = probe(tmp_path / name)
+        except AudioError as error:
+            assert error.rule in ("truncated", "unreadable")
+            continue
+        assert info.shortfall is not None and info.shortfall.rule == "truncated"
+        assert info.shortfall.measured == pytest.approx(len(decode(tmp_path / name)) / SAMPLE_RATE, abs=0.02)
+    (tmp_path / "whole").write_bytes(data)
+    assert probe(tmp_path / "whole").shortfall is None
+    assert_lasts(tmp_path / "whole", 8.0)
 
 
 def every_kind() -> dict[str, bytes]:

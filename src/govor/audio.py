@@ -447,11 +447,13 @@ class _Opened:
                 raise ValueError("its sound is in no format that PyAV knows")
             info = AudioInfo(math.nan, codec.sample_rate, codec.channels, _av_codec(container, codec))
             promised = self._promised(container, stream)
-            reached = 0.0
+            reached = held = 0.0
             if promised is not None:
                 for packet in container.demux(stream):
                     if packet.pts is not None:
                         reached = max(reached, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+                        held += float((packet.duration or 0) * packet.time_base)
+            reached = min(reached, held)  # less where there is a hole; where packets do not say, all is measured
         if promised is not None and abs(promised - reached) <= _PROMISE_TOLERANCE_SECONDS:
             return self._told(info, promised)
         seconds = self._measured()

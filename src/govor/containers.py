@@ -20,7 +20,8 @@ Kind = Literal["riff", "aiff", "au", "flac", "ogg", "mp3", "adts", "mp4", "other
 ReadAt = Callable[[int, int], bytes]  # (position, count) → the bytes there, fewer at the end
 
 _CHUNK = 1 << 22
-_OPEN_ENDED = 0x7FFFFF00  # what streams write for a length that they do not know, and all above
+# What streams write for a length that they do not know, and all above: SoX 0x7F000008 in AIFF and 0x7FFFF000 in WAV.
+_OPEN_ENDED = 0x7F000000
 _SMALL_TAIL_BYTES = 1024  # behind the sound: padding, or what a tagger left
 _TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICS", b"<?xml", b"<x:xm")
 _CHUNKS = frozenset(
@@ -86,6 +87,10 @@ def look(read_at: ReadAt, size: int) -> Layout:
         return _flac(read_at, begin, size)
     if head[:4] == b"OggS":
         return _ogg(read_at, begin, size)
+    if head[:4] == b"\x1a\x45\xdf\xa3":
+        return Layout("other", counted=False, shortfall=_cut_segment(read_at, begin, size))
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return Layout("other", counted=False, shortfall=_cut_at(begin + 8 + int.from_bytes(head[4:8], "little"), size))
     if head[4:8] == b"ftyp":
         return Layout("mp4", counted=False, shortfall=_cut_boxes(read_at, size), by_av=True)
     if len(head) > 2 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
@@ -353,12 +358,18 @@ def _page_end(read_at: ReadAt, place: int) -> int:
 
 
 def _cut_page(read_at: ReadAt, size: int) -> Shortfall | None:
-    """Pages say how long they are; the last one must end within the file."""
+    """Pages say how long they are, and where in the sound they end: the last one must end within the file, and behind the
+    headers, unless it is marked as the last."""
     window = max(0, size - (27 + 255 + 255 * 255) - 4)
     last = read_at(window, size - window).rfind(b"OggS")
-    if last < 0 or (len(read_at(window + last, 27)) == 27 and _page_end(read_at, window + last) <= size):
+    if last < 0:
         return None
-    return Shortfall("truncated", None, None, "its last page breaks off: it was cut short")
+    head = read_at(window + last, 27)
+    if len(head) < 27 or _page_end(read_at, window + last) > size:
+        return Shortfall("truncated", None, None, "its last page breaks off: it was cut short")
+    if int.from_bytes(head[6:14], "little", signed=True) <= 0 and not head[5] & 4:
+        return Shortfall("truncated", None, None, "it ends before its first sound is whole: it was cut short")
+    return None
 
 
 # --- MP3 --------------------------------------------------------------------------------------------------------------
@@ -607,6 +618,35 @@ def _cut_boxes(read_at: ReadAt, size: int) -> Shortfall | None:
             what = "" if b"moov" in seen else ", and its index, which stands at the end, is gone"
             return Shortfall("truncated", size, place, f"it was cut short{what}")
     return None
+
+
+# --- Matroska, WebM, AVI ----------------------------------------------------------------------------------------------
+
+
+def _cut_segment(read_at: ReadAt, begin: int, size: int) -> Shortfall | None:
+    """What stands behind the header of a Matroska says how long it is, where it was not written into a pipe."""
+    place = begin
+    for _ in range(2):
+        width, length = _ebml_size(read_at(place + 4, 8))
+        place += 4 + width
+        if length is None:
+            return None
+        place += length
+    return _cut_at(place, size)
+
+
+def _ebml_size(data: bytes) -> tuple[int, int | None]:
+    """How many bytes a size takes, and the size; None for one that is open or none."""
+    width = 9 - data[0].bit_length() if data else 9
+    if width > len(data):
+        return width, None
+    most = (1 << 7 * width) - 1
+    length = int.from_bytes(data[:width], "big") & most
+    return width, None if length == most else length
+
+
+def _cut_at(end: int, size: int) -> Shortfall | None:
+    return Shortfall("truncated", None, None, "it was cut short") if size < end < 1 << 62 else None
 
 
 # ----------------------------------------------------------------------------------------------------------------------

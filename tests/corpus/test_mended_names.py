@@ -117,6 +117,8 @@ def test_folder_and_provenance_say_it_in_words(workspace: Path, govor: Run) -> N
         ("GNU General Public License v2.0 or later", "GPL-2.0-or-later"), ("Creative Commons Attribution 4.0 International", "CC-BY-4.0"),
         ("Creative Commons Attribution 4.0", "CC-BY-4.0"), ("cc by-sa 3.0 de", "CC-BY-SA-3.0-DE"), ("MIT License", "MIT"), ("ODC-BY-1.0", "ODC-By-1.0"),
         ("https://creativecommons.org/licenses/by/3.0/at/deed.en", "CC-BY-3.0-AT"), ("CC BY-NC 4.0 International", "CC-BY-NC-4.0"),
+        ("own？", None), ("own؟", None), ("custom:radio?", None), ("https://creativecommons.org/licenses/by/4.0/deed.he", "CC-BY-4.0"),
+        ("http://creativecommons.org/licenses/by-sa/4.0/legalcode.hr", "CC-BY-SA-4.0"), ("http://creativecommons.org/publicdomain/zero/1.0/deed.zh", "CC0-1.0"),
         ("European Union Public License 1.2", "EUPL-1.2"), ("MIT OR GPL-2.0-only", None), ("CC-BY-5.0", None), ("cc-by", None),
     ],
 )  # fmt: skip

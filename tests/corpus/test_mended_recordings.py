@@ -79,6 +79,7 @@ def test_what_is_refused_has_its_true_reason(tmp_path: Path) -> None:
     opus, flac, mp3 = (encoded(sound(8.0, seed=1), *kind) for kind in (("OGG", "OPUS"), ("FLAC",), ("MP3",)))
     m4a = encoded_av(np.repeat(sound(8.0, seed=2), 3), "mp4", "aac")
     wav = encoded(sound(4.0, seed=3), "WAV")
+    hiss = np.random.default_rng(0).normal(0, 1e-4, 3 * RATE).astype(np.float32)
     files = {
         "half.ogg": (ogg[: len(ogg) // 2], "truncated"),
         "half.opus": (opus[: len(opus) // 2], "truncated"),
@@ -93,6 +94,8 @@ def test_what_is_refused_has_its_true_reason(tmp_path: Path) -> None:
         "nothing.wav": (b"", "empty"),
         "constant.wav": (encoded(np.full(3 * RATE, 0.3, np.float32), "WAV"), "silent"),
         "constant-8k.wav": (encoded(np.full(3 * 8000, -0.7, np.float32), "WAV", rate=8000), "silent"),
+        "constant.mp3": (encoded(np.full(3 * RATE, 0.3, np.float32), "MP3"), "silent"),
+        "constant-hiss.wav": (encoded(0.3 + hiss, "WAV"), "silent"),
         "silent.wav": (encoded(np.zeros(3 * RATE, np.float32), "WAV"), "silent"),
         "integers.wav": (encoded(sound(3.0) * 32768, "WAV", "FLOAT"), "out_of_range"),
     }

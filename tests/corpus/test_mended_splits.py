@@ -13,6 +13,7 @@ from govor.corpus.balance import Balance
 from govor.corpus.forget import Wish, plan
 from govor.corpus.manifests import read_clips, write_clips
 from govor.corpus.normalize import normalizer
+from govor.corpus.normalize.bcs import to_latin
 from govor.corpus.records import Clip, Segment
 from govor.corpus.split import Division, SplitSettings, split
 from govor.errors import GovorError
@@ -92,6 +93,41 @@ def test_speakers_of_segments_are_speakers() -> None:
     assert found["count"] == 12 and found["hours"]["unknown"] == pytest.approx(240 * 2 / 3600, abs=1e-3)
 
 
+@pytest.mark.parametrize(
+    "about",
+    [
+        lambda name: {"words": ({"word": "da", "start": 0.0, "end": 1.0, "speaker": name},)},
+        lambda name: {"extra": {"speakers": [name]}},
+        lambda name: {"extra": {"speakers": [name]}, "speaker": f" {name}"},
+    ],
+)
+def test_whoever_speaks_in_a_row_is_its_speaker(about: Callable[[str], dict[str, object]]) -> None:
+    clips = [clip(i, **about(f"Željko {i % 12}")) for i in range(240)]
+    done = split(clips, SplitSettings())
+    assert done.proof["groups"] == 12 and done.proof["speakers_unknown"] == 0
+    row = clip(0, **about("Z\u030celjko")).to_row()
+    assert Wish("speaker", "Željko").covers(row) and Wish("speaker", "željko").nearly(row) == {"Željko"}
+
+
+def test_a_sentence_is_one_in_both_scripts() -> None:
+    said = [("Љубав је џабе, број", "Ljubav je džabe – broj"), ("ЊЕГОВА Ђачка ћуп", "Njegova đačka ćup")]
+    clips = [clip(i, speaker=f"s{i % 20}", transcript=f"{said[i % 4 // 2][i % 2]} {i // 4}") for i in range(200)]
+    done = split(clips, SplitSettings())
+    assert done.clean and done.proof["dropped"]["sentence_in_held_out"] > 0
+    assert not crossing(done, lambda c: to_latin(c.transcript).lower().replace(",", "").replace("– ", ""))
+
+
+@pytest.mark.parametrize("label", ["SPEAKER_0{}", "spk_{}", "Speaker {}", "unknown"])
+def test_labels_of_diarisation_are_another_person_in_each_recording(label: str) -> None:
+    clips = [
+        clip(i, source=f"call {i // 20}", segments=(Segment(0, 3, "da", label.format(i % 2)),)) for i in range(240)
+    ]
+    done = split(clips, SplitSettings())
+    assert done.proof["groups"] == 12 and done.proof["speakers_unknown"] == 240 and done.clean
+    with pytest.raises(GovorError, match="tied together by 'speaker'"):  # a code may be a person everywhere
+        split([c.replace(segments=(Segment(0, 3, "da", "F01"),)) for c in clips], SplitSettings())
+
+
 @pytest.mark.parametrize("text", ["", "   ", "...", "♪"])
 def test_rows_without_words_share_no_sentence(text: str) -> None:
     done = split([clip(i, transcript=text, speaker=f"s{i % 20}") for i in range(200)], SplitSettings())
@@ -151,6 +187,38 @@ def test_forgetting_finds_every_spelling_and_what_quotes_it(recordings: Path, go
     assert sum("sha256" in line for line in Path("manifests/tombstones.jsonl").read_text().splitlines()) == 3
 
 
+@pytest.mark.parametrize("spelled_as", ["0.wav", "./0.wav", "../{}/0.wav", "{}/0.wav"])
+@pytest.mark.parametrize("part", [False, True])
+def test_one_file_is_one_however_its_path_is_spelled(
+    recordings: Path, govor: Govor, spelled_as: str, part: bool
+) -> None:
+    place = spelled_as.format(Path.cwd().name if spelled_as.startswith("..") else Path.cwd())
+    both = [clip(0, audio="0.wav", speaker="Ana"), clip(1, audio=place, speaker="Iva")]
+    if part:
+        both = [one.replace(offset=0.4 * number, duration=0.4) for number, one in enumerate(both)]
+    write_clips(Path("manifests/m.jsonl"), both)
+    govor("forget", "--speaker", "Ana", "--json", expect=1 if part else 0)
+    assert [c.id for c in read_clips("manifests/m.jsonl")] == (["c0001"] if part else [])
+    assert Path("0.wav").exists() == part
+
+
+@pytest.mark.parametrize("name", ["", " ", "\u200b"])
+@pytest.mark.parametrize("kind", ["speaker", "source"])
+def test_a_blank_name_forgets_nobody(recordings: Path, govor: Govor, kind: str, name: str) -> None:
+    Path("manifests/t.csv").write_text("file_name,transcription,speaker,source\n0.wav,da,,\n")
+    assert "no name" in govor("forget", f"--{kind}", name, expect=2).stderr
+    assert not Wish("source", name).covers({"source": "", "dataset": None})
+    with pytest.raises(GovorError, match="No row has the source 'None'"):
+        plan(Wish("source", "None"))
+
+
+@pytest.mark.parametrize("cell", ['["Iva", "Ana"]', "Iva; Ana", "Ana"])
+def test_tables_name_several_who_speak(cell: str) -> None:
+    assert Wish("speaker", "Ana").covers({"speaker": "", "speakers": cell})
+    assert Wish("speaker", "Ana").covers({"segments": '[{"start": 0, "text": "da", "speaker": "Ana"}]'})
+    assert not Wish("speaker", "Ana").covers({"segments": "[" * 9000, "words": "[nije", "speakers": None})
+
+
 def test_a_name_of_other_case_is_named_and_nothing_is_done(recordings: Path) -> None:
     with pytest.raises(GovorError, match=r"No row has the speaker 'BORIS'.*there is 'Boris'"):
         plan(Wish("speaker", "BORIS"))
@@ -169,6 +237,9 @@ def test_a_name_of_other_case_is_named_and_nothing_is_done(recordings: Path) -> 
         ("tamin` ilay", "tamin'ilay"),
         ("Amin´ Ny", "Amin'Ny"),
         ("ho an ' ny", "ho an'ny"),
+        ("amin’ ireny", "amin'ireny"),
+        ("an’ Andriamatoa sy an ' olona", "an'Andriamatoa sy an'olona"),
+        ("tsara izany’ hoy izy", "tsara izany’ hoy izy"),
         ("hoy izy ’ ny ", "hoy izy ’ ny"),
     ],
 )

@@ -44,6 +44,7 @@ SAME = {
     "P34 letters in pictures": ("ℹ️ da Ⓜ️ ㊗️ 🆗 Dolby™", "da Dolby"),
     "P34 a mark alone": ("da \u0301 ne", "da ne"),
     "P34 selector on a letter": ("da\ufe0f", "da"),
+    "P34 selector on a mark": ("c\u030c\ufe0fa", "ča"),
     "P37": ("İstanbul", "istanbul"),
     "P38": ("STRASSE", "Straße"),
     "P38 final sigma": ("ΛΟΓΟΣ", "λογος"),
@@ -75,15 +76,16 @@ def test_what_differs_still_differs() -> None:
         assert scoring_text(left) != scoring_text(right)
 
 
-odd = st.text(
+# Not st.text: it makes one even choice of all characters of these two.
+odd = st.lists(
     st.one_of(
         st.sampled_from(
-            "'\"׳״’אב\u05b7\u05c1 İIiı\u0307\u0301\u0323\u00ad\u200d\ufe0f\u20e3\u0640\u0e4d\u0e48\u0e32ßſŉ\u0345"
+            "'\"׳״’אב\u05b7\u05c1 İIiıčक़\u0307\u0301\u0323\u00ad\u200d\ufe0f\u20e3\u0640\u0e4d\u0e48\u0e32ßſŉ"
         ),
-        st.characters(),
+        st.characters(exclude_characters="\u0345"),  # casefold makes a letter of it, which then stands elsewhere
     ),
     max_size=12,
-)
+).map("".join)
 
 
 @given(odd, st.sampled_from([None, "tr", "sr", "he", "th"]))

@@ -17,6 +17,12 @@ WITHOUT_SPACES = frozenset(
 # One written language under two codes.
 _SAME = {"nb": "no", "nn": "no", "jw": "jv", "fil": "tl"}
 
+# Serbian, Bosnian and Montenegrin are written in both scripts.
+SERBIAN_TO_LATIN = dict(zip("абвгдђежзијклљмнњопрстћуфхцчџш", [
+    "a", "b", "v", "g", "d", "đ", "e", "ž", "z", "i", "j", "k", "l", "lj", "m",
+    "n", "nj", "o", "p", "r", "s", "t", "ć", "u", "f", "h", "c", "č", "dž", "š",
+], strict=True))  # fmt: skip
+
 _LONG_RUN = re.compile(r"\W{64,}")
 
 

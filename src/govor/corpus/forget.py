@@ -17,6 +17,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -53,7 +54,9 @@ def same_source(row: dict[str, Any], wanted: str) -> bool:
     inventoried (`recordings/tape-3`), which need not be said."""
     source, wanted = name_key(str(row.get("source") or "")), name_key(wanted)
     below = source.partition("/")[2]
-    return wanted == name_key(str(row.get("dataset"))) or any(
+    if not wanted:
+        return False
+    return wanted == name_key(str(row.get("dataset") or "")) or any(
         s == wanted or s.startswith(f"{wanted}/") for s in (source, below)
     )
 
@@ -66,24 +69,39 @@ class Wish:
     value: str
 
     def covers(self, row: dict[str, Any]) -> bool:
-        """Whether a row is meant: its speaker, one of its segments' speakers, its source or its dataset."""
+        """Whether a row is meant: one who speaks in it, its source or its dataset."""
         if self.kind == "source":
             return same_source(row, self.value)
-        named = [row.get(key) for key in _SPEAKERS] + _speakers_in(row, "segments") + _speakers_in(row, "words")
-        return name_key(self.value) in {name_key(str(name)) for name in named if name is not None}
+        return name_key(self.value) in _named(row)
 
     def nearly(self, row: dict[str, Any]) -> set[str]:
         """Names in a row that differ from the wish's by case alone: whose they are is for a person to say."""
-        keys = _SPEAKERS if self.kind == "speaker" else ("source", "dataset")
-        named = [row.get(key) for key in keys] + (_speakers_in(row, "segments") if self.kind == "speaker" else [])
-        found = {name_key(str(name)) for name in named if name is not None}
+        stated = {name_key(str(row[key])) for key in ("source", "dataset") if row.get(key) is not None}
+        found = _named(row) if self.kind == "speaker" else stated
         wanted = name_key(self.value)
         return {name for name in found if name != wanted and name.casefold() == wanted.casefold()}
 
 
+def _named(row: dict[str, Any]) -> set[str]:
+    """Everybody who speaks in a row: its speaker, and those of its segments, of its words and of its list."""
+    named = [row.get(key) for key in _SPEAKERS] + _speakers_in(row, "segments") + _speakers_in(row, "words")
+    named += _listed(row, "speakers")
+    return {name_key(str(name)) for name in named if name is not None}
+
+
 def _speakers_in(row: dict[str, Any], key: str) -> list[Any]:
-    items = row.get(key)
-    return [item.get("speaker") for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+    return [item.get("speaker") for item in _listed(row, key) if isinstance(item, dict)]
+
+
+def _listed(row: dict[str, Any], key: str) -> list[Any]:
+    """A list of a row; tables hold it as JSON, or names of people with a sign between."""
+    value = row.get(key)
+    if isinstance(value, str) and value.startswith("["):
+        with suppress(ValueError, RecursionError):
+            value = json.loads(value)
+    if isinstance(value, str) and key == "speakers":
+        return re.split("[;|,]", value)
+    return value if isinstance(value, list) else []
 
 
 @dataclass
@@ -129,8 +147,10 @@ def plan(wish: Wish) -> Plan:
     """Look through every manifest, inventory, evaluation and run of the workspace.
 
     Raises:
-        GovorError: nothing of that name is there.
+        GovorError: nothing of that name is there, or the name is blank.
     """
+    if not name_key(wish.value):
+        raise GovorError(f"'{wish.value}' is no name of a {wish.kind}: rows without one would all be meant.")
     found = Plan()
     for path in _row_files():
         for row in _rows_of(path):
@@ -227,15 +247,15 @@ def _audio_of(row: dict[str, Any], path: Path) -> str:
     named = next((str(row[key]) for key in _AUDIO if row.get(key)), "")
     for base in (path.parent, path.parent / "clips"):
         if named and not Path(named).is_absolute() and not split_blob(named)[0].exists() and (base / named).exists():
-            return str(base / named)
-    return named
+            named = str(base / named)
+    return _spelled(named) if named else ""
 
 
 def _sounds(row: dict[str, Any]) -> set[str]:
     """What identifies the sound of a row wherever it stands; ids are unique in one manifest only."""
     known = {f"{key}:{row[key]}" for key in _HASHES if row.get(key) and (key != "sha256" or row.get("offset") is None)}
     audio = next((str(row[key]) for key in ("audio", "audio_filepath") if row.get(key)), None)
-    return known | ({f"audio:{audio}|{row.get('offset')}"} if audio else set())
+    return known | ({f"audio:{_place(Path(audio))}|{row.get('offset')}"} if audio else set())
 
 
 def _meant(row: dict[str, Any], wish: Wish, found: Plan) -> bool:
@@ -315,6 +335,12 @@ def _plan_copies(found: Plan, needed: set[str]) -> None:
             found.outputs.add(result.parent)
 
 
+def _spelled(name: str) -> str:
+    """One spelling of a path, from here where it lies below."""
+    place = Path(_place(Path(name)))
+    return str(place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place)
+
+
 def _place(path: Path) -> str:
     """One spelling of a path."""
     return os.path.normpath(Path.cwd() / path)
@@ -324,7 +350,7 @@ def _moved() -> dict[str, Path]:
     """Where validation moved copies to."""
     if not MOVES.exists():
         return {}
-    return {row["from"]: Path(row["to"]) for _, row in read_rows(MOVES)}
+    return {_spelled(row["from"]): Path(row["to"]) for _, row in read_rows(MOVES)}
 
 
 def _forget_moves(found: Plan) -> None:

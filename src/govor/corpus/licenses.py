@@ -9,6 +9,7 @@ allows both where the Open Source Initiative or the Free Software Foundation cal
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -64,9 +65,11 @@ def canonical(stated: object) -> str | None:
     if not isinstance(stated, str) or not stated.strip():  # rows of others hold lists and numbers too
         return None
     text = stated.strip()
+    if _DOUBT.search(text):
+        return None
     if text.lower().startswith(CUSTOM) and len(text) > len(CUSTOM):
         return CUSTOM + text[len(CUSTOM) :].strip()
-    return None if "?" in text else _spellings().get(_folded(text))
+    return _spellings().get(_folded(_TRANSLATED.sub("", text)))
 
 
 def license_stated(stated: str) -> str:
@@ -78,7 +81,7 @@ def license_stated(stated: str) -> str:
     name = canonical(stated)
     if name is None and stated.strip().lower() not in _NOT_KNOWN:
         raise GovorError(
-            f"'{stated}' is no known licence; {_hint(stated)} Or write custom:{stated.strip('? ') or 'NAME'} for one that "
+            f"'{stated}' is no known licence; {_hint(stated)} Or write custom:{_DOUBT.sub('', stated).strip() or 'NAME'} for one that "
             "you know to allow training."
         )
     return name or UNKNOWN
@@ -222,8 +225,7 @@ def _spellings() -> dict[str, str]:
                 spellings.setdefault(_folded(name + word), name)
             path = "/".join(_parts_of_cc(name))
             for scheme in ("https", "http"):
-                for tail in ("", "/", "/legalcode", "/deed.en"):
-                    spellings[_folded(f"{scheme}://creativecommons.org/licenses/{path}{tail}")] = name
+                spellings[_folded(f"{scheme}://creativecommons.org/licenses/{path}")] = name
     return spellings
 
 
@@ -248,13 +250,15 @@ def _folded(text: str) -> str:
     return "".join(letter for letter in text.lower() if letter.isalnum() or letter == "+")
 
 
+_DOUBT = re.compile("[?¿؟⸮՞፧‽⁇⁈⁉﹖？\u037e]")  # question marks of every script
+# A licence's page in another language or form: …/by/4.0/deed.he, …/by/4.0/legalcode
+_TRANSLATED = re.compile(r"(?<=[\d/])(?:deed|legalcode)(?:\.[\w-]+)?/?$", re.IGNORECASE)
 _NOT_KNOWN = ("unknown", "none", "n/a", "?", "")
 _ALIASES = {
     "cc0": "CC0-1.0",
     "cc-zero": "CC0-1.0",
     "https://creativecommons.org/publicdomain/zero/1.0/": "CC0-1.0",
-    "https://creativecommons.org/publicdomain/zero/1.0/legalcode": "CC0-1.0",
-    "https://creativecommons.org/publicdomain/zero/1.0/deed.en": "CC0-1.0",
+    "http://creativecommons.org/publicdomain/zero/1.0/": "CC0-1.0",
     "pd": "public-domain",
     "gpl-2": "GPL-2.0-only",
     "gpl-3": "GPL-3.0-only",

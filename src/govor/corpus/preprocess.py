@@ -27,6 +27,7 @@ from govor.corpus.manifests import rejected
 from govor.corpus.records import Clip, Segment, is_blank
 from govor.corpus.samples import OVER_WINDOW_SECONDS, clip_samples
 from govor.corpus.slices import MAX_CHARACTERS_PER_SECOND, Rejected, Slice, characters_per_second, plan_slices
+from govor.corpus.speakers import one_person
 from govor.corpus.timed import closed, plain, shifted, snap
 from govor.corpus.vad import Spans, Vad, seconds_of_speech
 from govor.errors import AudioError
@@ -157,7 +158,6 @@ def _of_sides(clip: Clip, folder: Path, settings: PreprocessSettings, vad: Vad, 
         if settings.channels not in ("split", side):
             continue
         segments = tuple(s for s, louder in zip(clip.segments, of_segment, strict=True) if louder == number)
-        speakers = {segment.speaker for segment in segments}
         one = clip.replace(
             id=f"{clip.id}@{side}",
             transcript=plain(segments),
@@ -166,7 +166,7 @@ def _of_sides(clip: Clip, folder: Path, settings: PreprocessSettings, vad: Vad, 
             words=tuple(word for word in clip.words if _word_side(sides, word) == number),
             prev_transcript=None,
             prev_segments=(),
-            speaker=speakers.pop() if len(speakers) == 1 else None,
+            speaker=one_person([segment.speaker for segment in segments]),
             source=clip.source or clip.id,
             extra={**{key: value for key, value in clip.extra.items() if key != "channels_hold"}, "channel": side},
         )

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from govor.corpus.alike import SERBIAN_TO_LATIN
 from govor.errors import GovorError
 
 Seconds = float
@@ -128,10 +129,13 @@ def is_blank(text: str) -> bool:
 _POINTS = re.compile("[\u0591-\u05c7\u0610-\u061a\u064b-\u0652\u0670]")
 
 
+_IN_LATIN = str.maketrans(SERBIAN_TO_LATIN)
+
+
 def sentence_key(text: str) -> str:
     """What makes two transcripts the same sentence: letters, marks and digits, case folded; the vowel points that Hebrew
-    and Arabic may leave out are left out."""
-    folded = unicodedata.normalize("NFC", text.casefold())
+    and Arabic may leave out are left out, and Serbian Cyrillic is in Latin letters."""
+    folded = unicodedata.normalize("NFC", text.casefold()).translate(_IN_LATIN)
     kept = (c for c in folded if c.isalnum() or (unicodedata.category(c)[0] == "M" and not _POINTS.fullmatch(c)))
     return "".join(kept) or text
 

@@ -123,14 +123,20 @@ def _taken(found: dict[tuple[int, int], _Named], lines: int, cues: int) -> dict[
     }
 
 
-_LABEL = re.compile(
-    r".*\d|.|(?:speaker|unknown|spk|govornik|govornica|sprecher|locuteur|interviewer|voice)", re.IGNORECASE
-)
+_VOICE = r"(?:speaker|unknown|spk|govornik|govornica|sprecher|locuteur|interviewer|voice)"
+_LABEL = re.compile(rf".*\d|.|{_VOICE}", re.IGNORECASE)
+_DIARISED = re.compile(rf"{_VOICE}[ _-]*\d{{0,3}}", re.IGNORECASE)
 
 
 def is_person(name: str) -> bool:
     """Whether a speaker's name tells people of different recordings apart; SPEAKER_00 stands for somebody else in each."""
     return _LABEL.fullmatch(name.strip()) is None
+
+
+def is_diarised(name: str) -> bool:
+    """Whether a name is what diarisation calls a voice, counted anew in each recording (SPEAKER_00, spk_1). Narrower than
+    `is_person` is wide: a code such as `p225` or `F01` may well be one person everywhere."""
+    return _DIARISED.fullmatch(name.strip()) is not None
 
 
 def one_person(names: Iterator[str | None] | Sequence[str | None]) -> str | None:

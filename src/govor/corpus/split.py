@@ -24,6 +24,7 @@ from govor.config import Settings
 from govor.corpus.alike import language_key, name_key
 from govor.corpus.records import Clip, sentence_key
 from govor.corpus.samples import fits_window
+from govor.corpus.speakers import is_diarised
 from govor.errors import GovorError
 
 Part = Literal["train", "validation", "test"]
@@ -63,7 +64,7 @@ class SplitSettings(Settings):
 class Table:
     """What dividing needs of a manifest's rows, one entry a row in each column; equal codes are equal values, 0 is none.
 
-    `more_speakers` are (row, code) of those who speak in a row's segments.
+    `more_speakers` are (row, code) of those who speak in a row beside its speaker.
     """
 
     ids: list[str] = field(default_factory=list)
@@ -83,8 +84,9 @@ class Table:
         self.seconds.append(clip.duration)
         for kind in ("speaker", "source"):
             self.columns[kind].append(_code(name_key(getattr(clip, kind) or "")))
-        for name in {name_key(segment.speaker or "") for segment in clip.segments} - {""}:
-            self.more_speakers.extend((len(self.ids) - 1, _code(name)))
+        for name in {name_key(name) for name in _others(clip)} - {""}:
+            if not is_diarised(name):  # SPEAKER_00 of one recording is not the one of the next
+                self.more_speakers.extend((len(self.ids) - 1, _code(name)))
         for kind in ("near_duplicate_group", "pcm_sha256", "sha256"):
             self.columns[kind].append(_code(getattr(clip, kind)))
         path = _code(os.path.normpath(self.here / name_key(clip.audio)) if clip.audio else None)
@@ -226,6 +228,14 @@ def _code(value: str | None) -> int:
 
 
 _INTERNED: dict[str, str] = {}
+
+
+def _others(clip: Clip) -> Iterator[str]:
+    """Who speaks in a row beside its speaker: in segments, in words, or in the list of a transcript without times."""
+    yield from (segment.speaker for segment in clip.segments if segment.speaker)
+    listed = clip.extra.get("speakers")
+    named = [word.get("speaker") for word in clip.words] + (listed if isinstance(listed, list) else [])
+    yield from (str(name) for name in named if name is not None)
 
 
 def _interned(text: str) -> str:

@@ -35,6 +35,7 @@ from govor.corpus.tombstones import Tombstones
 from govor.errors import AudioError, GovorError
 from govor.files import to_json
 
+_CONSTANT = 1e-3  # -60 dBFS
 _CHANNEL_ADVICE = {
     "separate_channels": "hold one voice on the left channel and another on the right, by turns, and become one mixed clip; "
     "to keep them apart run govor preprocess with --channels split (or left, right)",
@@ -301,12 +302,17 @@ def _longer_than_stated(row: dict[str, Any], clip: Clip, samples: Samples) -> tu
 
 
 def _peak(samples: Samples) -> float:
-    """The loudest sample, where the samples are not one constant, which nobody hears. A resampler rings at both ends of a
-    constant, so they are left out."""
-    edge = min(SAMPLE_RATE // 50, len(samples) // 4)
+    """The loudest sample. A constant that the sound stands on is not heard: it is taken off, frame by frame, since codecs let
+    it drift; they and resamplers ring at both its ends, which are left out then."""
+    if abs(float(np.median(samples))) < _CONSTANT:
+        return float(np.abs(samples).max())
+    edge = min(SAMPLE_RATE // 10, len(samples) // 4)
+    frame = SAMPLE_RATE // 50
     inner = samples[edge : len(samples) - edge]
-    constant = float(inner.max() - inner.min()) < 1e-3 * abs(float(inner.mean()))
-    return 0.0 if constant else float(np.abs(samples).max())
+    if len(inner) < frame:
+        return float(np.abs(inner - np.median(inner)).max())
+    frames = inner[: len(inner) // frame * frame].reshape(-1, frame)
+    return float(np.abs(frames - np.median(frames, axis=1, keepdims=True)).max())
 
 
 def pcm_sha256(samples: Samples) -> str:

@@ -68,7 +68,7 @@ def scoring_text(text: str, language: str | None = None) -> str:
     enclose and strokes that stretch go; everything else becomes a space, so no two words are ever joined. A quote inside a
     word belongs to it (n'ny, צה"ל). Case is that of the language: for Turkish, I is the capital of ı.
     """
-    bare = "".join(map(_seen, _PICTURES.sub(" ", text).translate(_FOLD)))
+    bare = "".join(map(_seen, _PICTURES.sub(_pictured, text).translate(_FOLD)))
     folded = _grounded(normal_form("NFKC", bare))
     if language_key(language) in _DOTLESS:
         folded = folded.translate(_CAPITAL_I)
@@ -177,6 +177,11 @@ def _grounded(text: str) -> str:
 @lru_cache(maxsize=20_000)
 def _major(letter: str) -> str:
     return unicodedata.category(letter)[0]
+
+
+def _pictured(match: re.Match[str]) -> str:
+    """A space for a picture; a mark that a selector follows is a part of its letter."""
+    return match[0] if _major(match[0][0]) == "M" else " "
 
 
 @lru_cache(maxsize=20_000)

@@ -9,45 +9,12 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+from govor.corpus.alike import SERBIAN_TO_LATIN
 from govor.corpus.normalize.rules import Rule
 
 Script = Literal["latin", "cyrillic", "keep"]
 
-_CYRILLIC = "абвгдђежзијклљмнњопрстћуфхцчџш"
-_LATIN = [
-    "a",
-    "b",
-    "v",
-    "g",
-    "d",
-    "đ",
-    "e",
-    "ž",
-    "z",
-    "i",
-    "j",
-    "k",
-    "l",
-    "lj",
-    "m",
-    "n",
-    "nj",
-    "o",
-    "p",
-    "r",
-    "s",
-    "t",
-    "ć",
-    "u",
-    "f",
-    "h",
-    "c",
-    "č",
-    "dž",
-    "š",
-]
-_TO_LATIN = dict(zip(_CYRILLIC, _LATIN, strict=True))
-_TO_CYRILLIC = {latin: cyrillic for cyrillic, latin in _TO_LATIN.items()}
+_TO_CYRILLIC = {latin: cyrillic for cyrillic, latin in SERBIAN_TO_LATIN.items()}
 
 _LIGATURES = str.maketrans(
     {"ǆ": "dž", "ǅ": "Dž", "Ǆ": "DŽ", "ǉ": "lj", "ǈ": "Lj", "Ǉ": "LJ", "ǌ": "nj", "ǋ": "Nj", "Ǌ": "NJ"}
@@ -167,7 +134,7 @@ def _word_to_latin(word: str) -> str:
     shouted = len(word) > 1 and word.isupper()
     letters = []
     for place, letter in enumerate(word):
-        latin = _TO_LATIN.get(letter.lower())
+        latin = SERBIAN_TO_LATIN.get(letter.lower())
         if latin is None:
             letters.append(letter)
         elif letter.islower():

@@ -9,8 +9,10 @@ from govor.corpus.normalize.rules import Rule
 _SIGNS = "'\u2018\u2019\u201b\u02bc\u02bb\u02b9\u2032`\u00b4\uff07"
 _APOSTROPHE = re.compile(rf"(?<=\w)[{_SIGNS}](?=\w)")
 _ARTICLES = "ny|i|ilay|io|izany|ity|itony|ireo|izao|izay|izy"
+# `an'` and `amin'` never stand alone; behind other words that end in n only an article tells the sign from a quote.
 _SPACED_APOSTROPHE = re.compile(
-    rf"(?<=n)\s*[{_SIGNS}]\s+(?=(?:{_ARTICLES})\b)|(?<=\b[ah]n)\s+[{_SIGNS}](?=(?:{_ARTICLES})\b)|(?<=\bamin)\s+[{_SIGNS}](?=(?:{_ARTICLES})\b)",
+    rf"(?<=n)\s*[{_SIGNS}]\s+(?=(?:{_ARTICLES})\b)|(?<=\ban)\s*[{_SIGNS}]\s+(?=[^\W\d_])|(?<=\bamin)\s*[{_SIGNS}]\s+(?=[^\W\d_])"
+    rf"|(?<=\b[ah]n)\s+[{_SIGNS}](?=(?:{_ARTICLES})\b)|(?<=\bamin)\s+[{_SIGNS}](?=(?:{_ARTICLES})\b)",
     re.IGNORECASE,
 )
 _LOOSE_DIAERESIS = re.compile("(?<=[nN])\u00a8")
