@@ -207,12 +207,16 @@ def from_json(text: str) -> tuple[Segment, ...]:
 
 
 def closed(segments: Sequence[Segment], total_seconds: float) -> tuple[Segment, ...]:
-    """Segments with their words' ends: a last one that is open ends with the clip, unless no word of it stands there (the
-    slice was cut before its words)."""
-    return tuple(
-        replace(segment, end=max(segment.start, total_seconds)) if segment.end is None and segment.text else segment
-        for segment in segments
-    )
+    """Segments with their words' ends: one that is open ends where the next begins, the last one with the clip, unless no
+    word of it stands there (the slice was cut before its words)."""
+    made = []
+    after = total_seconds
+    for segment in reversed(segments):
+        still_open = segment.end is None and segment.text
+        end = after if after > segment.start else max(segment.start, total_seconds)
+        made.append(replace(segment, end=end) if still_open else segment)
+        after = segment.start
+    return tuple(reversed(made))
 
 
 def to_srt(segments: Sequence[Segment]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from govor.families import adapters
 from govor.families.opening import trainable_folder
 from govor.families.registry import family_class, family_of
 from govor.finetune import groups
+from govor.finetune.begun import refuse_run
 from govor.finetune.phases import Stage, forecast, stages
 from govor.finetune.planning import load_augmenter
 from govor.finetune.survey import SourceData, odds, survey
@@ -45,7 +45,7 @@ def prepare(recipe: Recipe, state: PartialState, device: str, say: Callable[[str
             f"finetune.lora.quantize is {settings.lora.quantize}, which needs an NVIDIA GPU (the arithmetic exists only "
             f"there) and this run is on {device}; leave it out."
         )
-    _refuse_run(Path(recipe.base_model))
+    refuse_run(Path(recipe.base_model))
     with state.main_process_first():
         base = trainable_folder(find_model(recipe.base_model, say), say)
     found = family_of(base, recipe.base_model)
@@ -58,18 +58,6 @@ def prepare(recipe: Recipe, state: PartialState, device: str, say: Callable[[str
     check_plan(sum(rows), settings.clips_per_step, state.num_processes)
     chances = [odds(recipe, sources, stage) for stage in planned]
     return Ready(base, sources, planned, chances, load_augmenter(recipe))
-
-
-def _refuse_run(base: Path) -> None:
-    """A run, or a checkpoint of one, is a model only when it is packaged."""
-    run = base.parent.parent if base.parent.name == "checkpoints" else base
-    if (run / "base").is_dir() and (base != run or not (run / "package.json").exists()):
-        chosen = [] if base == run else ["--checkpoint", base.name]
-        command = shlex.join(["govor", "package", str(run), *chosen])
-        raise GovorError(
-            f"base_model is {base}, a run that is not packaged; make it a model that can be trained on with: {command}, and "
-            f"give base_model={run}."
-        )
 
 
 def tell(recipe: Recipe, ready: Ready, reporter: Reporter) -> None:
