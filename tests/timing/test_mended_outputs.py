@@ -10,9 +10,9 @@ import soundfile
 from rich.console import Console
 
 from govor.cli import console
+from govor.cli.models import check_model
 from govor.cli.timing import _lyrics, _output_folder, segments_of
 from govor.corpus.records import Segment
-from govor.cli.models import check_model
 from govor.errors import GovorError
 from govor.families.whisper.tokens import WhisperTokens
 from govor.timing.words import Line, Word, lines_of_speakers
@@ -73,7 +73,9 @@ def test_results_of_one_name_lie_apart(workspace: Path, govor: Callable[..., Any
     assert Path("pages/other.html").is_file() and Path("x.html").is_file(), "another --out needs no --overwrite"
 
 
-def test_a_result_of_karaoke_is_not_replaced_unasked(workspace: Path, govor: Callable[..., Any], tiny_folder: Path) -> None:
+def test_a_result_of_karaoke_is_not_replaced_unasked(
+    workspace: Path, govor: Callable[..., Any], tiny_folder: Path
+) -> None:
     soundfile.write("x.wav", voice(0, 1.0), 16_000)
     Path("outputs/x").mkdir(parents=True)
     Path("outputs/x/karaoke.lrc").write_text("mine")
