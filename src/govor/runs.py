@@ -51,6 +51,13 @@ def check_finished(run: Path) -> None:
         )
 
 
+def check_checkpoint(checkpoint: Path) -> None:
+    """Refuse a folder that is no whole checkpoint of its run."""
+    if not exists(checkpoint / "state.json"):
+        known = ", ".join(path.parent.name for path in sorted(checkpoint.parent.glob("*/state.json")))
+        raise GovorError(f"{checkpoint.parent.parent} has no checkpoint '{checkpoint.name}'; there are: {known}.")
+
+
 def plain_name(text: str) -> str:
     """A run name made of a file's: what may not stand in one becomes a hyphen."""
     return re.sub(r"[^\w.-]+", "-", text).strip("-._")[:80] or "unnamed"

@@ -139,6 +139,9 @@ REFUSED = {
     "a language that the model has not": "train toy.yaml --set examples.language=xx",
     "a device that is none": "train toy.yaml --device abacus",
     "resume and overwrite": "train toy.yaml --resume --overwrite",
+    "a run that is there": "train toy.yaml --set name=done",
+    "resume of a run that was never begun": "train toy.yaml --resume --set name=gone",
+    "a base model that is a run": "train toy.yaml --set name=new --set base_model=models/whisper/done",
     "a missing record": "train models/gone/run_manifest.json",
     "a record that is none": "train one.json",
     "examples of a missing manifest": "examples gone.jsonl --recipe toy.yaml",
@@ -155,6 +158,8 @@ REFUSED = {
     "package of a missing run": "package gone",
     "package of no run": "package tiny",
     "package in an unknown format": "package tiny --format zip",
+    "package of a missing checkpoint": "package done --checkpoint gone",
+    "transcribe over a result": "transcribe tiny AUDIO -l en --outputs",
     "transcribe of a missing file": "transcribe tiny gone.wav",
     "transcribe with a missing model": "transcribe ./gone AUDIO",
     "transcribe in an unknown language": "transcribe tiny AUDIO -l xx",
@@ -177,6 +182,12 @@ def test_refusals_come_before_torch(place: Path) -> None:
     (place / "one.json").write_text("[1]")
     (place / "damaged").mkdir()
     (place / "damaged" / "config.json").write_text('{"model_type": "whisper", "encoder_attention_heads": 0}')
+    run = place / "models" / "whisper" / "done"
+    for folder in (run / "base", run / "checkpoints" / "step-000001", place / "outputs" / Path(audio).stem):
+        folder.mkdir(parents=True)
+    for file in (run / "run_manifest.json", run / "checkpoints" / "step-000001" / "state.json"):
+        file.write_text("{}")
+    (place / "outputs" / Path(audio).stem / "transcription_base.txt").write_text("mine")
     code = """
 import json, os, sys
 for name, words in json.load(sys.stdin).items():

@@ -235,8 +235,16 @@ def test_prefixes_of_a_text_are_counted() -> None:
 def test_an_open_line_with_words_ends_with_the_clip() -> None:
     inside = (Segment(0.5, None, "a"), Segment(1.0, None, ""), Segment(2.0, 3.0, "b"))
     assert timed.closed(inside, 4.0) == (Segment(0.5, 1.0, "a"), Segment(2.0, 3.0, "b")), "not with the clip"
-    open_ended = (Segment(0.0, 1.0, "a"), Segment(1.0, None, "b"), Segment(2.0, None, ""))
+    open_ended = (Segment(0.0, 1.0, "a"), Segment(1.0, None, "b"))
+    assert [segment.end for segment in timed.closed(open_ended, 3.0)] == [1.0, 3.0]
+
+
+def test_an_open_line_with_words_ends_where_the_next_one_begins() -> None:
+    """Ended with the clip, its times would run into the next line's and go back: no Whisper saw that."""
+    open_ended = (Segment(0.0, None, "a"), Segment(1.0, None, "b"), Segment(2.0, None, ""))
     assert [segment.end for segment in timed.closed(open_ended, 3.0)] == [1.0, 2.0, None]
+    together = (Segment(1.0, None, "a"), Segment(1.0, None, "b"))
+    assert [segment.end for segment in timed.closed(together, 3.0)] == [3.0, 3.0]
 
 
 # --- what is written is read back

@@ -10,9 +10,11 @@ import soundfile
 from rich.console import Console
 
 from govor.cli import console
+from govor.cli.models import check_model
 from govor.cli.timing import _lyrics, _output_folder, segments_of
 from govor.corpus.records import Segment
 from govor.errors import GovorError
+from govor.families.whisper.tokens import WhisperTokens
 from govor.timing.words import Line, Word, lines_of_speakers
 from messy import voice
 
@@ -69,3 +71,24 @@ def test_results_of_one_name_lie_apart(workspace: Path, govor: Callable[..., Any
     assert "already exists" in govor(*karaoke, expect=2).stderr
     govor(*karaoke, "--out", "pages/other.html")
     assert Path("pages/other.html").is_file() and Path("x.html").is_file(), "another --out needs no --overwrite"
+
+
+def test_a_result_of_karaoke_is_not_replaced_unasked(
+    workspace: Path, govor: Callable[..., Any], tiny_folder: Path
+) -> None:
+    soundfile.write("x.wav", voice(0, 1.0), 16_000)
+    Path("outputs/x").mkdir(parents=True)
+    Path("outputs/x/karaoke.lrc").write_text("mine")
+    asked = ("transcribe", tiny_folder, "x.wav", "--language", "cs", "--outputs")
+    said = govor(*asked, expect=2).stderr
+    assert "outputs/x/karaoke.lrc already exists; give --overwrite" in said and "--out." not in said
+    assert Path("outputs/x/karaoke.lrc").read_text() == "mine"
+    govor(*asked, "--overwrite")
+
+
+@pytest.mark.parametrize("language", ["nb", "fil", "fil-PH", "jv", "he-IL"])
+def test_what_whisper_calls_otherwise_passes_the_early_check(language: str, tiny_folder: Path) -> None:
+    check_model(str(tiny_folder), languages=[language])
+    WhisperTokens.load(tiny_folder).language(language)
+    with pytest.raises(GovorError, match="no token for language 'xx'"):
+        check_model(str(tiny_folder), languages=["xx"])

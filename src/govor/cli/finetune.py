@@ -79,6 +79,7 @@ def train(
     from govor import recipe as recipes
     from govor.errors import GovorError
     from govor.files import read_json
+    from govor.finetune.begun import may_start_early, run_folder
 
     overrides = [*(set_ or []), *([f"finetune.max_steps={max_steps}"] if max_steps is not None else [])]
     record = Path(recipe) if recipe.endswith(".json") else None
@@ -87,6 +88,8 @@ def train(
     if record is None:
         resolved = recipes.load(recipe, overrides)
         _check_early(resolved, device)
+        if not fast_dev_run and not int(os.environ.get("RANK", "0")):
+            may_start_early(run_folder(resolved), resume or resume_changed, overwrite)
     else:
         read_json(record)
     # Only now: these import torch, which takes seconds.

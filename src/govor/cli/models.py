@@ -48,10 +48,10 @@ def check_model(
     unpackaged = runs and not (found.path / "package.json").exists()
     kind = family_of(runs[0] / "base" if unpackaged else found.path, model)
     if kind == "whisper":
-        from govor.families.whisper.tokens import LANGUAGES
+        from govor.families.whisper.tokens import LANGUAGES, token_code
 
         for code in languages:
-            if code is not None and code.partition("-")[0] not in LANGUAGES:
+            if code is not None and token_code(code) not in LANGUAGES:
                 raise GovorError(f"Whisper has no token for language '{code}'; {nearest(code, LANGUAGES)}")
 
 

@@ -248,7 +248,7 @@ def _standing(recipe: Recipe) -> str:
     """How far a run of this name has come: none, other (recipe or data), begun, finished."""
     from govor.config import read_yaml
     from govor.files import read_json
-    from govor.finetune.folder import finished_steps, run_folder
+    from govor.finetune.begun import finished_steps, run_folder
     from govor.finetune.survey import fingerprints
 
     run = run_folder(recipe)
@@ -266,7 +266,7 @@ def _standing(recipe: Recipe) -> str:
 def _train(recipe: Recipe, standing: str) -> Path:
     """Train, go on with what was interrupted, or reuse a finished run of the same recipe and data."""
     from govor.cli.finetune import run_training, tell_unread
-    from govor.finetune.folder import run_folder
+    from govor.finetune.begun import run_folder
 
     run = run_folder(recipe)
     with _stage(f"fine-tune {recipe.base_model}"):

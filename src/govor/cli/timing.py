@@ -15,6 +15,8 @@ from govor.cli.options import Json, Language, Out, Overwrite, examples
 from govor.cli.summary import exit_if
 
 Format = Literal["txt", "json", "srt", "vtt", "lrc", "ass", "textgrid"]
+# What `transcribe --outputs` writes.
+_TRANSCRIBED = ("json", "txt", "lrc")
 
 
 def register(app: typer.Typer) -> None:
@@ -70,9 +72,13 @@ def transcribe(
     from govor.corpus.vad import open_vad
     from govor.errors import AudioError, GovorError
     from govor.files import refuse_existing
+    from govor.timing.files import output_path
 
     if len(audio) == 1:
         probe(audio[0])  # a file that is no audio is said before a model is loaded
+    for path in audio if outputs else ():
+        for kind in _TRANSCRIBED:
+            refuse_existing(output_path(_output_folder(path, audio), kind), overwrite, "--overwrite to replace it")
     check_model(model, engine, device, [language])
     # Only now: these import torch, which takes seconds.
     from govor.timing.anything import listening_of
@@ -88,9 +94,6 @@ def transcribe(
         detector,
         guard,
     )
-    if outputs:
-        for path in audio:
-            refuse_existing(_output_folder(path, audio) / "transcription_base.json", overwrite)
     timed = outputs or format_ not in ("txt", "json")
     if timed and how.language is None:
         raise GovorError("Words cannot be timed without knowing the language; give --language.")
@@ -153,7 +156,7 @@ def _transcribe_one(
     lines = make_lines(words)
     about = _about(str(path), opened, how.language, method)
     if outputs:
-        made = write_outputs(outputs, lines, ("json", "txt", "lrc"), seconds, **about)
+        made = write_outputs(outputs, lines, _TRANSCRIBED, seconds, **about)
         console.made(", ".join(map(str, made)))
     console.say(write_format(format_, lines, seconds, **about).rstrip("\n"))
 

@@ -217,13 +217,16 @@ def closed(segments: Sequence[Segment], total_seconds: float) -> tuple[Segment, 
     """Segments with their words' ends: one that is open ends where the next begins, the last one with the clip, unless no
     word of it stands there (the slice was cut before its words)."""
     made: list[Segment] = []
-    for place, segment in enumerate(segments):
-        after = next((other.start for other in segments[place + 1 :] if other.start > segment.start), None)
+    following = after = None
+    for segment in reversed(segments):
+        if following is not None and following > segment.start:
+            after = following
+        following = segment.start
         if segment.end is None and segment.text:
             segment = replace(segment, end=max(segment.start, total_seconds) if after is None else after)
-        if segment.end is not None or place + 1 == len(segments):
+        if segment.end is not None or segment is segments[-1]:
             made.append(segment)
-    return tuple(made)
+    return tuple(reversed(made))
 
 
 def to_srt(segments: Sequence[Segment]) -> str:

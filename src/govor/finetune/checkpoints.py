@@ -19,6 +19,7 @@ from torch import nn
 from govor.errors import GovorError
 from govor.families import adapters
 from govor.files import atomic_folder, beside, read_json, remove, write_json
+from govor.finetune.begun import finished
 from govor.recipe import Evaluation
 
 # Those that averaging wants, whatever the run's own metric is.
@@ -115,12 +116,6 @@ def restore(checkpoint: Path, module: nn.Module, optimizer: torch.optim.Optimize
                 "exp_avg_sq": stored[f"exp_avg_sq.{name}"].to(parameter.device),
             }
     return state
-
-
-def finished(folder: Path) -> list[Path]:
-    """Whole checkpoints, oldest first."""
-    whole = (path for path in folder.glob("step-*") if (path / "state.json").exists())
-    return sorted(whole, key=lambda path: int(path.name.removeprefix("step-")))
 
 
 def metric_of(checkpoint: Path, metric: str) -> float:

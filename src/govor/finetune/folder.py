@@ -1,4 +1,4 @@
-"""A run's folder: whether a run may begin or go on in it, and an old one that gives way only when a new one has begun."""
+"""A run's folder while a run begins in it: an old one gives way only when the new one has begun."""
 
 from __future__ import annotations
 
@@ -11,55 +11,11 @@ from typing import Any
 
 from govor import files
 from govor.device import pick_precision
-from govor.errors import GovorError, disk_errors
-from govor.files import read_json, refuse_existing, sha256_of_lines, write_json
-from govor.finetune import checkpoints
+from govor.errors import disk_errors
+from govor.files import read_json, sha256_of_lines, write_json
+from govor.finetune.begun import holds_run
 from govor.finetune.survey import augment_sha256
 from govor.recipe import Recipe
-
-
-def run_folder(recipe: Recipe) -> Path:
-    """Where a run lives in the workspace."""
-    return Path("models") / recipe.family / recipe.name
-
-
-def finished_steps(run: Path) -> Path | None:
-    """The last whole checkpoint."""
-    found = checkpoints.finished(run / "checkpoints")
-    return found[-1] if found else None
-
-
-def may_start(run: Path, resume: bool, overwrite: bool) -> None:
-    """Refuse before anything is changed. A folder in which no checkpoint was ever finished is no run."""
-    with disk_errors(run, "the run"):
-        begun = _holds_run(run)
-    if resume:
-        if finished_steps(run) is None:
-            raise GovorError(f"{run} holds no checkpoint to resume from; train without --resume.")
-    elif begun:
-        refuse_existing(run, overwrite, "--resume to go on, --overwrite to replace it, or another name (--set name=…)")
-
-
-# What a try leaves that never got to its first checkpoint.
-_OF_A_TRY = {
-    "base",
-    "base_model.json",
-    "checkpoints",
-    "dropped.jsonl",
-    "metrics.jsonl",
-    "phases.json",
-    "precision.json",
-}
-_OF_A_TRY |= {"recipe.yaml", "resumed.jsonl", "tracking"}
-
-
-def _holds_run(run: Path) -> bool:
-    """Whether anything would be missed: a checkpoint, a package, or a file that is none of ours."""
-    if not run.is_dir():
-        return run.exists()
-    return finished_steps(run) is not None or any(
-        path.name not in _OF_A_TRY and not path.name.startswith(".") for path in run.iterdir()
-    )
 
 
 class Place:
@@ -80,7 +36,7 @@ class Place:
         with disk_errors(run, "the run"):
             if not resume and os.path.lexists(run):
                 # A link to an empty folder, on a larger disk perhaps, is where the run shall lie.
-                if run.is_symlink() and run.is_dir() and not _holds_run(run):
+                if run.is_symlink() and run.is_dir() and not holds_run(run):
                     for path in run.iterdir():
                         files.remove(path)
                 else:
@@ -127,7 +83,7 @@ def recover(run: Path) -> None:
         left = sorted(run.parent.glob(f".{glob.escape(run.name)}.*.aside")) if run.parent.is_dir() else []
         left = [path for path in left if files.temporary_name_of(path) == run.name]
         for aside in [*left, *([legacy] if os.path.lexists(legacy) else [])]:
-            if _holds_run(run) or (run / "recipe.yaml").exists():
+            if holds_run(run) or (run / "recipe.yaml").exists():
                 _throw_away(aside, run)
             else:
                 if os.path.lexists(run):

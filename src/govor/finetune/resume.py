@@ -16,7 +16,8 @@ from typing import Any
 from govor.config import parse, read_yaml
 from govor.errors import GovorError
 from govor.files import read_json, read_log, to_json, write_text
-from govor.finetune.folder import data_sha256, finished_steps
+from govor.finetune.begun import finished_steps
+from govor.finetune.folder import data_sha256
 from govor.recipe import Recipe
 from govor.runs import now
 

@@ -22,16 +22,9 @@ from govor.families.opening import base_sha256, best_checkpoint, tell_mended
 from govor.files import read_json, write_json, write_text
 from govor.finetune import checklist, checkpoints, resume
 from govor.finetune.average import average_and_judge
+from govor.finetune.begun import finished_steps, may_start, run_folder
 from govor.finetune.diagnose import write_diagnosis
-from govor.finetune.folder import (
-    Place,
-    choose_precision,
-    data_sha256,
-    finished_steps,
-    may_start,
-    recover,
-    run_folder,
-)
+from govor.finetune.folder import Place, choose_precision, data_sha256, recover
 from govor.finetune.loop import Trainer
 from govor.finetune.memory import fitting_budget
 from govor.finetune.phases import Stage

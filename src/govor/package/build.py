@@ -30,7 +30,7 @@ from govor.package import Format
 from govor.package.card import model_card
 from govor.package.processor import package_processor
 from govor.package.verify import verify_ct2, verify_hf, verify_reload
-from govor.runs import check_finished, held, now
+from govor.runs import check_checkpoint, check_finished, held, now
 from govor.timing.heads import hand_over, kept_for_padding
 
 # Formats that exist for one family alone.
@@ -57,9 +57,7 @@ def package(
 
 def _package(run: Path, formats: list[Format], checkpoint: str | None, quantization: Quantization) -> dict[str, Any]:
     chosen = best_checkpoint(run) if checkpoint is None else run / "checkpoints" / checkpoint
-    if not (chosen / "state.json").exists():
-        known = ", ".join(path.parent.name for path in sorted((run / "checkpoints").glob("*/state.json")))
-        raise GovorError(f"{run} has no checkpoint '{chosen.name}'; there are: {known}.")
+    check_checkpoint(chosen)
     for name in formats:
         if _OF_FAMILY.get(name, run.parent.name) != family_of(run / "base", str(run)):
             raise GovorError(f"The format '{name}' is for {_OF_FAMILY[name]} models, and {run} is none.")

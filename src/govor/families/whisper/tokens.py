@@ -215,8 +215,7 @@ class WhisperTokens:
 
     def language(self, code: str) -> int:
         """The id of a language; an unknown one is refused with the nearest known."""
-        base = code.partition("-")[0]
-        found = self.languages.get(_NAMED_HERE.get(base, base))
+        found = self.languages.get(token_code(code))
         if found is None:
             raise GovorError(f"Whisper has no token for language '{code}'; {nearest(code, self.languages)}")
         return found
@@ -268,6 +267,12 @@ class WhisperTokens:
         before = self.text_ids(previous or "", language)[-most:]
         told = [self.previous, *before] if before else []
         return [*told, self.start, self.language(language), self.transcribe, self.no_timestamps]
+
+
+def token_code(language: str) -> str:
+    """What Whisper's vocabulary calls a language, whatever script or place stands behind its code."""
+    base = language.partition("-")[0]
+    return _NAMED_HERE.get(base, base)
 
 
 def build_tokenizer(pieces: list[bytes], merges: Merges, languages: list[str] | None = None) -> Tokenizer:
