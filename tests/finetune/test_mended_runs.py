@@ -771,12 +771,13 @@ def test_spaces_in_names_are_quoted_in_the_next_command(workspace: Path, tiny_fo
 
 
 @pytest.mark.parametrize("part", ["", "/checkpoints/step-000006"])
-def test_an_unpackaged_run_as_base_model_is_told_what_to_do(workspace: Path, tiny_folder: Path, part: str) -> None:
+def test_an_unpackaged_run_is_a_base_model(workspace: Path, tiny_folder: Path, govor: Run, part: str) -> None:
     file = recipe_of(workspace, tiny_folder)
     run, _ = trained(file)
-    chosen = " --checkpoint step-000006" if part else ""
-    with pytest.raises(GovorError, match=f"govor package {run}{chosen}, and give base_model={run}"):
-        trained(file, "name=second", f"base_model={run}{part}")
+    done = govor("train", file, "--set", "name=second", "--set", f"base_model={run}{part}", "--device", "cpu")
+    assert f"of {run} a model of its own" in done.stderr
+    began, ended = (read_metrics(Path("models/whisper/second"), "eval")[0], read_metrics(run, "eval")[-1])
+    assert began["step"] == 0 and began["loss"] == pytest.approx(ended["loss"], rel=1e-5)
 
 
 def test_the_log_has_memory_and_utilisation_without_a_gpu(workspace: Path, tiny_folder: Path) -> None:

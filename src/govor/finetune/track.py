@@ -152,6 +152,7 @@ class _Wandb:
 
     def __init__(self, project: str, run: str, folder: Path, settings: Mapping[str, Any], done: int) -> None:
         wandb: Any = importlib.import_module("wandb")
+        self._wandb = wandb
         folder.mkdir(parents=True, exist_ok=True)
         wandb.setup(wandb.Settings(silent=True))
 
@@ -204,6 +205,8 @@ class _Wandb:
 
     def close(self) -> None:
         self._run.finish()
+        # `finish` comes back before the last rows are in the file; the end of its service does not.
+        self._wandb.teardown()
 
 
 class _TensorBoard:
