@@ -290,6 +290,11 @@ class Tracking(Settings):
     project: str = Field("govor", min_length=1, description="the project's name there")
     upload: str | None = Field(None, description="s3:// or gs:// address that gets a copy of each checkpoint")
 
+    @field_validator("to", mode="before")
+    @classmethod
+    def _one(cls, to: object) -> object:
+        return (to,) if isinstance(to, str) else to
+
     @field_validator("to")
     @classmethod
     def _each_once(cls, to: tuple[str, ...]) -> tuple[str, ...]:

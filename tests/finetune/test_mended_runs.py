@@ -770,6 +770,19 @@ def test_spaces_in_names_are_quoted_in_the_next_command(workspace: Path, tiny_fo
     )
 
 
+@pytest.mark.parametrize("stated", ["Bosnian", "bos", "bosanski", "bs"])
+def test_a_recipes_language_and_tracker_are_understood(
+    workspace: Path, tiny_folder: Path, govor: Run, stated: str
+) -> None:
+    file = recipe_of(workspace, tiny_folder)
+    govor("train", file, "--set", f"examples.language={stated}", "--set", "tracking.to=tensorboard", "--device", "cpu")
+    record = json.loads(Path("models/whisper/toy/run_manifest.json").read_text())
+    assert record["language_token"] == record["recipe"]["examples"]["language"] == "bs"
+    assert list(Path("models/whisper/toy/tracking/tensorboard").iterdir())
+    refused = govor("train", file, "--overwrite", "--set", "examples.language=Bosnisch1", "--device", "cpu", expect=2)
+    assert "'Bosnisch1' is no language code or name of a language" in refused.stderr
+
+
 @pytest.mark.parametrize("part", ["", "/checkpoints/step-000006"])
 def test_an_unpackaged_run_is_a_base_model(workspace: Path, tiny_folder: Path, govor: Run, part: str) -> None:
     file = recipe_of(workspace, tiny_folder)

@@ -79,14 +79,14 @@ def train(
     from govor import recipe as recipes
     from govor.errors import GovorError
     from govor.files import read_json
-    from govor.finetune.begun import may_start_early, run_folder
+    from govor.finetune.begun import may_start_early, run_folder, with_code
 
     overrides = [*(set_ or []), *([f"finetune.max_steps={max_steps}"] if max_steps is not None else [])]
     record = Path(recipe) if recipe.endswith(".json") else None
     if resume and overwrite:
         raise GovorError("--resume goes on with a run and --overwrite replaces it; give one of the two.")
     if record is None:
-        resolved = recipes.load(recipe, overrides)
+        resolved = with_code(recipes.load(recipe, overrides))
         _check_early(resolved, device)
         if not fast_dev_run and not int(os.environ.get("RANK", "0")):
             may_start_early(run_folder(resolved), resume or resume_changed, overwrite)
@@ -173,9 +173,10 @@ def show_examples(
 ) -> None:
     """Print the examples that training would see: what is given (dim), what is taught (green), and the shares."""
     from govor import recipe as recipes
+    from govor.finetune.begun import with_code
 
     # The manifest stands in for the data.
-    resolved = recipes.load(recipe, set_ or [])
+    resolved = with_code(recipes.load(recipe, set_ or []))
     check_manifest(manifest)
     check_model(resolved.base_model, languages=[resolved.examples.language])
     from govor.finetune.inspect import look  # only now: it imports torch

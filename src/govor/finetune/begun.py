@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 from pathlib import Path
 
+from govor.corpus.language import language_code
 from govor.errors import GovorError, disk_errors
 from govor.files import refuse_existing
 from govor.recipe import Recipe
@@ -14,6 +15,19 @@ def finished(folder: Path) -> list[Path]:
     """Whole checkpoints, oldest first."""
     whole = (path for path in folder.glob("step-*") if (path / "state.json").exists())
     return sorted(whole, key=lambda path: int(path.name.removeprefix("step-")))
+
+
+def with_code(recipe: Recipe) -> Recipe:
+    """The recipe with its language as a code, however it was stated.
+
+    Raises:
+        GovorError: no language is called that.
+    """
+    stated = recipe.examples.language
+    if stated is None:
+        return recipe
+    examples = recipe.examples.model_copy(update={"language": language_code(stated)})
+    return recipe.model_copy(update={"examples": examples})
 
 
 def run_folder(recipe: Recipe) -> Path:

@@ -22,7 +22,7 @@ from govor.families.opening import base_sha256, best_checkpoint, tell_mended
 from govor.files import read_json, write_json, write_text
 from govor.finetune import checklist, checkpoints, resume
 from govor.finetune.average import average_and_judge
-from govor.finetune.begun import finished_steps, may_start, run_folder
+from govor.finetune.begun import finished_steps, may_start, run_folder, with_code
 from govor.finetune.diagnose import write_diagnosis
 from govor.finetune.folder import Place, choose_precision, data_sha256, recover
 from govor.finetune.loop import Trainer
@@ -97,6 +97,7 @@ def train(
             used, or a resumed run's recipe or data has changed.
         Interrupted: a signal came; what was trained is saved.
     """
+    recipe = with_code(recipe)
     run = run_folder(recipe)
     chosen = pick_device(device)
     state = PartialState(cpu=chosen.value == "cpu")
