@@ -73,7 +73,7 @@ def test_a_json_about_something_else_is_no_transcript(tmp_path: Path) -> None:
     assert row["transcript"] == "ano" and row["transcript_note"] is None
 
 
-@pytest.mark.parametrize(("audio", "text"), [("REC1.WAV", "REC1.TXT"), ("REC1.WAV", "REC1.SRT"), ("REC1.WAV", "rec1.srt"), ("rec1.wav", "rec1.Srt"), ("x.Wav", "x.VTT"), ("x.wav", "x.textgrid"), ("x.wav", "x.TextGrid")])  # fmt: skip
+@pytest.mark.parametrize(("audio", "text"), [("REC1.WAV", "REC1.TXT"), ("REC1.WAV", "REC1.SRT"), ("REC1.WAV", "rec1.srt"), ("rec1.wav", "rec1.wav.srt"), ("x.ogg", "x.ogg.TXT"), ("rec1.wav", "rec1.Srt"), ("x.Wav", "x.VTT"), ("x.wav", "x.textgrid"), ("x.wav", "x.TextGrid")])  # fmt: skip
 def test_capitals_name_the_same_recording(tmp_path: Path, audio: str, text: str) -> None:
     grid = 'File type = "ooTextFile"\nObject class = "TextGrid"\n0 1 <exists> 1 "IntervalTier" "t" 0 1 1 0 1 "ano"'
     content = {".txt": "ano", ".srt": SRT, ".vtt": "WEBVTT\n\n" + SRT.replace(",", "."), ".textgrid": grid}

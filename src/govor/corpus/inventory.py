@@ -214,8 +214,9 @@ def write_csv(handle: TextIO, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def transcripts_beside(audio: Path) -> Iterator[tuple[str, Path]]:
-    """(suffix, file) of every transcript of `audio`, the one that is taken first; `REC1.WAV` has `REC1.TXT` or `rec1.txt`."""
-    stems = dict.fromkeys((audio.stem, audio.stem.lower(), audio.stem.upper()))
+    """(suffix, file) of every transcript of `audio`, the one that is taken first; `REC1.WAV` has `REC1.TXT`, `rec1.txt` or
+    `REC1.WAV.txt`, as whisper.cpp names what it writes."""
+    stems = dict.fromkeys((audio.stem, audio.stem.lower(), audio.stem.upper(), audio.name))
     for suffix in TRANSCRIPT_SUFFIXES:
         suffixes = dict.fromkeys(
             (suffix, suffix.lower(), suffix.upper(), suffix.capitalize(), f".{suffix[1:].title()}")
