@@ -15,7 +15,7 @@ import soundfile
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
-from transformers import WhisperForConditionalGeneration
+from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
 from govor.errors import GovorError
 from govor.families.opening import open_recogniser
@@ -269,6 +269,38 @@ def with_word(folder: Path, word: str) -> int:
         folder, lambda w: {n: torch.cat([v, v[:1]]) if n.endswith("embed_tokens.weight") else v for n, v in w.items()}
     )
     return index
+
+
+@pytest.mark.parametrize("name", ["luna", "[laugh]"])
+def test_a_word_that_was_added_as_special_is_a_word(whisper: Path, tmp_path: Path, name: str) -> None:
+    index = with_word(whisper, name)
+    edit(whisper / "tokenizer.json", lambda s: s["added_tokens"][-1].update(special=True))
+    opened = open_recogniser(str(whisper)).recogniser
+    assert isinstance(opened, Whisper)
+    ids = opened.tokens.text_ids(f"sol {name}", "en")
+    assert ids[-1] == index and opened.tokens.text(ids) == f"sol {name}"
+    opened.save(tmp_path / "saved")
+    stock = WhisperProcessor.from_pretrained(tmp_path / "saved").tokenizer
+    assert stock(f" sol {name}", add_special_tokens=False).input_ids == ids
+    assert stock.decode(ids, skip_special_tokens=True).strip() == f"sol {name}"
+
+
+def test_what_is_written_as_a_control_token_stays_one(whisper: Path) -> None:
+    index = with_word(whisper, "<|turn|>")
+    edit(whisper / "tokenizer.json", lambda s: s["added_tokens"][-1].update(special=True))
+    tokens = WhisperTokens.load(whisper)
+    assert index not in tokens.text_ids("sol <|turn|>", "en") and tokens.text([index]) == ""
+
+
+def test_a_word_that_was_added_to_a_qwen_is_a_word_too(qwen_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(qwen_folder, tmp_path / "qwen"))
+    index = QwenTokens.load(folder).size
+    edit(folder / "tokenizer.json", lambda s: s["added_tokens"].append({**added_token(index, "luna"), "special": True}))
+    tokens = QwenTokens.load(folder)
+    ids = tokens.text_ids("sol luna <asr_text>")
+    assert index in ids and tokens.asr_text not in ids and tokens.text(ids) == "sol luna <asr_text>"
+    assert index not in tokens.never_written()
+    assert not tokens.tokenizer.get_added_tokens_decoder()[index].special
 
 
 def always_writes(folder: Path, index: int) -> None:

@@ -131,7 +131,12 @@ def _export_ct2(model: Path, family: Any, clips: list[Any], quantization: Quanti
     from ctranslate2.converters import TransformersConverter
 
     copies = ["tokenizer.json", "preprocessor_config.json"]
-    TransformersConverter(str(model), copy_files=copies).convert(str(model / "ct2"), quantization=quantization)
+    try:
+        TransformersConverter(str(model), copy_files=copies).convert(str(model / "ct2"), quantization=quantization)
+    except (RuntimeError, ValueError) as error:
+        raise GovorError(
+            f"CTranslate2 could not convert the model: {error}; nothing was packaged. Take --format hf, or another version of it."
+        ) from None
     return verify_ct2(model / "ct2", family, clips, quantization)
 
 

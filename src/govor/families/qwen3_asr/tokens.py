@@ -8,6 +8,7 @@ end-of-message end a text. The embedding has 151,936 rows, so some ids have no t
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,6 +38,9 @@ _PUBLISHED = {
     "33bc5cb3ea15d95094254600052ea2af5a2b1f2329fe534700587ac0e40a8b2d": "cef5daad934d456e90042cbe11f6129882765c035f95a2b85885561adcfef958",
 }
 
+# All that the published tokenizers add are written so: <|im_start|>, <asr_text>, <tool_call>.
+_CONTROL = re.compile(r"<[^<>]*>")
+
 # Qwen2's splitting rule: contractions, words with the sign before them, single digits, punctuation, line ends, blanks.
 _SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -56,9 +60,15 @@ class QwenTokens:
         self.audio_end = self._id(AUDIO_END)
         self.audio_pad = self._id(AUDIO_PAD)
         self.asr_text = self._id(ASR_TEXT)
-        self.added = frozenset(tokenizer.get_added_tokens_decoder())
+        # Words that somebody added are text like any other.
+        added = tokenizer.get_added_tokens_decoder()
+        self.added = frozenset(index for index, token in added.items() if _CONTROL.fullmatch(token.content))
         self.size = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
-        self._plain = _without_added_tokens(tokenizer)
+        self._plain = _without_control_tokens(tokenizer)
+        # A tokenizer numbers what is added without a gap, so there these have other ids.
+        self._words = {
+            index: self._id(token.content) for index, token in self._plain.get_added_tokens_decoder().items()
+        }
 
     @classmethod
     def load(cls, folder: Path) -> QwenTokens:
@@ -79,6 +89,8 @@ class QwenTokens:
         right, notes = mended_merges(pieces, merges, _PUBLISHED, file)
         if right is not merges:
             state["model"]["merges"] = spelled_merges(right)
+        for token in state.get("added_tokens") or ():  # decoders that skip special tokens would lose a word
+            token["special"] = bool(token.get("special")) and _CONTROL.fullmatch(str(token["content"])) is not None
         return cls(Tokenizer.from_str(json.dumps(state)), notes)
 
     def _id(self, token: str) -> int:
@@ -90,10 +102,10 @@ class QwenTokens:
     def text_ids(self, text: str) -> list[int]:
         """Ids of text as it stands, without a leading space of its own."""
         ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
-        return ids
+        return [self._words.get(index, index) for index in ids]
 
     def text(self, ids: list[int]) -> str:
-        """Plain text of generated ids; added tokens are left out."""
+        """Plain text of generated ids; control tokens are left out."""
         decoded: str = self.tokenizer.decode([i for i in ids if i not in self.added], skip_special_tokens=False)
         return decoded.strip()
 
@@ -110,7 +122,7 @@ class QwenTokens:
         return (None if name in ("", NO_SPEECH) else name), self.text(ids[at + 1 :])
 
     def never_written(self) -> list[int]:
-        """Added tokens that are no part of an answer: all but the two ends and <asr_text>."""
+        """Control tokens that are no part of an answer: all but the two ends and <asr_text>."""
         return sorted(self.added - {self.end, self.end_of_text, self.asr_text})
 
 
@@ -132,11 +144,11 @@ def build_tokenizer(pieces: list[bytes], merges: Merges) -> Tokenizer:
     return tokenizer
 
 
-def _without_added_tokens(tokenizer: Tokenizer) -> Tokenizer:
-    """A copy that knows text alone.
+def _without_control_tokens(tokenizer: Tokenizer) -> Tokenizer:
+    """A copy that knows text alone, words that somebody added among it.
 
     `encode_special_tokens` would not do: <asr_text> is an added token but not a special one.
     """
     state = json.loads(tokenizer.to_str())
-    state["added_tokens"] = []
+    state["added_tokens"] = [token for token in state["added_tokens"] if not _CONTROL.fullmatch(token["content"])]
     return Tokenizer.from_str(json.dumps(state))

@@ -7,6 +7,7 @@ then 1,501 time tokens of 0.02 s.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,6 +34,8 @@ TRANSCRIBE = "<|transcribe|>"
 NO_TIMESTAMPS = "<|notimestamps|>"
 TIMESTAMP_STEP_SECONDS = 0.02
 TIMESTAMP_COUNT = 1501
+
+_CONTROL = re.compile(r"<\|[^|]*\|>")
 
 # Fingerprints of the published vocabularies: the pieces by id, and the merges that follow from their ranks. Computed from
 # the two rank files of OpenAI's own package.
@@ -388,9 +391,14 @@ def _unusual(state: dict[str, Any], file: Path) -> list[str]:
 
 
 def _add_words(tokenizer: Tokenizer, words: list[dict[str, Any]], file: Path) -> None:
-    """Put back, under the same ids, what somebody added behind the published tokens."""
+    """Put back, under the same ids, what somebody added behind the published tokens.
+
+    One that was added as special is a word like the others, or it could be neither taught nor written; one that is written
+    as what steers (<|…|>) stays special.
+    """
     for word in sorted(words, key=lambda token: int(token["id"])):
         kept = {key: bool(word.get(key)) for key in ("single_word", "lstrip", "rstrip", "normalized", "special")}
+        kept["special"] &= _CONTROL.fullmatch(str(word["content"])) is not None
         tokenizer.add_tokens([AddedToken(str(word["content"]), **kept)])
         if tokenizer.token_to_id(word["content"]) != word["id"]:
             raise GovorError(
