@@ -167,3 +167,22 @@ def test_a_new_package_leaves_no_older_ct2_behind(run: Path) -> None:
     assert (run / "ct2/model.bin").exists()
     assert package(run, ["hf"], None)["formats"] == ["hf"]
     assert not (run / "ct2").exists()
+
+
+def test_a_conversion_that_fails_is_one_sentence_and_leaves_the_package_before(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ctranslate2.converters import TransformersConverter
+
+    package(run, ["hf", "ct2"], None)
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("unknown layer")
+
+    monkeypatch.setattr(TransformersConverter, "convert", fails)
+    with pytest.raises(
+        GovorError, match="CTranslate2 could not convert the model: unknown layer; nothing was packaged"
+    ):
+        package(run, ["hf", "ct2"], None)
+    assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
