@@ -138,6 +138,7 @@ def test_the_package_assumes_the_language_of_its_run_alone(run: Path, languages:
         found = json.loads((run / "generation_config.json").read_text())
         assert found.get("language") == (token or ("en" if languages == ["en"] else None))
         assert found["task"] == "transcribe" and found.get("forced_decoder_ids") is None
+        assert Whisper.load(run).notes == [], "what we wrote ourselves is nothing to mend"
         assert len(json.loads((run / "ct2/config.json").read_text())["lang_ids"]) == 99
         told = 'generate_kwargs={"language": "en"}'
         assert (told in (run / "README.md").read_text()) == (languages == ["en", "sr"])

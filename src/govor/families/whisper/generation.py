@@ -64,7 +64,9 @@ def completed(folder: Path, tokens: WhisperTokens, config: Any) -> tuple[Generat
             f"{file} holds no JSON object; fetch the model again, or delete the file to have it made anew."
         )
     notes = [] if file.exists() else [f"{folder} has no generation_config.json; made from its tokenizer"]
-    forced = [name for name in _FORCED if stored.get(name)]
+    # A package of ours names its run's language for stock tools; what that is, its record says here.
+    ours = ("language", "task") if (folder / "package.json").exists() else ()
+    forced = [name for name in _FORCED if stored.get(name) and name not in ours]
     if forced:
         told = ", ".join(f"{name} = {stored[name]}" for name in forced)
         notes.append(f"{file} told the model what to write for every clip ({told[:120]}); left out")
