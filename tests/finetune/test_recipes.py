@@ -114,7 +114,7 @@ def test_bad_sources_are_one_sentence(
     [
         (["examples.timestamps_share=0.4"], r"timestamps_share is 0.4 and no row drawn in phase 'train' has times"),
         (["examples.previous_share=0.5"], r"previous_share is 0.5 and no row drawn in phase 'train' has text before"),
-        (["examples.language=hbs"], r"Whisper has no token for language 'hbs'"),
+        (["examples.language=hbs"], r"Whisper has no token for language 'sh'"),
         (["family=qwen3_asr"], r"is a whisper model and the recipe's family is qwen3_asr"),
         (
             ["family=qwen3_asr", "examples.timestamps_share=0.4"],
