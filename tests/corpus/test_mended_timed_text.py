@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from praatio import textgrid
 
-from govor.corpus import timed
+from govor.corpus import cues, labels, timed
 from govor.corpus.records import Segment
 from govor.errors import AudioError
 from govor.timing.subtitles import FORMATS, write_format
@@ -376,3 +376,9 @@ def test_long_lines_of_nothing_take_no_time(suffix: str) -> None:
                 timed.read(body, suffix)
             except AudioError as error:
                 assert len(str(error)) < 300
+
+
+def test_what_is_open_ends_where_the_next_later_one_begins() -> None:
+    assert cues.later_starts([0.0, 1.0, 1.0, 2.0]) == [1.0, 2.0, 2.0, None] and cues.later_starts([]) == []
+    found = labels.from_labels("\n".join(f"{n}.0\t{n}.0\tda" for n in range(50_000)))
+    assert len(found) == 50_000 and found[7].end == 8.0 and found[-1].end is None

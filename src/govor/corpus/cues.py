@@ -1,8 +1,8 @@
-"""Readers of subtitles: SubRip, WebVTT, SBV, LRC, SubStation Alpha, TTML, and the labels of Audacity.
+"""Readers of subtitles: SubRip, WebVTT, SBV, LRC, SubStation Alpha (TTML stands in `ttml`, lists of times in `labels`).
 
 They are strict where text could be lost or made up: a line that looks like a time and is none makes the file a
 `bad_transcript` that names the line, and so does text that no time belongs to. (The usual libraries drop such cues, or
-take the time line for words.) Sources: the WebVTT and TTML recommendations of the W3C, the SubRip and LRC conventions,
+take the time line for words.) Sources: the WebVTT recommendation of the W3C, the SubRip and LRC conventions,
 SubStation Alpha v4+.
 """
 
@@ -11,10 +11,9 @@ from __future__ import annotations
 import html
 import itertools
 import re
-import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 from govor.corpus.records import Segment
 from govor.errors import AudioError
@@ -79,7 +78,7 @@ def bad(message: str) -> AudioError:
 
 def bad_line(number: int, line: str, wanted: str) -> AudioError:
     """The error of one line."""
-    return bad(f"line {number}, {_shown(line)}: {wanted}.")
+    return bad(f"line {number}, {quoted(line)}: {wanted}.")
 
 
 def spanned(start: float, end: float | None, where: str) -> tuple[float, float | None]:
@@ -93,6 +92,18 @@ def spanned(start: float, end: float | None, where: str) -> tuple[float, float |
     if end is not None and end < 0:
         raise bad(f"{where} ends at {end:g} s, before the recording begins.")
     return max(0.0, start), end
+
+
+def later_starts(starts: Sequence[float]) -> list[float | None]:
+    """For each of sorted times the next one that is later: where what is open, or a point, ends."""
+    found: list[float | None] = []
+    following = after = None
+    for start in reversed(starts):
+        if following is not None and following > start:
+            after = following
+        following = start
+        found.append(after)
+    return found[::-1]
 
 
 def plain_text(text: str) -> str:
@@ -220,7 +231,7 @@ def _refuse_stray(stray: list[tuple[int, str]]) -> None:
 
 def _times(pattern: re.Pattern[str], number: int, line: str) -> tuple[float, float, str]:
     match = pattern.fullmatch(line)
-    times = match and (_seconds(match["start"]), _seconds(match["end"]))
+    times = match and (clock_seconds(match["start"]), clock_seconds(match["end"]))
     if not match or not times or times[0] is None or times[1] is None:
         raise bad_line(number, line, "a time line such as 00:00:01,000 --> 00:00:02,500 was wanted")
     rest = match["rest"]
@@ -237,7 +248,7 @@ def _times(pattern: re.Pattern[str], number: int, line: str) -> tuple[float, flo
     return start, end, rest
 
 
-def _seconds(clock: str) -> float | None:
+def clock_seconds(clock: str) -> float | None:
     """Seconds of `hh:mm:ss,mmm`, `mm:ss.mmm`, `hh:mm:ss`; None where it is no time of day."""
     match = _CLOCK_PARTS.fullmatch(clock.strip())
     if match is None:
@@ -297,7 +308,7 @@ def _refuse_growing(cues: Sequence[Cue]) -> None:
     ]
     if len(grown) > 2 and 2 * len(grown) >= len(pairs):
         raise bad(
-            f"its captions grow word by word ({_shown(grown[0].segment.text)} repeats the one before): everything would be said "
+            f"its captions grow word by word ({quoted(grown[0].segment.text)} repeats the one before): everything would be said "
             "several times; export finished captions."
         )
 
@@ -332,7 +343,7 @@ def timed_words(
     parts = _TIME_TAG.split("\n".join(lines))
     if len(parts) == 1:
         return ()
-    times: list[float | None] = [start, *map(clock or _seconds, parts[1::2]), end]
+    times: list[float | None] = [start, *map(clock or clock_seconds, parts[1::2]), end]
     found = []
     for place, part in enumerate(parts[::2]):
         said, at = plain_text(part.replace("\n", " ")), times[place]
@@ -384,7 +395,7 @@ def from_lrc(text: str) -> list[Cue]:
         end = _lrc_seconds(closing[1]) if closing and _TIME_TAG.fullmatch(closing[0].strip()) else after
         words = timed_words([said], start, end, _lrc_seconds)
         if end is not None and end < start:
-            raise bad(f"the line {_shown(said)} ends at {end:g} s, before it starts at {start:g} s.")
+            raise bad(f"the line {quoted(said)} ends at {end:g} s, before it starts at {start:g} s.")
         line = plain_text(said)
         if line:
             cues.append(Cue(start, end, (line,), None, words))
@@ -401,7 +412,7 @@ def _lrc_seconds(clock: str) -> float | None:
     """`mm:ss.xx`, `mm:ss:xx` or `hh:mm:ss.xx`; 60 seconds are what some rounding writes."""
     parts = re.split(r"[:.,]", clock)
     if len(parts) == 4:
-        return _seconds(clock)
+        return clock_seconds(clock)
     minutes, seconds, fraction = (*parts, "0")[:3]
     return (int(minutes) * 60_000 + int(seconds) * 1000 + int(fraction.ljust(3, "0"))) / 1000
 
@@ -453,7 +464,7 @@ def _dialogue(number: int, line: str, value: str, fields: Sequence[str]) -> Iter
     if "text" not in values:
         raise bad_line(number, line, f"{len(fields)} fields were wanted")
     clocks = [_ASS_CLOCK.fullmatch(values[name]) for name in ("start", "end")]
-    times = [match and _seconds(match[1]) for match in clocks]
+    times = [match and clock_seconds(match[1]) for match in clocks]
     if times[0] is None or times[1] is None:
         raise bad_line(number, line, "times such as 0:00:01.50 were wanted")
     start, end = spanned(times[0], times[1], f"line {number}: a line")
@@ -493,208 +504,7 @@ def _ass_text(text: str) -> str:
     return " ".join(text.translate(_MARKS).split())
 
 
-_LABEL = re.compile(r"\s*([-−]?\d+(?:[.,]\d+)?)\t\s*([-−]?\d+(?:[.,]\d+)?)\s*(?:\t(.*))?")
-# The same after some editor has made spaces of the tabs; it writes six decimals (1.000 may be a thousand).
-_SPACED_LABEL = re.compile(r"\s*(\d+[.,]\d{4,})\s+(\d+[.,]\d{4,})\s*(?:\s(.*))?")
-_WHISPER_TSV = re.compile(r"start\tend\ttext\s*")
-
-
-def is_labels(text: str) -> bool:
-    """Whether a text file is what Audacity exports: `start<TAB>end<TAB>label` in seconds, be it with a line that is broken."""
-    lines = [line for line in lines_of(text) if line.strip()]
-    return any(map(_LABEL.fullmatch, lines)) or (bool(lines) and all(map(_SPACED_LABEL.fullmatch, lines)))
-
-
-def from_labels(text: str) -> list[Cue]:
-    """Labels of Audacity; a label at a point lasts until the next one, and the last one until the end."""
-    found = []
-    for number, line in enumerate(lines_of(text), start=1):
-        match = _LABEL.fullmatch(line) or _SPACED_LABEL.fullmatch(line)
-        if match:
-            first, last = (float(match[n].replace(",", ".").replace("−", "-")) for n in (1, 2))
-            found.append((*spanned(first, last, f"line {number}: a label"), plain_text(match[3] or "")))
-        elif line.strip() and not line.startswith("\\"):  # a backslash begins the frequencies of a label
-            raise bad_line(number, line, "start, end and label with tabs between were wanted")
-    found.sort(key=lambda item: item[0])
-    cues = []
-    for place, (start, end, said) in enumerate(found):
-        point = end == start
-        after = next((other for other, *_ in found[place + 1 :] if other > start), None)
-        if said:
-            cues.append(Cue(start, after if point else end, (said,)))
-    return cues
-
-
-_STAMPED = re.compile(r"\s*([\[(])?((?:\d{1,2}:)?\d{1,3}:\d\d(?:[.,]\d{1,6})?)(?(1)[\])]|(?![\w.,:]))\s*[-–—:]?\s*(.*)")
-
-
-def from_stamps(text: str) -> list[Cue] | None:
-    """Lines that begin with the clock's time, as transcripts are copied from web pages: `0:05 words`, `[00:00:05] words`, or
-    the time in a line of its own. None where the first line has no time, a single one has that is not the beginning, or they do not run forward."""
-    found: list[tuple[float, list[str]]] = []
-    for line in filter(str.strip, lines_of(text)):
-        match = _STAMPED.fullmatch(line)
-        start = match and _seconds(match[2])
-        if match and start is not None:
-            found.append((start, [match[3]]))
-        elif not found:
-            return None
-        else:
-            found[-1][1].append(line)
-    starts = [start for start, _ in found]
-    if not found or (len(found) == 1 and starts[0] > 0) or starts != sorted(starts):
-        return None
-    cues = []
-    for place, (start, said) in enumerate(found):
-        after = next((other for other in starts[place + 1 :] if other > start), None)
-        lines = tuple(filter(None, map(plain_text, said)))
-        if lines:
-            cues.append(Cue(start, after, lines))
-    return cues
-
-
-def from_tsv(text: str) -> list[Cue] | None:
-    """The table `start, end, text` in milliseconds that Whisper writes; None where it is another table."""
-    lines = lines_of(text)
-    if not _WHISPER_TSV.fullmatch(lines[0].lower()):
-        return None
-    cues = []
-    for number, line in enumerate(lines[1:], start=2):
-        match = re.fullmatch(r"(\d{1,9})\t(\d{1,9})\t(.*)", line)
-        if match:
-            start, end = spanned(int(match[1]) / 1000, int(match[2]) / 1000, f"line {number}: a row")
-            said = " ".join(match[3].split())
-            cues += [Cue(start, end, (said,))] if said else []
-        elif line.strip():
-            raise bad_line(number, line, "start, end in milliseconds and text with tabs between were wanted")
-    return cues
-
-
-_MAX_XML_DEPTH = 100
-_OFFSET_TIME = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(h|m|s|ms|f|t)")
-_UNIT_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-
-
-def xml_events(text: str) -> Iterator[tuple[str, ET.Element]]:
-    """(`start` or `end`, element) in the order of the document.
-
-    Raises:
-        AudioError: not well-formed, nested too deep, or with a document type, which may expand without end.
-    """
-    if re.search(r"<!(?:DOCTYPE|ENTITY)", text, re.IGNORECASE):
-        raise bad("an XML file with a document type is not read; remove it.")
-    pull: ET.XMLPullParser[Any] = ET.XMLPullParser(("start", "end"))
-    depth = 0
-    try:
-        pull.feed(text.encode("utf-8", "replace") if not text.lstrip().startswith("<?xml") else _undeclared(text))
-        pull.close()
-        events = cast("list[tuple[str, ET.Element]]", list(pull.read_events()))
-    except (ET.ParseError, ValueError) as error:
-        raise bad(f"not well-formed XML: {str(error)[:100]}.") from None
-    for event, _ in events:
-        depth += 1 if event == "start" else -1
-        if depth > _MAX_XML_DEPTH:
-            raise bad(f"XML nested deeper than {_MAX_XML_DEPTH} elements is not read.")
-    yield from events
-
-
-def _undeclared(text: str) -> bytes:
-    """The file is decoded already, whatever encoding it declares."""
-    return re.sub(r"^\s*<\?xml[^>]*\?>", "", text, count=1).encode("utf-8", "replace")
-
-
-def name_of(element: ET.Element) -> str:
-    """An element's name without its namespace."""
-    return str(element.tag).rpartition("}")[2]
-
-
-def attribute(element: ET.Element, name: str) -> str | None:
-    """An attribute of any namespace."""
-    return next((value for key, value in element.attrib.items() if key.rpartition("}")[2] == name), None)
-
-
-def from_ttml(text: str) -> list[Cue]:
-    """TTML (`.ttml`, `.dfxp`): its paragraphs, timed by themselves or by what they stand in."""
-    cues: list[Cue] = []
-    spans: list[tuple[float, float | None]] = [(0.0, None)]
-    clock: Callable[[str], float] = _ttml_clock(30.0, 1.0)
-    agents: dict[str, str] = {}
-    for event, element in xml_events(text):
-        name = name_of(element)
-        if event == "start":
-            if name == "tt":
-                clock = _ttml_rates(element)
-            spans.append(_ttml_span(element, spans[-1], clock))
-            continue
-        start, end = spans.pop()
-        if name == "agent":
-            named = " ".join("".join(element.itertext()).split())
-            agents[attribute(element, "id") or ""] = named
-        elif name == "p":
-            lines = tuple(filter(None, (" ".join(line.split()) for line in _ttml_text(element).split("\n"))))
-            if lines and end is None:
-                raise bad(f"the paragraph {_shown(' '.join(lines))} has no end.")
-            who = attribute(element, "agent")
-            if lines:
-                cues.append(Cue(*spanned(start, end, f"{_shown(' '.join(lines))}"), lines, agents.get(who or "", who)))
-    return sorted(cues, key=lambda cue: cue.start)
-
-
-def _ttml_rates(element: ET.Element) -> Callable[[str], float]:
-    try:
-        rate = float(attribute(element, "frameRate") or 30)
-        upper, lower = map(float, (attribute(element, "frameRateMultiplier") or "1 1").replace(":", " ").split())
-        ticks = float(attribute(element, "tickRate") or 1)
-        if not (rate * upper / lower > 0 and ticks > 0):
-            raise ValueError
-    except (ValueError, ZeroDivisionError):
-        raise bad("its frame or tick rate is no number.") from None
-    return _ttml_clock(rate * upper / lower, ticks)
-
-
-def _ttml_clock(frames: float, ticks: float) -> Callable[[str], float]:
-    def seconds(value: str) -> float:
-        value = value.strip()
-        match = _OFFSET_TIME.fullmatch(value)
-        if match:
-            unit = _UNIT_SECONDS.get(match[2]) or (1 / frames if match[2] == "f" else 1 / ticks)
-            return round(float(match[1]) * unit, 6)
-        counted = re.fullmatch(r"(\d{1,4}):(\d\d):(\d\d):(\d{1,3})", value)
-        if counted:
-            whole = _seconds(":".join(counted.groups()[:3]))
-            if whole is not None:
-                return round(whole + int(counted[4]) / frames, 6)
-        found = _seconds(value) if re.fullmatch(r"\d{1,4}:\d\d:\d\d(?:[.,]\d{1,9})?", value) else None
-        if found is None:
-            raise bad(f"the time {_shown(value)} is not understood.")
-        return found
-
-    return seconds
-
-
-def _ttml_span(
-    element: ET.Element, above: tuple[float, float | None], clock: Callable[[str], float]
-) -> tuple[float, float | None]:
-    begin, end, lasts = (element.get(key) for key in ("begin", "end", "dur"))
-    start = above[0] + (clock(begin) if begin else 0.0)
-    if lasts:
-        return start, start + clock(lasts)
-    return start, above[0] + clock(end) if end else above[1]
-
-
-def _ttml_text(element: ET.Element) -> str:
-    """Words of a paragraph, its breaks as newlines."""
-    said = [re.sub(r"\s+", " ", element.text or "")]
-    for child in element:
-        if name_of(child) == "br":
-            said.append("\n")
-        elif name_of(child) not in ("metadata", "desc", "title", "set"):
-            said.append(_ttml_text(child))
-        said.append(re.sub(r"\s+", " ", child.tail or ""))
-    return "".join(said)
-
-
-def _shown(line: str) -> str:
+def quoted(line: str) -> str:
     """A line as an error quotes it."""
     cut = " ".join(line.split())
     return repr(cut if len(cut) <= 60 else f"{cut[:57]}…")

@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from govor.corpus.cues import Cue, Words, attribute, bad, name_of, spanned, xml_events
+from govor.corpus.cues import Cue, Words, bad, spanned
+from govor.corpus.ttml import attribute, name_of, xml_events
 
 # The tier of lines whose speaker is not known, in the TextGrids that we write.
 OF_NOBODY = "lines"

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from govor.corpus import cues, spoken_json, tiers
-from govor.corpus.cues import Cue, bad
+from govor.corpus import cues, labels, spoken_json, tiers, ttml
+from govor.corpus.cues import Cue, bad, later_starts
 from govor.corpus.records import Segment
 from govor.corpus.speakers import kept_together, split_speakers, without_prefixes
 
@@ -104,8 +104,8 @@ def _untimed(text: str) -> Transcript:
 
 def _sniffed(text: str) -> Callable[[str], list[Cue] | None] | None:
     """The reader of a text file that is timed although its suffix does not say so; None for words alone."""
-    if cues.is_labels(text):
-        return cues.from_labels
+    if labels.is_labels(text):
+        return labels.from_labels
     lines = [line for line in cues.lines_of(text) if line.strip()]
     if lines and (lines[0].startswith("WEBVTT") or any(cues.is_cue_line(line) for line in lines)):
         return _srt
@@ -116,7 +116,7 @@ def _sniffed(text: str) -> Callable[[str], list[Cue] | None] | None:
         and any(cues.is_lrc_time(line) for line in lines)
     ):
         return cues.from_lrc
-    return cues.from_stamps if cues.from_stamps(text) else None
+    return labels.from_stamps if labels.from_stamps(text) else None
 
 
 def _srt(text: str) -> list[Cue]:
@@ -140,14 +140,14 @@ _READERS: dict[str, Callable[[str], list[Cue] | None]] = {
     ".ass": cues.from_ass,
     ".ssa": cues.from_ass,
     ".sbv": _sbv,
-    ".ttml": cues.from_ttml,
-    ".dfxp": cues.from_ttml,
+    ".ttml": ttml.from_ttml,
+    ".dfxp": ttml.from_ttml,
     ".textgrid": tiers.from_textgrid,
     ".eaf": tiers.from_eaf,
-    ".tsv": cues.from_tsv,
+    ".tsv": labels.from_tsv,
 }
 # Where speakers have a place of their own, a name before a colon is what somebody says.
-_WITHOUT_PREFIXES = frozenset({spoken_json.from_json_text, tiers.from_textgrid, tiers.from_eaf, cues.from_tsv})
+_WITHOUT_PREFIXES = frozenset({spoken_json.from_json_text, tiers.from_textgrid, tiers.from_eaf, labels.from_tsv})
 TIMED_SUFFIXES = tuple(_READERS)
 
 
@@ -217,16 +217,13 @@ def closed(segments: Sequence[Segment], total_seconds: float) -> tuple[Segment, 
     """Segments with their words' ends: one that is open ends where the next begins, the last one with the clip, unless no
     word of it stands there (the slice was cut before its words)."""
     made: list[Segment] = []
-    following = after = None
-    for segment in reversed(segments):
-        if following is not None and following > segment.start:
-            after = following
-        following = segment.start
+    afters = later_starts([segment.start for segment in segments])
+    for place, (segment, after) in enumerate(zip(segments, afters, strict=True), start=1):
         if segment.end is None and segment.text:
             segment = replace(segment, end=max(segment.start, total_seconds) if after is None else after)
-        if segment.end is not None or segment is segments[-1]:
+        if segment.end is not None or place == len(segments):
             made.append(segment)
-    return tuple(reversed(made))
+    return tuple(made)
 
 
 def to_srt(segments: Sequence[Segment]) -> str:

@@ -58,6 +58,34 @@ def quiet_library() -> Iterator[None]:
         logging.set_verbosity(before)
 
 
+def from_files(
+    kind: Any, folder: Path, dtype: torch.dtype, options: Mapping[str, Any], allowed: Collection[str] = ()
+) -> tuple[Any, list[str]]:
+    """A model of the library's class `kind` with the weights of `folder`, all of them; `options` go to `from_pretrained`.
+
+    Args:
+        allowed: names that may be missing.
+
+    Returns:
+        the model, and which of `allowed` were missing.
+
+    Raises:
+        GovorError: see `check_complete`.
+    """
+    model, report = kind.from_pretrained(
+        folder,
+        dtype=dtype,
+        attn_implementation="sdpa",
+        use_safetensors=True,
+        local_files_only=True,
+        ignore_mismatched_sizes=True,  # told by the report, with all names
+        output_loading_info=True,
+        **options,
+    )
+    check_complete(report, folder, allowed)
+    return model, _names(report["missing_keys"])
+
+
 def check_dtypes(files: Collection[Path]) -> None:
     """Refuse weights that are no floating-point numbers: cast, they would be other weights.
 

@@ -23,9 +23,9 @@ from govor.families.base import Batch, ContextMode, Hypothesis, Inference
 from govor.families.checking import loading
 from govor.families.decoding import Found, beam, greedy
 from govor.families.loading import (
-    check_complete,
     check_dtypes,
     check_finite,
+    from_files,
     quiet_library,
     weight_files,
 )
@@ -350,18 +350,8 @@ class _Decoder:
 
 
 def _load_native(folder: Path, config: Qwen3ASRConfig, dtype: torch.dtype, options: dict[str, Any]) -> Any:
-    module, report = Qwen3ASRForConditionalGeneration.from_pretrained(
-        folder,
-        config=config,
-        dtype=dtype,
-        attn_implementation="sdpa",
-        use_safetensors=True,
-        local_files_only=True,
-        ignore_mismatched_sizes=True,
-        output_loading_info=True,
-        **options,
-    )
-    check_complete(report, folder)
+    options = {"config": config, **options}
+    module, _ = from_files(Qwen3ASRForConditionalGeneration, folder, dtype, options)
     # transformers does not tie what is stored twice with different values; the configuration shall say what is.
     tied = module.lm_head.weight is module.model.language_model.embed_tokens.weight
     module.config.tie_word_embeddings = module.config.text_config.tie_word_embeddings = tied

@@ -23,6 +23,7 @@ from govor.families.loading import (
     check_complete,
     check_dtypes,
     check_finite,
+    from_files,
     quiet_library,
     weight_files,
 )
@@ -74,19 +75,9 @@ class Whisper(Inference):
         # Before the weights are read: sizes that do not belong together have a better reason than a shape.
         check_sizes(folder, WhisperConfig.from_pretrained(folder, local_files_only=True), tokens)
         with loading(folder), quiet_library():
-            model, report = WhisperForConditionalGeneration.from_pretrained(
-                folder,
-                dtype=dtype,
-                attn_implementation="sdpa",
-                use_safetensors=True,
-                local_files_only=True,
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-                **options,
-            )
-        check_complete(report, folder, (_SINUSOIDS,))
+            model, missing = from_files(WhisperForConditionalGeneration, folder, dtype, options, (_SINUSOIDS,))
         notes = []
-        if report["missing_keys"]:
+        if missing:
             notes.append(f"{folder} lacks {_SINUSOIDS}; computed, since they are sinusoids that nothing trains")
         return cls._whole(model, tokens, folder, notes)
 
