@@ -235,6 +235,23 @@ def toy_recipe(split: Path, base: Path, path: Path, **sections: dict[str, object
     return path
 
 
+def learn_by_heart(root: Path, base: Path, clips: int, held_out: int, epochs: int) -> Path:
+    """A workspace whose run `toy` knows its training clips by heart, and is judged by them; returns it."""
+    from govor import recipe as recipes
+    from govor.finetune.train import train
+
+    here = Path.cwd()
+    os.chdir(root)
+    try:
+        split = make_split(root, train=clips, held_out=held_out)
+        (split / "validation.jsonl").write_text((split / "train.jsonl").read_text())
+        settings: dict[str, object] = {"epochs": epochs, "lr": 3e-3, "clips_per_step": clips}
+        train(recipes.load(str(toy_recipe(split, base, root / "toy.yaml", finetune=settings))), Silent(), device="cpu")
+    finally:
+        os.chdir(here)
+    return root
+
+
 def read_metrics(run: Path, kind: str) -> list[dict[str, object]]:
     """The rows of one kind of a run's metrics."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

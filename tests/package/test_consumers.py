@@ -12,8 +12,7 @@ import pytest
 import soundfile
 import torch
 
-from conftest import Silent, make_split, toy_recipe
-from govor import recipe as recipes
+from conftest import learn_by_heart
 from govor.audio import decode
 from govor.cli.models import find_run
 from govor.corpus.manifests import Manifest, write_clips
@@ -25,7 +24,6 @@ from govor.families.whisper.convert import from_ggml
 from govor.families.whisper.model import Whisper
 from govor.families.whisper.tiny import tiny
 from govor.families.whisper.tokens import WhisperTokens, build_tokenizer
-from govor.finetune.train import train
 from govor.measure.evaluate import transcribe_clips, write_eval
 from govor.measure.headline import add_to_headline
 from govor.package import build
@@ -40,18 +38,8 @@ from stock import VOCABULARIES, published, to_ggml
 def trained(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
     """A workspace with a run that knows its clips by heart."""
     root = tmp_path_factory.mktemp("consumers")
-    here = Path.cwd()
-    os.chdir(root)
-    try:
-        shutil.copytree(tiny_folder, root / "base")
-        split = make_split(root, train=6, held_out=3)
-        (split / "validation.jsonl").write_text((split / "train.jsonl").read_text())
-        settings: dict[str, object] = {"epochs": 200, "lr": 3e-3, "clips_per_step": 6}
-        file = toy_recipe(split, root / "base", root / "toy.yaml", finetune=settings)
-        train(recipes.load(str(file)), Silent(), device="cpu")
-    finally:
-        os.chdir(here)
-    return root
+    shutil.copytree(tiny_folder, root / "base")
+    return learn_by_heart(root, root / "base", clips=6, held_out=3, epochs=200)
 
 
 @pytest.fixture

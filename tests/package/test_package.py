@@ -8,13 +8,11 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from conftest import Silent, make_split, toy_recipe
-from govor import recipe as recipes
+from conftest import learn_by_heart
 from govor.audio import decode
 from govor.corpus.manifests import Manifest
 from govor.errors import GovorError
 from govor.families.opening import load_checkpoint, open_recogniser
-from govor.finetune.train import train
 from govor.measure.evaluate import transcribe_clips, write_eval
 from govor.measure.headline import add_to_headline
 from govor.package.build import package
@@ -23,22 +21,7 @@ from govor.package.build import package
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
     """A workspace with a toy run that has learned its words."""
-    import os
-
-    root = tmp_path_factory.mktemp("packaged")
-    here = Path.cwd()
-    os.chdir(root)
-    try:
-        split = make_split(root, train=8, held_out=4)
-        # The best checkpoint shall be the one that knows its training clips by heart.
-        (split / "validation.jsonl").write_text((split / "train.jsonl").read_text())
-        file = toy_recipe(
-            split, tiny_folder, root / "toy.yaml", finetune={"epochs": 300, "lr": 3e-3, "clips_per_step": 8}
-        )
-        train(recipes.load(str(file)), Silent(), device="cpu")
-    finally:
-        os.chdir(here)
-    return root
+    return learn_by_heart(tmp_path_factory.mktemp("packaged"), tiny_folder, clips=8, held_out=4, epochs=300)
 
 
 @pytest.fixture
