@@ -18,8 +18,8 @@ from govor.corpus import fillets
 from govor.corpus.manifests import read_clips
 from govor.families.opening import open_recogniser, trainable_folder
 from govor.hub import find_model
-from govor.measure.text import scoring_text
 from govor.measure.timestamps import Task, scored, troubled
+from govor.metrics.text import scoring_text
 from govor.timing.align import align_pieces
 from govor.timing.heads import measure_heads
 from govor.timing.splice import splices

@@ -13,11 +13,12 @@ from typing import Any
 
 import jiwer
 
-from govor.measure.evaluate import summarise, with_counts, write_eval
+from govor.measure.evaluate import write_eval
 from govor.measure.headline import add_to_headline
 from govor.measure.report.build import build_report
-from govor.measure.text import scoring_text
-from govor.measure.wer import score, total
+from govor.metrics.recognition import summarise, with_counts
+from govor.metrics.text import scoring_text
+from govor.metrics.wer import score, total
 
 CLIPS = 20_000
 

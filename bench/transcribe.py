@@ -20,7 +20,7 @@ from govor.families.base import Recogniser
 from govor.families.opening import open_recogniser
 from govor.families.whisper.ct2 import CTranslate2Whisper
 from govor.files import read_json
-from govor.measure.wer import score, total
+from govor.metrics.wer import score, total
 
 CLIPS = 96
 

@@ -14,7 +14,7 @@ from govor.errors import GovorError
 
 SOURCE = Path(__file__).parents[1] / "src" / "govor"
 GOLDEN = Path(__file__).parent / "golden"
-STAGES = ["corpus", "examples", "families", "timing", "measure", "finetune", "package", "redraft", "serve"]
+STAGES = ["corpus", "examples", "metrics", "families", "timing", "measure", "finetune", "package", "redraft", "serve"]
 ON_TOP = {"jobs", "plan", "cli", "__main__"}
 
 

@@ -11,7 +11,7 @@ from govor.corpus.language import guess
 from govor.corpus.normalize import normalize_clips, normalizer
 from govor.corpus.normalize.bcs import script_of, to_cyrillic, to_latin
 from govor.corpus.records import Clip, Segment
-from govor.measure.text import scoring_text as scoring_text
+from govor.metrics.text import scoring_text as scoring_text
 
 LANGUAGES = ("he", "sr", "mg", "en")
 ALL_RULES = [(language, rule) for language in LANGUAGES for rule in normalizer(language).rules]

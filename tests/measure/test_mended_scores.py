@@ -19,12 +19,13 @@ from govor.corpus.alike import language_key, name_key, normal_form
 from govor.corpus.normalize import normalizer
 from govor.errors import GovorError
 from govor.measure.accept import judge
-from govor.measure.compare import compare
-from govor.measure.evaluate import read_eval, summarise, with_counts
-from govor.measure.intervals import choose_clusters, interval, paired_difference
-from govor.measure.slices import by_slice
-from govor.measure.text import NAME, NORMALISERS, characters_as_words, ivrit_text, lenient_text, scoring_text
-from govor.measure.wer import score, scored_words, word_diff
+from govor.measure.evaluate import read_eval
+from govor.metrics.compare import compare
+from govor.metrics.intervals import choose_clusters, interval, paired_difference
+from govor.metrics.recognition import summarise, with_counts
+from govor.metrics.slices import by_slice
+from govor.metrics.text import NAME, NORMALISERS, characters_as_words, ivrit_text, lenient_text, scoring_text
+from govor.metrics.wer import score, scored_words, word_diff
 from govor.recipe import Gates
 
 Govor = Callable[..., CompletedProcess[str]]

@@ -9,11 +9,12 @@ import soundfile
 
 from browser import needs_browser, opened, until
 from conftest import speech
-from govor.measure.evaluate import with_counts, write_eval
+from govor.measure.evaluate import write_eval
 from govor.measure.headline import add_to_headline
 from govor.measure.report.build import build_report
 from govor.measure.report.figures import letter_confusions, position_by_length, word_confusions
-from govor.measure.wer import word_diffs
+from govor.metrics.recognition import with_counts
+from govor.metrics.wer import word_diffs
 
 
 def scored(model: str, hypotheses: list[tuple[str, str]], language: str = "he") -> Path:

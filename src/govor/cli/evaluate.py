@@ -215,7 +215,7 @@ def _finished(target: Path, manifest: Path, clips: int, about: dict[str, Any]) -
     from govor.errors import GovorError
     from govor.files import read_json
     from govor.measure.evaluate import rescore as rescore_file
-    from govor.measure.text import NAME
+    from govor.metrics.text import NAME
 
     file = target.with_name(target.name + ".json")
     if not file.exists():

@@ -50,9 +50,9 @@ def compare(
 ) -> None:
     """Is B better than A, by how much, and is it more than chance? A paired bootstrap over the same clips."""
     from govor.files import refuse_existing, write_json
-    from govor.measure.compare import compare as compare_rows
     from govor.measure.evaluate import read_eval, refuse_unread
     from govor.measure.headline import add_to_headline
+    from govor.metrics.compare import compare as compare_rows
     from govor.runs import check_name
 
     (a, rows_a), (b, rows_b) = read_eval(eval_a), read_eval(eval_b)
@@ -189,7 +189,7 @@ def check_replaceable(target: Path, files: frozenset[str], what: str) -> None:
 
 def compare_lines(result: dict[str, Any]) -> str:
     """A comparison for people."""
-    from govor.measure.compare import format_p
+    from govor.metrics.compare import format_p
 
     lines = []
     for rate in ("wer", "cer"):

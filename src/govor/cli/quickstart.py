@@ -310,7 +310,7 @@ def _table(headline: dict[str, Any]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from govor.measure.compare import format_p
+    from govor.metrics.compare import format_p
 
     table = Table(title=f"{escape(headline['run'])}: word error rate on unseen clips, with 95 % intervals")
     for column in ("audio context", "before", "after", "change", "paired p", "CER before", "CER after"):
@@ -337,7 +337,8 @@ def _rate(summary: dict[str, Any], name: str) -> str:
 
 def _examples(headline: dict[str, Any]) -> None:
     """Three clips from the quarters of the list, not picked for looks."""
-    from govor.measure.evaluate import by_id, read_eval
+    from govor.measure.evaluate import read_eval
+    from govor.metrics.recognition import by_id
 
     files = headline["contexts"]["padded"]["files"]
     before, after = (by_id(read_eval(Path(files[side]))[1], side) for side in ("before", "after"))

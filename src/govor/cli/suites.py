@@ -21,7 +21,7 @@ def run_suite(
     from govor.measure.evaluate import read_eval
     from govor.measure.overlap import overlap, overlap_line, training_manifests
     from govor.measure.suites import find_suite, set_manifest, set_result, table, with_earlier
-    from govor.measure.text import NAME
+    from govor.metrics.text import NAME
     from govor.runs import EVALS, now
 
     suite = find_suite(name)

@@ -19,8 +19,9 @@ from govor.examples.spec import ExampleSpec
 from govor.families.base import ContextMode, Family, Recogniser
 from govor.finetune.checkpoints import Metrics
 from govor.finetune.survey import SourceData
-from govor.measure.evaluate import transcribe_blocks, with_counts
-from govor.measure.wer import Counts, total
+from govor.measure.evaluate import transcribe_blocks
+from govor.metrics.recognition import with_counts
+from govor.metrics.wer import Counts, total
 from govor.recipe import Recipe
 
 _BUDGET_SECONDS = 120.0  # of context at once; without gradients a device holds more than while training

@@ -9,9 +9,9 @@ from govor.config import parse, read_yaml
 from govor.corpus.manifests import fingerprint
 from govor.errors import GovorError
 from govor.files import read_json, write_json
-from govor.measure.intervals import FEWEST_CLUSTERS
 from govor.measure.suites import suites
-from govor.measure.text import NAME, NORMALISERS
+from govor.metrics.intervals import FEWEST_CLUSTERS
+from govor.metrics.text import NAME, NORMALISERS
 from govor.recipe import Acceptance, Gates
 from govor.runs import EVALS, now
 

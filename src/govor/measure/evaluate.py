@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,16 +14,14 @@ from govor.corpus.samples import clip_samples
 from govor.corpus.validate import noise_of
 from govor.errors import AudioError, GovorError
 from govor.files import read_json, write_json
-from govor.measure.intervals import choose_clusters, interval
-from govor.measure.slices import by_slice
-from govor.measure.text import LENIENT, NAME
-from govor.measure.wer import COUNTED, Counts, about_units, score, total
+from govor.metrics.recognition import ClipRow, summarise, with_counts
+from govor.metrics.text import NAME
+from govor.metrics.wer import COUNTED, Counts
 from govor.runs import NAME as NAME_PATTERN
 
 if TYPE_CHECKING:  # scorings are read and compared without torch
     from govor.families.base import ContextMode, Recogniser
 
-ClipRow = dict[str, Any]
 # Clips are decoded and transcribed in blocks of this many, so that memory does not grow with the set.
 _BLOCK = 256
 _COUNT_KEYS = set(Counts().to_row())
@@ -94,44 +92,6 @@ def clip_row(clip: Clip, samples: int, noise: float | None) -> ClipRow:
         "snr_db": noise,
         "reference": clip.transcript,
     }
-
-
-def with_counts(rows: Sequence[ClipRow]) -> list[ClipRow]:
-    """The rows with word and character counts, strict and lenient."""
-    references, hypotheses = [row["reference"] for row in rows], [row["hypothesis"] for row in rows]
-    languages = [row.get("language") for row in rows]
-    scores = {by: score(references, hypotheses, languages, by) for by in (NAME, LENIENT)}
-    return [
-        {**row, **{key: getattr(scores[by][place], unit).to_row() for key, (by, unit) in COUNTED.items()}}
-        for place, row in enumerate(rows)
-    ]
-
-
-def summarise(rows: Sequence[ClipRow]) -> dict[str, Any]:
-    """Corpus WER and CER with intervals, strict and lenient, and by slice, from rows with counts."""
-    clusters = choose_clusters(rows)
-    summary: dict[str, Any] = {
-        "clips": len(rows),
-        "audio_seconds": round(sum(row["duration"] for row in rows), 3),
-        "normaliser": NAME,
-        "about_words": about_units(row.get("language") for row in rows),
-        "interval": {"unit": clusters.unit, "clusters": clusters.count, "note": clusters.note, "level": 0.95},
-    }
-    for name, unit in (("wer", "words"), ("cer", "characters")):
-        counts = [Counts(**row[unit]) for row in rows]
-        corpus = total(counts)
-        spread = interval([c.errors for c in counts], [c.length for c in counts], clusters)
-        summary[name] = None if corpus.rate is None else round(corpus.rate, 6)
-        summary[f"{name}_interval"] = [round(spread.low, 6), round(spread.high, 6)] if spread else None
-        summary[f"{name}_counts"] = corpus.to_row()
-    lenient = {unit: total(Counts(**row[f"lenient_{unit}"]) for row in rows).rate for unit in ("words", "characters")}
-    summary["lenient"] = {
-        "normaliser": LENIENT,
-        "wer": None if lenient["words"] is None else round(lenient["words"], 6),
-        "cer": None if lenient["characters"] is None else round(lenient["characters"], 6),
-    }
-    summary["slices"] = by_slice(rows)
-    return summary
 
 
 def eval_name(model: str, dataset: str, context: str) -> str:
@@ -206,13 +166,3 @@ def rescore(path: Path) -> dict[str, Any]:
     write_rows(path.with_name(name + ".clips.jsonl"), counted)
     write_json(path.with_name(name + ".json"), again)
     return again
-
-
-def by_id(rows: Iterable[ClipRow], name: str) -> dict[str, ClipRow]:
-    """Rows by clip id; a repeated id is refused."""
-    found: dict[str, ClipRow] = {}
-    for row in rows:
-        if row["id"] in found:
-            raise GovorError(f"{name} holds the clip '{row['id']}' twice.")
-        found[row["id"]] = row
-    return found

@@ -8,8 +8,8 @@ from typing import Any
 
 from govor.files import read_json, write_json
 from govor.measure.accept import OWN_TEST_SET
-from govor.measure.compare import compare
 from govor.measure.evaluate import read_eval, refuse_unread
+from govor.metrics.compare import compare
 from govor.runs import now
 
 

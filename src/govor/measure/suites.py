@@ -18,10 +18,10 @@ from govor.corpus.manifests import rejected, row_writer
 from govor.corpus.prepare import prepare_hub
 from govor.corpus.sources import plan, registry, split_of
 from govor.errors import AudioError, GovorError, nearest
-from govor.measure.evaluate import ClipRow
-from govor.measure.intervals import choose_clusters, interval
-from govor.measure.text import NAME
-from govor.measure.wer import score, total
+from govor.metrics.intervals import choose_clusters, interval
+from govor.metrics.recognition import ClipRow
+from govor.metrics.text import NAME
+from govor.metrics.wer import score, total
 
 
 class TestSet(Settings):

@@ -1,6 +1,6 @@
 """Training text: cleaned so that a model learns words and not typing habits, nothing a reader would miss removed.
 
-One file per language, one function per rule. Scoring has its own normaliser (`govor.measure.text`): the two serve
+One file per language, one function per rule. Scoring has its own normaliser (`govor.metrics.text`): the two serve
 different ends and are different objects.
 """
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from govor.errors import GovorError
 from govor.files import atomic_folder, read_json
-from govor.measure.evaluate import ClipRow, by_id, read_eval
+from govor.measure.evaluate import read_eval
 from govor.measure.report.audio import copy_audio
 from govor.measure.report.figures import (
     curves,
@@ -21,7 +21,8 @@ from govor.measure.report.figures import (
     word_confusions,
 )
 from govor.measure.report.page import render, script_json
-from govor.measure.wer import Counts, Diff, word_diffs
+from govor.metrics.recognition import ClipRow, by_id
+from govor.metrics.wer import Counts, Diff, word_diffs
 from govor.runs import EVALS
 
 FILES = frozenset({"index.html", "clips.js", "audio"})

@@ -11,9 +11,9 @@ import jiwer
 
 from govor.corpus.alike import without_spaces
 from govor.files import read_log
-from govor.measure.slices import SLICES, groups
-from govor.measure.text import scoring_text
-from govor.measure.wer import Counts, Diff, total
+from govor.metrics.slices import SLICES, groups
+from govor.metrics.text import scoring_text
+from govor.metrics.wer import Counts, Diff, total
 
 ClipRow = dict[str, Any]
 MOST_LETTERS = 20

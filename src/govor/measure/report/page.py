@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from govor.files import to_json
-from govor.measure.compare import format_p
+from govor.metrics.compare import format_p
 
 
 def render(template: str, **values: Any) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from govor.errors import GovorError
-from govor.measure.evaluate import ClipRow, by_id
-from govor.measure.intervals import FEWEST_CLUSTERS, choose_clusters, paired_difference
-from govor.measure.slices import SLICES, groups
-from govor.measure.wer import Counts, about_units, total
+from govor.metrics.intervals import FEWEST_CLUSTERS, choose_clusters, paired_difference
+from govor.metrics.recognition import ClipRow, by_id
+from govor.metrics.slices import SLICES, groups
+from govor.metrics.wer import Counts, about_units, total
 
 _MOST_VALUES = 15
 _NAMED = 10

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from govor.errors import GovorError
-from govor.measure.compare import compare
-from govor.measure.evaluate import with_counts
-from govor.measure.intervals import choose_clusters, interval, paired_difference
-from govor.measure.text import scoring_text
-from govor.measure.wer import COUNTED, Counts, score, total, word_diff
+from govor.metrics.compare import compare
+from govor.metrics.intervals import choose_clusters, interval, paired_difference
+from govor.metrics.recognition import with_counts
+from govor.metrics.text import scoring_text
+from govor.metrics.wer import COUNTED, Counts, score, total, word_diff
 
 WRONG = {
     "Hebrew": ("שלום עולם", "תודה רבה"),

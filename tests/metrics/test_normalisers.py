@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from transformers.models.whisper.english_normalizer import BasicTextNormalizer
 
 from govor.errors import GovorError
-from govor.measure.compare import compare, normalisation_share
-from govor.measure.evaluate import read_eval, rescore, summarise, with_counts, write_eval
-from govor.measure.slices import by_slice
-from govor.measure.text import ivrit_text, lenient_text, normaliser, scoring_text
-from govor.measure.wer import score, total
+from govor.measure.evaluate import read_eval, rescore, write_eval
+from govor.metrics.compare import compare, normalisation_share
+from govor.metrics.recognition import summarise, with_counts
+from govor.metrics.slices import by_slice
+from govor.metrics.text import ivrit_text, lenient_text, normaliser, scoring_text
+from govor.metrics.wer import score, total
 
 # What the `hebrew` package 0.8.1 takes for points.
 POINTS = [*range(0x5B0, 0x5BD), 0x5C1, 0x5C2, 0x5C4, 0x5C5, 0x5C7]

@@ -7,8 +7,8 @@ from typing import Any
 
 from govor.corpus.alike import language_key, name_key
 from govor.corpus.balance import LENGTH_EDGES_SECONDS, SNR_EDGES_DB, band
-from govor.measure.intervals import choose_clusters, interval
-from govor.measure.wer import Counts, total
+from govor.metrics.intervals import choose_clusters, interval
+from govor.metrics.wer import Counts, total
 
 ClipRow = dict[str, Any]
 UNKNOWN = "unknown"

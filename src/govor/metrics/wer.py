@@ -15,7 +15,7 @@ import jiwer
 
 from govor.corpus.alike import language_key, without_spaces
 from govor.errors import GovorError
-from govor.measure.text import LENIENT, NAME, characters_as_words, normaliser
+from govor.metrics.text import LENIENT, NAME, characters_as_words, normaliser
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,62 @@
+"""What a scoring of a recogniser says: rows of clips with counted errors, and their sums with intervals and slices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from govor.errors import GovorError
+from govor.metrics.intervals import choose_clusters, interval
+from govor.metrics.slices import by_slice
+from govor.metrics.text import LENIENT, NAME
+from govor.metrics.wer import COUNTED, Counts, about_units, score, total
+
+ClipRow = dict[str, Any]
+
+
+def with_counts(rows: Sequence[ClipRow]) -> list[ClipRow]:
+    """The rows with word and character counts, strict and lenient."""
+    references, hypotheses = [row["reference"] for row in rows], [row["hypothesis"] for row in rows]
+    languages = [row.get("language") for row in rows]
+    scores = {by: score(references, hypotheses, languages, by) for by in (NAME, LENIENT)}
+    return [
+        {**row, **{key: getattr(scores[by][place], unit).to_row() for key, (by, unit) in COUNTED.items()}}
+        for place, row in enumerate(rows)
+    ]
+
+
+def summarise(rows: Sequence[ClipRow]) -> dict[str, Any]:
+    """Corpus WER and CER with intervals, strict and lenient, and by slice, from rows with counts."""
+    clusters = choose_clusters(rows)
+    summary: dict[str, Any] = {
+        "clips": len(rows),
+        "audio_seconds": round(sum(row["duration"] for row in rows), 3),
+        "normaliser": NAME,
+        "about_words": about_units(row.get("language") for row in rows),
+        "interval": {"unit": clusters.unit, "clusters": clusters.count, "note": clusters.note, "level": 0.95},
+    }
+    for name, unit in (("wer", "words"), ("cer", "characters")):
+        counts = [Counts(**row[unit]) for row in rows]
+        corpus = total(counts)
+        spread = interval([c.errors for c in counts], [c.length for c in counts], clusters)
+        summary[name] = None if corpus.rate is None else round(corpus.rate, 6)
+        summary[f"{name}_interval"] = [round(spread.low, 6), round(spread.high, 6)] if spread else None
+        summary[f"{name}_counts"] = corpus.to_row()
+    lenient = {unit: total(Counts(**row[f"lenient_{unit}"]) for row in rows).rate for unit in ("words", "characters")}
+    summary["lenient"] = {
+        "normaliser": LENIENT,
+        "wer": None if lenient["words"] is None else round(lenient["words"], 6),
+        "cer": None if lenient["characters"] is None else round(lenient["characters"], 6),
+    }
+    summary["slices"] = by_slice(rows)
+    return summary
+
+
+def by_id(rows: Iterable[ClipRow], name: str) -> dict[str, ClipRow]:
+    """Rows by clip id; a repeated id is refused."""
+    found: dict[str, ClipRow] = {}
+    for row in rows:
+        if row["id"] in found:
+            raise GovorError(f"{name} holds the clip '{row['id']}' twice.")
+        found[row["id"]] = row
+    return found
