@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def _processor() -> str:
-    from govor.runs import environment
+    from govor.machine import environment
 
     return str(environment()["processor"])
 

@@ -19,7 +19,7 @@ from govor.errors import GovorError
 from govor.families.base import Recogniser
 from govor.families.opening import open_recogniser
 from govor.families.whisper.ct2 import CTranslate2Whisper
-from govor.files import read_json
+from govor.jsons import read_json
 from govor.metrics.wer import score, total
 
 CLIPS = 96

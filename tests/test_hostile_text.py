@@ -11,7 +11,7 @@ from govor.config import apply_overrides, parse_yaml, read_yaml
 from govor.corpus.manifests import Manifest, read_rows
 from govor.corpus.provenance import of_recording
 from govor.errors import GovorError
-from govor.files import parse_json, read_json, read_log
+from govor.jsons import parse_json, read_json, read_log
 
 
 def laughs(lists: int = 9, width: int = 9) -> str:

@@ -11,7 +11,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from govor.errors import GovorError, nearest
-from govor.files import MOST_DEPTH, read_text, shortened
+from govor.files import read_text, shortened
+from govor.jsons import MOST_DEPTH
 
 MOST_YAML_BYTES = 1 << 20
 # Values of one file, with every alias counted as what it stands for.

@@ -7,8 +7,6 @@ into the same folder, and what a living one is writing is not.
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import os
 import platform
 import re
@@ -16,19 +14,16 @@ import shutil
 import stat
 import time
 import uuid
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from govor.errors import GovorError, disk_errors
 
 # Settings and records are far smaller; what is not is damaged or meant to harm.
 MOST_TEXT_BYTES = 64 << 20
-# Deeper than any record: a recursion of ours over one that lies deeper would end in a traceback.
-MOST_DEPTH = 64
 # `.NAME.MACHINE-PID-STARTED-RANDOM.tmp` is being written; `.old` gives way to what is being put in its place.
 _TEMPORARY = re.compile(
     r"\.(?P<name>.+)\.(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-(?P<started>\d+)-[0-9a-f]{4}\.(tmp|old|aside)"
@@ -37,11 +32,6 @@ _UNOWNED = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.tmp")  # of earlier version
 _LONGEST_NAME_BYTES = 200  # of 255 that file systems take, so that a temporary name fits as well
 _LONGEST_WRITE_SECONDS = 24 * 3600.0  # what nobody known has written for so long is a leftover
 _swept: set[str] = set()
-
-
-def to_json(value: Any, indent: int | None = None) -> str:
-    """JSON in UTF-8 letters; a NaN or infinity is a bug of ours and raises ValueError."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
 
 
 @contextmanager
@@ -67,26 +57,6 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` whole or not at all."""
     with atomic_file(path) as handle:
         handle.write(text)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, whole or not at all."""
-    write_text(path, to_json(value, indent=2) + "\n")
-
-
-class MissingKeyError(GovorError, LookupError):
-    """A record lacks a key. Templates, which may ask whether there is one, know it as a failed look-up."""
-
-
-class Record(dict[str, Any]):
-    """A JSON object of a file; a key that is asked for and is not there is one sentence."""
-
-    where = ""
-
-    def __missing__(self, key: str) -> Any:
-        raise MissingKeyError(
-            f"{self.where} lacks '{key}'; it is damaged or no file of this kind: bring the right one back."
-        )
 
 
 def check_ordinary(path: Path) -> os.stat_result:
@@ -133,190 +103,10 @@ def read_text(path: Path, most_bytes: int = MOST_TEXT_BYTES) -> str:
         raise GovorError(f"{path} cannot be read: {error.strerror}.") from None
 
 
-def read_json(path: Path, **kinds: type | tuple[type, ...]) -> Record:
-    """A file that holds one JSON object. A key that is asked for later and is not there is one sentence as well.
-
-    Args:
-        kinds: keys that must be there, and of what kind; of our own records every key is looked at that is there.
-
-    Raises:
-        GovorError: it is missing or malformed, or a key is of another kind.
-    """
-    found = parse_json(read_text(path), f"{path} is not valid JSON", Record)
-    if not isinstance(found, Record):
-        raise GovorError(
-            f"{path} holds {_kind(found)} where an object with names was wanted; bring the right file back."
-        )
-    for item in _objects(found):
-        item.where = str(path)
-    for key in kinds:
-        _ = found[key]
-    for name, kind in {**_kinds_of(path), **kinds}.items():
-        for value in _at(found, name.split(".")):
-            if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-                raise GovorError(f"{path}: '{name}' is {_kind(value)}, which it cannot be; bring the right file back.")
-    return found
-
-
-_TEXT = (str, type(None))
-_RATE = (int, float, type(None))
-# What our own records hold, by the names of their files; a star is any name or item.
-_KINDS: dict[str, dict[str, type | tuple[type, ...]]] = {
-    "run_manifest.json": {
-        **dict.fromkeys(("run", "family", "base_model", "base_sha256", "precision", "created"), str),
-        **dict.fromkeys(("recipe", "recipe.examples", "recipe.finetune", "environment", "environment.packages"), dict),
-        **dict.fromkeys(
-            ("data", "data.*", "sources", "sources.*", "split", "licenses", "result", "result.metrics"), dict
-        ),
-        **dict.fromkeys(("data.*.path", "data.*.sha256", "languages.*"), str),
-        "data.*.rows": int,
-        "languages": list,
-        "language_token": _TEXT,
-        "recipe.examples.language": _TEXT,
-        "recipe.examples.context": str,
-        "result.metrics.*": _RATE,
-    },
-    "state.json": {
-        "step": int,
-        "metrics": dict,
-        "metrics.*": _RATE,
-        "data_sha256": str,
-        "loss_scale": (int, float),
-        "max_batch_audio_seconds": _RATE,
-        **dict.fromkeys(("good_steps", "halvings"), int),
-    },
-    "best.json": {"checkpoint": str},
-    "base_model.json": {"source": str, "sha256": str},
-    "precision.json": {"value": str, "reason": str},
-    "package.json": {"checkpoint": str, "formats": list, "formats.*": str, "checks": dict, "checks.*": dict},
-    "metrics.json": {"metrics": dict, "metrics.*": _RATE, "best_checkpoint": str, "best_step": int},
-    "diagnosis.json": {"figures": dict, "figures.*": _RATE, "sentences": list, "sentences.*": str, "kind": str},
-    "average.json": {"shipped": str, "members": list},
-}
-_OF_SCORINGS: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("manifest", "interval", "lenient", "slices", "contexts", "sets", "sets.*", "table.*"), dict),
-    **dict.fromkeys(("failed", "slices.*", "table"), list),
-    **dict.fromkeys(("contexts.*", "contexts.*.*", "failed.*", "slices.*.*"), dict),
-    **dict.fromkeys(("clips",), int),
-    **dict.fromkeys(("wer", "cer", "lenient.wer", "lenient.cer", "real_time_factor", "rate"), _RATE),
-    **dict.fromkeys(("wer_interval", "cer_interval"), (list, type(None))),
-    **dict.fromkeys(("wer_interval.*", "cer_interval.*"), (int, float)),
-}
-
-
-def _kinds_of(path: Path) -> dict[str, type | tuple[type, ...]]:
-    if path.parent.name == "evals" or path.name.startswith("eval_"):
-        return _OF_SCORINGS
-    return _KINDS.get(path.name, {})
-
-
-def _at(value: Any, names: list[str]) -> Iterator[Any]:
-    if not names:
-        yield value
-    elif names[0] == "*":
-        for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-            yield from _at(inner, names[1:])
-    elif isinstance(value, dict) and names[0] in value:
-        yield from _at(value[names[0]], names[1:])
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSONL log, none if it is not there; a line that was cut by a crash is left out."""
-    rows: list[dict[str, Any]] = []
-    for line in read_text(path, 1 << 30).split("\n") if exists(path) else ():
-        try:
-            row = parse_json(line, str(path), Record)
-        except GovorError:
-            continue
-        for item in _objects(row) if isinstance(row, Record) else ():
-            item.where = str(path)
-        rows += [row] if isinstance(row, Record) else []
-    return rows
-
-
-def parse_json(text: str, problem: str, kind: type[dict[str, Any]] = dict) -> Any:
-    """JSON as it was meant: no key twice, no NaN or infinity, no more than `MOST_DEPTH` levels.
-
-    Args:
-        problem: what the message begins with, for example "x.json is not valid JSON".
-
-    Raises:
-        GovorError: it is not.
-    """
-    try:
-        value = (_RECORDS if kind is Record else _OBJECTS).decode(text)
-        # As many brackets as levels are needed at least; most rows have few.
-        if text.count("[") + text.count("{") > MOST_DEPTH and depth_of(value) > MOST_DEPTH:
-            raise ValueError(f"it is nested deeper than {MOST_DEPTH} levels")
-    except json.JSONDecodeError as error:
-        at = f"column {error.colno}" if error.lineno == 1 else f"line {error.lineno}, column {error.colno}"
-        raise GovorError(f"{problem} ({error.msg} at {at}).") from None
-    except RecursionError:
-        raise GovorError(f"{problem} (it is nested deeper than {MOST_DEPTH} levels).") from None
-    except ValueError as error:
-        raise GovorError(f"{problem} ({str(error)[:100]}).") from None
-    return value
-
-
-def depth_of(value: Any) -> int:
-    """How many levels of mappings and lists a value has, without recursion."""
-    deepest, layer = 0, [value]
-    while layer := [part for part in layer if isinstance(part, dict | list)]:
-        deepest += 1
-        if deepest > MOST_DEPTH:
-            break
-        layer = [inner for part in layer for inner in (part.values() if isinstance(part, dict) else part)]
-    return deepest
-
-
 def shortened(value: object, most: int = 120) -> str:
     """How a value from outside stands in a message."""
     text = str(value)
     return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-def _objects(value: Any) -> Iterator[Record]:
-    left = [value]
-    while left:
-        part = left.pop()
-        if isinstance(part, Record):
-            yield part
-        if isinstance(part, dict | list):
-            left.extend(part.values() if isinstance(part, dict) else part)
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
-    return next((name for kind, name in names.items() if isinstance(value, kind)), "a number")
-
-
-def _once(kind: Callable[[list[tuple[str, Any]]], dict[str, Any]]) -> Any:
-    def made(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = kind(pairs)
-        if len(found) < len(pairs):
-            twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-            raise ValueError(f"the key '{shortened(twice, 60)}' stands twice")
-        return found
-
-    return made
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text[:20]} is too large a number")
-    return value
-
-
-def _no_number(name: str) -> Any:
-    raise ValueError(f"{name} is no number in JSON")
-
-
-def _decoder(kind: Callable[[list[tuple[str, Any]]], dict[str, Any]]) -> json.JSONDecoder:
-    return json.JSONDecoder(object_pairs_hook=_once(kind), parse_float=_finite, parse_constant=_no_number)
-
-
-_OBJECTS, _RECORDS = _decoder(dict), _decoder(Record)
 
 
 @contextmanager

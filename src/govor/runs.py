@@ -1,39 +1,394 @@
-"""Run folders: what a run is called, what is recorded of the machine it ran on, and its log."""
+"""The workspace, and a run as an object: the only reader and writer of a run's record and of what is filed about it.
+
+A workspace is a folder with `manifests/`, `models/`, `reports/` and so on. Nothing here depends on the process's current
+folder, so that two workspaces can be used at once. Files of a workspace name other files relative to it.
+"""
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
 import os
-import platform
 import re
-import subprocess
-import sys
-import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from datetime import UTC, datetime
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Self
 
-from govor import files
-from govor.errors import GovorError, disk_errors
-from govor.files import exists, to_json
+from govor import locks
+from govor.errors import GovorError, nearest
+from govor.files import exists, shortened
+from govor.jsons import Kinds, Record, read_json, read_log, write_json
 
-# Where scorings are kept, below the workspace.
-EVALS = Path("manifests") / "evals"
+# One JSON object.
+Json = dict[str, Any]
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
-_PACKAGES = (
-    "torch",
-    "transformers",
-    "accelerate",
-    "tokenizers",
-    "safetensors",
-    "jiwer",
-    "soundfile",
-    "soxr",
-    "numpy",
-)
+RECORD, PACKAGE, BEST = "run_manifest.json", "package.json", "best.json"
+
+_TEXT = (str, type(None))
+_RATE = (int, float, type(None))
+_OF_RECORD: Kinds = {
+    **dict.fromkeys(("run", "family", "base_model", "base_sha256", "precision", "created"), str),
+    **dict.fromkeys(("recipe", "recipe.examples", "recipe.finetune", "environment", "environment.packages"), dict),
+    **dict.fromkeys(("data", "data.*", "sources", "sources.*", "split", "licenses", "result", "result.metrics"), dict),
+    **dict.fromkeys(("data.*.path", "data.*.sha256", "languages.*"), str),
+    "data.*.rows": int,
+    "languages": list,
+    "language_token": _TEXT,
+    "recipe.examples.language": _TEXT,
+    "recipe.examples.context": str,
+    "result.metrics.*": _RATE,
+}
+_OF_STATE: Kinds = {
+    "step": int,
+    "metrics": dict,
+    "metrics.*": _RATE,
+    "data_sha256": str,
+    "loss_scale": (int, float),
+    "max_batch_audio_seconds": _RATE,
+    **dict.fromkeys(("good_steps", "halvings"), int),
+}
+_OF_PACKAGE: Kinds = {"checkpoint": str, "formats": list, "formats.*": str, "checks": dict, "checks.*": dict}
+# The small files of a run's folder, by name.
+_OF_FILES: dict[str, Kinds] = {
+    "base_model.json": {"source": str, "sha256": str},
+    "precision.json": {"value": str, "reason": str},
+    "metrics.json": {"metrics": dict, "metrics.*": _RATE, "best_checkpoint": str, "best_step": int},
+    "diagnosis.json": {"figures": dict, "figures.*": _RATE, "sentences": list, "sentences.*": str, "kind": str},
+    "average.json": {"shipped": str, "members": list},
+}
+_OF_SCORINGS: Kinds = {
+    **dict.fromkeys(("manifest", "interval", "lenient", "slices", "contexts", "sets", "sets.*", "table.*"), dict),
+    **dict.fromkeys(("failed", "slices.*", "table"), list),
+    **dict.fromkeys(("contexts.*", "contexts.*.*", "failed.*", "slices.*.*"), dict),
+    "clips": int,
+    **dict.fromkeys(("wer", "cer", "lenient.wer", "lenient.cer", "real_time_factor", "rate"), _RATE),
+    **dict.fromkeys(("wer_interval", "cer_interval"), (list, type(None))),
+    **dict.fromkeys(("wer_interval.*", "cer_interval.*"), (int, float)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """A folder that manifests/, models/ and reports/ are in; the current folder by default."""
+
+    root: Path = Path()
+
+    def path(self, given: str | os.PathLike[str]) -> Path:
+        """A path that is relative to the workspace, or absolute, as one that can be opened from here."""
+        return self.root / given
+
+    def relative(self, path: str | os.PathLike[str]) -> str:
+        """How files of the workspace name a path: relative to it where it lies inside, else absolute."""
+        absolute, root = Path(os.path.abspath(path)), Path(os.path.abspath(self.root))  # noqa: PTH100  (links stay)
+        return absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else absolute.as_posix()
+
+    @property
+    def manifests(self) -> Path:
+        """What is known of recordings."""
+        return self.root / "manifests"
+
+    @property
+    def evals(self) -> Path:
+        """Scorings."""
+        return self.manifests / "evals"
+
+    @property
+    def models(self) -> Path:
+        """Runs, by family."""
+        return self.root / "models"
+
+    @property
+    def reports(self) -> Path:
+        """Pages."""
+        return self.root / "reports"
+
+    @property
+    def outputs(self) -> Path:
+        """Transcripts of recordings."""
+        return self.root / "outputs"
+
+    @property
+    def data(self) -> Path:
+        """Audio that was made or fetched."""
+        return self.root / "data"
+
+    @property
+    def uploads(self) -> Path:
+        """Recordings as they came."""
+        return self.root / "uploads"
+
+    @property
+    def logs(self) -> Path:
+        """Logs."""
+        return self.root / "logs"
+
+    def scoring(self, *parts: str) -> Path:
+        """The file of one scoring, by what is filed under: model, set, context; or model and kind of measurement."""
+        return self.evals / f"{'__'.join(parts)}.json"
+
+    def headline(self, run: str) -> Path:
+        """`manifests/eval_<run>.json`: before, after and verdict of a run."""
+        return self.manifests / f"eval_{run}.json"
+
+    def run(self, family: str, name: str) -> Run:
+        """A run by family and name, whether it is there or not."""
+        return Run(self.models / family / name, self)
+
+    def runs(self) -> list[Run]:
+        """Every folder of a run, finished or not."""
+        folders = [path for path in sorted(self.models.glob("*/*")) if path.is_dir() and not path.name.startswith(".")]
+        # Processors bear the names of runs.
+        return [Run(path, self) for path in folders if path.parent.name != "processor"]
+
+    def find_run(self, name: str) -> Run:
+        """A run by its folder or by its name below models/.
+
+        Raises:
+            GovorError: there is none, or there are several of that name.
+        """
+        place = self.path(name)
+        if exists(place):
+            if place.is_dir():
+                return Run(place, self)
+            raise GovorError(f"{name} is no folder; a run's name or folder was wanted.")
+        found = [run for run in self.runs() if run.name == name]
+        if len(found) > 1:
+            folders = ", ".join(str(run.folder) for run in found)
+            raise GovorError(f"There are {len(found)} runs called '{name}': {folders}; give one of the paths.")
+        if found:
+            return found[0]
+        raise GovorError(f"There is no run '{shortened(name)}'; {nearest(name, [run.name for run in self.runs()])}")
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """`run_manifest.json`: everything that a finished run was made with and what came of it.
+
+    `data` holds path, rows and sha256 of each manifest, by `source/part`; `recipe` is the resolved one; `result` is what
+    `metrics.json` says. `more` keeps what other versions of govor wrote.
+    """
+
+    run: str
+    family: str
+    base_model: str
+    base_sha256: str
+    created: str
+    languages: list[str]
+    language_token: str | None
+    licenses: dict[str, int]
+    data: dict[str, Json]
+    augment_sha256: str | None
+    split: dict[str, Json]
+    sources: dict[str, Json]
+    recipe: Json
+    seed: int
+    phases: dict[str, Json]
+    precision: str
+    devices: int
+    memory_halvings: int
+    resumed: list[Json]
+    result: Json
+    environment: Json
+    more: Json = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, found: Record) -> Self:
+        """From a file's content. What earlier versions did not write has its empty value.
+
+        Raises:
+            GovorError: what every version wrote is missing.
+        """
+        names = [one.name for one in fields(cls) if one.name != "more"]
+        empty: Json = {"language_token": None, "licenses": {}, "augment_sha256": None, "split": {}, "sources": {}}
+        empty |= {"seed": 0, "phases": {}, "devices": 1, "memory_halvings": 0, "resumed": [], "created": ""}
+        empty |= {"languages": [], "environment": {}, "result": {}, "base_sha256": "", "precision": "", "family": ""}
+        values = {name: found[name] if name in found or name not in empty else empty[name] for name in names}
+        return cls(**values, more={key: value for key, value in found.items() if key not in names})
+
+    def as_json(self) -> Json:
+        """What is written."""
+        return {**{key: value for key, value in asdict(self).items() if key != "more"}, **self.more}
+
+
+def read_record(file: Path) -> RunRecord:
+    """The record in a file that the user named, which need not lie in a run's folder.
+
+    Raises:
+        GovorError: it is not there, or is no record of a finished run.
+    """
+    if not file.is_file():
+        raise GovorError(f"The record {file} was not found.")
+    found = read_json(file, _OF_RECORD)
+    if not {"recipe", "data", "run", "precision", "base_sha256"} <= found.keys():
+        raise GovorError(f"{file} is no run_manifest.json of a finished run; a recipe or such a record was wanted.")
+    return RunRecord.of(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """`package.json`: which checkpoint was packaged, in which formats, and the proof of each."""
+
+    created: str
+    checkpoint: str
+    formats: list[str]
+    checks: dict[str, Json]
+    processor: str
+    sha256: dict[str, str]
+    more: Json = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, found: Record) -> Self:
+        """From a file's content; what earlier versions did not write has its empty value."""
+        known = [one.name for one in fields(cls) if one.name != "more"]
+        more = {key: value for key, value in found.items() if key not in known}
+        own = (
+            found["checkpoint"],
+            found["formats"],
+            found["checks"],
+            found.get("processor", ""),
+            found.get("sha256", {}),
+        )
+        return cls(found.get("created", ""), *own, more)
+
+    def as_json(self) -> Json:
+        """What is written."""
+        return {**{key: value for key, value in asdict(self).items() if key != "more"}, **self.more}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One training run: `models/<family>/<name>/` and what is filed about it."""
+
+    folder: Path
+    workspace: Workspace = Workspace()
+
+    @classmethod
+    def holding(cls, path: Path, workspace: Workspace | None = None) -> Run | None:
+        """The run that a folder is, or that it is a checkpoint or an export of; None where it is of none."""
+        for place in (path, *list(path.parents)[:2]):
+            if exists(place / RECORD) or exists(place / "recipe.yaml"):
+                return cls(place, workspace or Workspace())
+        return None
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.folder.name
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of its checkpoints."""
+        return self.folder / "checkpoints"
+
+    @property
+    def finished(self) -> bool:
+        """Whether it was trained to its end."""
+        return exists(self.folder / RECORD)
+
+    def check_finished(self) -> None:
+        """Refuse a folder that is no finished run."""
+        if not self.finished:
+            raise GovorError(
+                f"{self.folder} is no finished run: run_manifest.json is missing. Train it, or go on with govor train … --resume."
+            )
+
+    def record(self) -> RunRecord:
+        """Its record.
+
+        Raises:
+            GovorError: it is not finished, or the record is damaged.
+        """
+        self.check_finished()
+        return RunRecord.of(read_json(self.folder / RECORD, _OF_RECORD))
+
+    def write_record(self, record: RunRecord) -> None:
+        """The record, last of all that a run writes."""
+        write_json(self.folder / RECORD, record.as_json())
+
+    def whole_checkpoints(self) -> list[Path]:
+        """Checkpoints `step-N` that were finished, oldest first."""
+        whole = (path for path in self.checkpoints.glob("step-*") if exists(path / "state.json"))
+        return sorted(whole, key=lambda path: int(path.name.removeprefix("step-")))
+
+    def last_checkpoint(self) -> Path | None:
+        """The newest of them."""
+        found = self.whole_checkpoints()
+        return found[-1] if found else None
+
+    def best_checkpoint(self) -> Path:
+        """The one that the run's own metric names best.
+
+        Raises:
+            GovorError: none was finished.
+        """
+        file = self.checkpoints / BEST
+        if not exists(file):
+            raise GovorError(f"{self.folder} holds no finished checkpoint; train it first, or go on with --resume.")
+        return self.checkpoints / str(read_json(file, {"checkpoint": str})["checkpoint"])
+
+    @property
+    def has_best(self) -> bool:
+        """Whether a best checkpoint is known."""
+        return exists(self.checkpoints / BEST)
+
+    def note_best(self, checkpoint: Path, metric: str, value: float | None) -> None:
+        """Write down which checkpoint is to be used."""
+        write_json(self.checkpoints / BEST, {"checkpoint": checkpoint.name, "metric": metric, "value": value})
+
+    def checkpoint(self, name: str) -> Path:
+        """A whole checkpoint by its name.
+
+        Raises:
+            GovorError: there is none of that name.
+        """
+        found = self.checkpoints / name
+        if not exists(found / "state.json"):
+            known = ", ".join(path.parent.name for path in sorted(self.checkpoints.glob("*/state.json")))
+            raise GovorError(f"{self.folder} has no checkpoint '{name}'; there are: {known}.")
+        return found
+
+    @property
+    def packaged(self) -> bool:
+        """Whether its folder is a package."""
+        return exists(self.folder / PACKAGE)
+
+    def package(self) -> Package:
+        """What was packaged."""
+        return Package.of(read_json(self.folder / PACKAGE, _OF_PACKAGE))
+
+    def read(self, name: str) -> Record:
+        """A small JSON file of its folder: base_model, precision, metrics, diagnosis, average, phases."""
+        return read_json(self.folder / name, _OF_FILES.get(name))
+
+    def metrics(self, kind: str) -> list[Json]:
+        """The rows of one kind, train or eval, of metrics.jsonl; a line that was cut by a crash is left out."""
+        return [row for row in read_log(self.folder / "metrics.jsonl") if row.get("kind") == kind]
+
+    def headline(self) -> Record | None:
+        """Before, after and verdict, as far as they were filed."""
+        file = self.workspace.headline(self.name)
+        return read_json(file, _OF_SCORINGS) if exists(file) else None
+
+    @contextmanager
+    def held(self, doing: str) -> Iterator[None]:
+        """Keep the run for this process while the block runs; see `locks.held`."""
+        with locks.held(self.folder, doing):
+            yield
+
+
+def write_package(folder: Path, package: Package) -> None:
+    """Write `package.json` into a folder that is being made: last of all, since it says that all is there."""
+    write_json(folder / PACKAGE, package.as_json())
+
+
+def read_state(checkpoint: Path) -> Record:
+    """A checkpoint's `state.json`."""
+    return read_json(checkpoint / "state.json", _OF_STATE)
+
+
+def read_scoring(file: Path) -> Record:
+    """The summary of a scoring, or of a measurement or a headline."""
+    return read_json(file, _OF_SCORINGS)
 
 
 def check_name(name: str) -> str:
@@ -43,251 +398,6 @@ def check_name(name: str) -> str:
     return name
 
 
-def check_finished(run: Path) -> None:
-    """Refuse a folder that is no finished run."""
-    if not exists(run / "run_manifest.json"):
-        raise GovorError(
-            f"{run} is no finished run: run_manifest.json is missing. Train it, or go on with govor train … --resume."
-        )
-
-
-def check_checkpoint(checkpoint: Path) -> None:
-    """Refuse a folder that is no whole checkpoint of its run."""
-    if not exists(checkpoint / "state.json"):
-        known = ", ".join(path.parent.name for path in sorted(checkpoint.parent.glob("*/state.json")))
-        raise GovorError(f"{checkpoint.parent.parent} has no checkpoint '{checkpoint.name}'; there are: {known}.")
-
-
 def plain_name(text: str) -> str:
     """A run name made of a file's: what may not stand in one becomes a hyphen."""
     return re.sub(r"[^\w.-]+", "-", text).strip("-._")[:80] or "unnamed"
-
-
-def now() -> str:
-    """UTC, to the second, ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-@contextmanager
-def held(run: Path, doing: str) -> Iterator[None]:
-    """Keep a run's folder for this process while the block runs: `doing` is trained, averaged or packaged.
-
-    What a killed process held is taken over, with its leftovers swept. The lock stands beside the folder, and beside what
-    it leads to where it is a link.
-
-    Raises:
-        GovorError: another process is at it.
-    """
-    if run in _HELD:
-        raise GovorError(f"{run} is already being used by this process.")
-    with ExitStack() as stack:
-        for folder in dict.fromkeys((run.parent.resolve() / run.name, run.resolve())):
-            stack.enter_context(_locked(folder, run, doing))
-        for folder in (run, run / "checkpoints"):
-            files.sweep(folder, alone=True)
-        _HELD.add(run)
-        stack.callback(_HELD.discard, run)
-        yield
-
-
-_HELD: set[Path] = set()  # by this process: the system's locks do not hold a process back from itself
-
-
-@contextmanager
-def _locked(folder: Path, run: Path, doing: str) -> Iterator[None]:
-    lock = folder.with_name(f".{folder.name}.lock")
-    new = [place for place in lock.parents if not place.exists()]
-    mine = {"doing": doing, "pid": os.getpid(), "host": platform.node(), "since": now()}
-    mine |= {"boot": files.boot(), "machine": files.machine(), "started": files.started(os.getpid())}
-    with disk_errors(run, "the run"):
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        handle = _taken(lock, run)
-        handle.seek(0)
-        handle.truncate()
-        handle.write(to_json(mine) + "\n")
-        handle.flush()
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            lock.unlink()
-        handle.close()
-        for place in new:  # where nothing came of it
-            with suppress(OSError):
-                place.rmdir()
-
-
-def _taken(lock: Path, run: Path) -> IO[str]:
-    """The lock's file, held by this process alone. The system lets go of it when a process dies, however it dies."""
-    while True:
-        handle = os.fdopen(os.open(lock, os.O_RDWR | os.O_CREAT, 0o644), "r+", encoding="utf-8")
-        try:
-            certain = _lock(handle)
-            if not _same_file(handle, lock):  # its holder has just let go and deleted it
-                handle.close()
-                continue
-            holder = _holder(handle)
-            if certain is False or (holder and not _over(holder, certain)):
-                raise _occupied(lock, run, holder)
-        except BaseException:
-            handle.close()
-            raise
-        return handle
-
-
-def _lock(handle: IO[str]) -> bool | None:
-    """Whether the system gave this process the file; None where it has no such locks. A record lock and not flock: a
-    worker that outlives its killed parent would keep that one."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return None
-    try:
-        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    except OSError:
-        return None
-    return True
-
-
-def _same_file(handle: IO[str], path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(handle.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _holder(handle: IO[str]) -> dict[str, Any]:
-    try:
-        found = json.loads(handle.read())
-    except (OSError, ValueError):  # killed while it wrote, or about to write
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _over(holder: dict[str, Any], certain: bool | None) -> bool:
-    """Whether whom the lock names has ended. Within one start of one machine that can be known, of others not."""
-    if certain is False:
-        return False
-    same_host = holder.get("host") == platform.node()
-    same_start = holder.get("boot") == files.boot() and (same_host or files.boot() is not None)
-    if certain and same_start:
-        return True  # whatever runs under that number now
-    if same_start and holder.get("machine") == files.machine():
-        return not files.runs(int(holder["pid"]), int(holder["started"]))
-    return not same_start and same_host  # the machine was started anew
-
-
-def _occupied(lock: Path, run: Path, holder: dict[str, Any]) -> GovorError:
-    if not holder:
-        return GovorError(f"{run} is being used by another process, which holds {lock}; wait until it has ended.")
-    who = f"process {holder.get('pid')} on {holder.get('host')} since {holder.get('since')}"
-    elsewhere = holder.get("boot") != files.boot()
-    end = f"; if that no longer runs, delete {lock}" if elsewhere else ""
-    return GovorError(
-        f"{run} is being {holder.get('doing')} by {who}; wait until it has ended, or take another run or name{end}."
-    )
-
-
-def environment() -> dict[str, Any]:
-    """Versions, hardware and commit, for the record of a run."""
-    import torch
-
-    from govor import __version__
-
-    return {
-        "govor": __version__,
-        "python": platform.python_version(),
-        "packages": {name: _version(name) for name in _PACKAGES},
-        "platform": platform.platform(),
-        "processor": _processor(),
-        "cpu_cores": os.cpu_count(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "git_commit": _git_commit(),
-    }
-
-
-def memory_mb() -> float | None:
-    """Peak resident memory of this process so far, in MiB; None where the system does not tell."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1024 if sys.platform != "darwin" else 1024 * 1024), 1)
-
-
-class JsonLines:
-    """A log of one JSON object per line, flushed line by line; appended to on resume."""
-
-    def __init__(self, path: Path, keep_until_step: int | None = None) -> None:
-        """With `keep_until_step`, lines of later steps are cut first: a resumed run writes them again."""
-        with disk_errors(path, "the log"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if keep_until_step is not None and path.exists():
-                _truncate(path, keep_until_step)
-            self._handle: IO[str] = path.open("a", encoding="utf-8")
-        self._path = path
-
-    def write(self, **values: Any) -> None:
-        """Append one line."""
-        with disk_errors(self._path, "the log"):
-            self._handle.write(to_json(values) + "\n")
-            self._handle.flush()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._handle.close()
-
-
-class RunLog:
-    """`logs/training/<run>.log`: every line with timestamp, stage and the run's request_id."""
-
-    def __init__(self, run: str, stage: str) -> None:
-        self._lines = JsonLines(Path("logs") / "training" / f"{run}.log")
-        self._fixed = {"request_id": uuid.uuid4().hex[:16], "run": run, "stage": stage}
-
-    def write(self, message: str, **values: Any) -> None:
-        """One event."""
-        self._lines.write(timestamp=now(), **self._fixed, message=message, **values)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._lines.close()
-
-
-def _truncate(path: Path, step: int) -> None:
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # the line that was being written when the run was killed
-        if row.get("step", 0) <= step:
-            kept.append(line)
-    files.write_text(path, "".join(line + "\n" for line in kept))
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def _git_commit() -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return found.stdout.strip() or None

@@ -246,7 +246,7 @@ def test_quickstart_on_own_recordings(govor: Govor, workspace: Path, tiny_folder
 
 def test_nothing_but_a_report_is_replaced_by_a_report(govor: Govor, workspace: Path) -> None:
     from govor.corpus.manifests import write_rows
-    from govor.files import write_json
+    from govor.jsons import write_json
     from govor.measure.evaluate import write_eval
     from govor.measure.headline import add_to_headline
     from govor.metrics.recognition import with_counts

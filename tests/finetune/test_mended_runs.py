@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import pytest
 
 from conftest import Silent, make_split, read_metrics, toy_recipe
-from govor import files, runs
+from govor import files, jsons, locks
 from govor import recipe as recipes
 from govor.errors import GovorError
 from govor.finetune import checklist, checkpoints, resume
@@ -68,7 +68,7 @@ def test_what_the_dead_left_is_swept_and_what_the_living_write_is_not(workspace:
         workspace / ".best.json.12345678.tmp",
     ]
     stays[-1].write_text("of an earlier version")
-    files.write_json(workspace / "any.json", {})
+    jsons.write_json(workspace / "any.json", {})
     assert not [path for path in gone if path.exists()] and all(path.exists() for path in stays)
     files.sweep(workspace, alone=True)
     assert [path.exists() for path in stays] == [True, False, False]
@@ -118,13 +118,13 @@ def test_a_link_gives_way_as_a_link(workspace: Path) -> None:
 
 def test_long_names_have_room_for_a_temporary_one(workspace: Path) -> None:
     name = "ш" * 120 + ".json"  # 245 bytes of 255
-    files.write_json(workspace / name, {"a": 1})
-    assert files.read_json(workspace / name) == {"a": 1} and not leftovers(workspace)
+    jsons.write_json(workspace / name, {"a": 1})
+    assert jsons.read_json(workspace / name) == {"a": 1} and not leftovers(workspace)
 
 
 # ---- one process at a time (T05)
 
-HOLD = "import sys, time\nfrom pathlib import Path\nfrom govor import runs\nwith runs.held(Path(sys.argv[1]), 'trained'):\n    print('held', flush=True)\n    time.sleep(60)\n"
+HOLD = "import sys, time\nfrom pathlib import Path\nfrom govor import locks\nwith locks.held(Path(sys.argv[1]), 'trained'):\n    print('held', flush=True)\n    time.sleep(60)\n"
 
 
 def test_a_run_that_another_process_holds_is_refused_and_taken_over_when_that_is_killed(workspace: Path) -> None:
@@ -132,13 +132,13 @@ def test_a_run_that_another_process_holds_is_refused_and_taken_over_when_that_is
     holder = subprocess.Popen([sys.executable, "-c", HOLD, str(run)], stdout=subprocess.PIPE, text=True)
     assert holder.stdout and holder.stdout.readline() == "held\n"
     sentence = rf"is being trained by process {holder.pid} on {platform.node()} since 20\d\d-"
-    with pytest.raises(GovorError, match=sentence), runs.held(run, "packaged"):
+    with pytest.raises(GovorError, match=sentence), locks.held(run, "packaged"):
         pass
     holder.kill()
     holder.wait()
-    with runs.held(run, "packaged"):
+    with locks.held(run, "packaged"):
         assert json.loads((run.parent / ".toy.lock").read_text())["pid"] == os.getpid()
-        with pytest.raises(GovorError, match="already"), runs.held(run, "packaged"):
+        with pytest.raises(GovorError, match="already"), locks.held(run, "packaged"):
             pass
     assert not leftovers(workspace)
 
@@ -152,7 +152,7 @@ def test_a_link_and_what_it_leads_to_are_one_run(workspace: Path) -> None:
     try:
         assert holder.stdout and holder.stdout.readline() == "held\n"
         for name in (link, workspace / "far/toy"):
-            with pytest.raises(GovorError, match=f"process {holder.pid}"), runs.held(name, "packaged"):
+            with pytest.raises(GovorError, match=f"process {holder.pid}"), locks.held(name, "packaged"):
                 pass
     finally:
         holder.kill()
@@ -173,28 +173,28 @@ def test_stale_locks_are_recognised(workspace: Path, change: dict[str, str], fre
     lock = workspace / ".toy.lock"
     lock.write_text(json.dumps(held))
     if free:
-        with runs.held(workspace / "toy", "trained"):
+        with locks.held(workspace / "toy", "trained"):
             pass
         assert not lock.exists()
     else:
         with pytest.raises(GovorError, match=r"on elsewhere since .*; if that no longer runs, delete .*\.toy\.lock"):
-            runs.held(workspace / "toy", "trained").__enter__()
+            locks.held(workspace / "toy", "trained").__enter__()
 
 
 @pytest.mark.parametrize("alive", [True, False])
 def test_without_locks_of_the_system_the_process_itself_is_looked_for(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, alive: bool
 ) -> None:
-    monkeypatch.setattr(runs, "_lock", lambda handle: None)
+    monkeypatch.setattr(locks, "_lock", lambda handle: None)
     pid = os.getppid() if alive else a_dead_process()
     held = {"doing": "trained", "pid": pid, "host": platform.node(), "since": "then", "boot": files.boot()}
     held |= {"machine": files.machine(), "started": files.started(os.getppid())}
     (workspace / ".toy.lock").write_text(json.dumps(held))
     if alive:
         with pytest.raises(GovorError, match=f"process {pid} on"):
-            runs.held(workspace / "toy", "trained").__enter__()
+            locks.held(workspace / "toy", "trained").__enter__()
     else:
-        with runs.held(workspace / "toy", "trained"):
+        with locks.held(workspace / "toy", "trained"):
             pass
 
 

@@ -23,7 +23,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from govor.files import to_json
+from govor.jsons import to_json
 
 Item = TypeVar("Item")
 _LINES, _LINE_SECONDS = 20, 60.0

@@ -249,7 +249,8 @@ def validate(
     from govor.corpus.validate import Limits
     from govor.corpus.validate import validate as check
     from govor.errors import GovorError
-    from govor.files import refuse_existing, write_json
+    from govor.files import refuse_existing
+    from govor.jsons import write_json
 
     if undo:
         _undo(as_json)
@@ -329,7 +330,8 @@ def normalize(
     from govor.corpus.manifests import Manifest, read_clips, rejected
     from govor.corpus.normalize import normalize_clips, normalizer
     from govor.errors import GovorError
-    from govor.files import refuse_existing, write_json
+    from govor.files import refuse_existing
+    from govor.jsons import write_json
 
     target = out or MANIFESTS / "normalized.jsonl"
     refuse_existing(target, overwrite)

@@ -12,7 +12,7 @@ from govor.cli import console
 from govor.cli.models import Device, Engine, EngineName, Precision, PrecisionName, check_model
 from govor.cli.options import Json, Overwrite, examples, refuse_given, was_given
 from govor.cli.summary import exit_if
-from govor.runs import EVALS
+from govor.runs import Workspace
 
 Context = Literal["padded", "speech", "both"]
 Contexts = tuple[Literal["padded", "speech"], ...]
@@ -180,7 +180,7 @@ def run_evaluation(
     name = opened.name + suffix
     dataset = set_name or dataset_name(manifest)
     dataset += f"-{len(clips)}" if max_samples is not None else ""
-    targets = {c: EVALS / eval_name(name, dataset, c) for c in contexts}
+    targets = {c: Workspace().evals / eval_name(name, dataset, c) for c in contexts}
     if not resume:
         for target in targets.values():
             refuse_existing(target.with_name(target.name + ".json"), overwrite, "--overwrite to score it again")
@@ -213,7 +213,7 @@ def _finished(target: Path, manifest: Path, clips: int, about: dict[str, Any]) -
     """The summary of this very scoring, if it is there already; another one in its place is refused."""
     from govor.corpus.manifests import fingerprint
     from govor.errors import GovorError
-    from govor.files import read_json
+    from govor.jsons import read_json
     from govor.measure.evaluate import rescore as rescore_file
     from govor.metrics.text import NAME
 
@@ -253,7 +253,7 @@ def run_remote(
         raise GovorError(f"{server.url} offers no model '{model}'; {nearest(model, offered)}")
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", model.split("/")[-1]).strip("-.") or "server"
     dataset = dataset_name(manifest) + (f"-{len(clips)}" if max_samples is not None else "")
-    target = EVALS / eval_name(name, dataset, "server")
+    target = Workspace().evals / eval_name(name, dataset, "server")
     if not resume:
         refuse_existing(target.with_name(target.name + ".json"), overwrite, "--overwrite to score it again")
     about = {"model": name, "source": model, "set": dataset, "context": "server", "server": server.url}

@@ -78,8 +78,8 @@ def train(
     """Fine-tune a model as a recipe says; a checkpoint at every evaluation, exact resume."""
     from govor import recipe as recipes
     from govor.errors import GovorError
-    from govor.files import read_json
     from govor.finetune.begun import may_start_early, run_folder, with_code
+    from govor.jsons import read_json
 
     overrides = [*(set_ or []), *([f"finetune.max_steps={max_steps}"] if max_steps is not None else [])]
     record = Path(recipe) if recipe.endswith(".json") else None
@@ -204,10 +204,10 @@ def average(
     as_json: Json = False,
 ) -> None:
     """Average a run's best checkpoints (weights by 1 / loss) and keep the mean where it scores better than the best one."""
-    from govor.runs import check_finished
+    from govor.runs import Run
 
     folder = find_run(run)
-    check_finished(folder)
+    Run(folder).check_finished()
     from govor.finetune.record import average_run  # only now: it imports torch
 
     with console.bar(f"average {folder.name}", None) as bar:

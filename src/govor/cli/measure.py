@@ -11,7 +11,7 @@ from govor.cli import console
 from govor.cli.models import Context, Device, Model, Precision, check_model, find_run, open_model
 from govor.cli.options import Json, Out, Overwrite, examples
 from govor.cli.summary import exit_if
-from govor.runs import EVALS
+from govor.runs import Workspace
 
 
 def register(app: typer.Typer) -> None:
@@ -49,7 +49,8 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Is B better than A, by how much, and is it more than chance? A paired bootstrap over the same clips."""
-    from govor.files import refuse_existing, write_json
+    from govor.files import refuse_existing
+    from govor.jsons import write_json
     from govor.measure.evaluate import read_eval, refuse_unread
     from govor.measure.headline import add_to_headline
     from govor.metrics.compare import compare as compare_rows
@@ -62,7 +63,9 @@ def compare(
     if out:
         refuse_existing(out, overwrite)
     result = compare_rows(rows_a, rows_b, str(a["model"]), str(b["model"]))
-    target = out or EVALS.parent / "compare" / f"{a['model']}__vs__{b['model']}__{b['set']}__{b['context']}.json"
+    target = (
+        out or Workspace().evals.parent / "compare" / f"{a['model']}__vs__{b['model']}__{b['set']}__{b['context']}.json"
+    )
     write_json(target, result)
     console.result(compare_lines(result), result, as_json)
     if name and a["context"] == b["context"]:
@@ -74,7 +77,7 @@ def compare(
 
 def _run_whose_gain_this_is(a: dict[str, Any], b: dict[str, Any]) -> str | None:
     """B's run, where A is the base model that it began from."""
-    from govor.files import read_json
+    from govor.jsons import read_json
 
     for record in Path("models").glob(f"*/{b['model']}/run_manifest.json"):
         if read_json(record)["base_model"] == a.get("source"):

@@ -57,7 +57,7 @@ def check_model(
 
 def check_eval(path: Path) -> None:
     """Refuse what is no scoring's `.json` before anything heavy is imported."""
-    from govor.files import read_json
+    from govor.jsons import read_json
 
     read_json(path.with_name(path.name.removesuffix(".json").removesuffix(".clips.jsonl") + ".json"))
 

@@ -36,7 +36,7 @@ def package(
     from govor.errors import GovorError, nearest
     from govor.files import refuse_existing
     from govor.package import FORMATS
-    from govor.runs import check_checkpoint, check_finished
+    from govor.runs import Run
 
     folder = find_run(run)
     formats = [name for name in FORMATS if name in format_.split(",")]
@@ -44,9 +44,9 @@ def package(
     if unknown:
         raise GovorError(f"There is no format '{unknown[0]}'; {nearest(unknown[0], FORMATS)}")
     refuse_existing(folder / "package.json", overwrite, "--overwrite to package it again")
-    check_finished(folder)
+    Run(folder).check_finished()
     if checkpoint is not None:
-        check_checkpoint(folder / "checkpoints" / checkpoint)
+        Run(folder).checkpoint(checkpoint)
     from govor.package.build import package as build  # only now: it imports torch
 
     result = build(folder, formats, checkpoint, ct2_quantization)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from govor.cli import console
 from govor.cli.models import EngineName, PrecisionName, check_model, open_model
-from govor.runs import EVALS
+from govor.runs import Workspace
 
 ContextName = Literal["padded", "speech"]
 
@@ -24,7 +24,8 @@ def run_hallucination(
 ) -> None:
     """What a model writes for silence, noise and music, in each context."""
     from govor.corpus.vad import open_vad
-    from govor.files import refuse_existing, write_json
+    from govor.files import refuse_existing
+    from govor.jsons import write_json
 
     check_model(model, engine, device)
     from govor.measure.hallucination import measure, sentence  # only now: it imports torch
@@ -34,7 +35,7 @@ def run_hallucination(
     suffix = "-ct2" if engine == "ct2" else ""
     made, found = [], []
     for context in contexts:
-        target = EVALS / f"{opened.name}{suffix}__hallucination__{context}.json"
+        target = Workspace().evals / f"{opened.name}{suffix}__hallucination__{context}.json"
         refuse_existing(target, overwrite, "--overwrite to measure it again")
         with console.bar(f"listen to nothing, {context}", None) as bar:
             result = measure(opened.recogniser, opened.language, context, detector, bar.advance)
@@ -59,7 +60,8 @@ def run_timestamps(
     """How well a model times words, on splices of the manifest's clips; in the context of its record if none is given."""
     from govor.corpus.manifests import fingerprint
     from govor.errors import GovorError
-    from govor.files import refuse_existing, write_json
+    from govor.files import refuse_existing
+    from govor.jsons import write_json
     from govor.measure.evaluate import dataset_name
     from govor.measure.scoring import check_clips, clips_to_score
 
@@ -76,7 +78,7 @@ def run_timestamps(
     check_clips(opened.recogniser, clips, manifest, opened.language_token)
     dataset = dataset_name(manifest) + (f"-{max_samples}" if max_samples is not None else "")
     shapes = contexts or [opened.context]
-    targets = {shape: EVALS / f"{opened.name}__timestamps__{dataset}__{shape}.json" for shape in shapes}
+    targets = {shape: Workspace().evals / f"{opened.name}__timestamps__{dataset}__{shape}.json" for shape in shapes}
     for target in targets.values():
         refuse_existing(target, overwrite, "--overwrite to measure it again")
     # The heads are chosen on one half of the clips, and judged on the other.

@@ -122,7 +122,7 @@ def _corpus(audio: Path | None, language: str | None, license: str | None) -> li
     from govor.corpus.normalize import normalize_clips
     from govor.corpus.validate import Limits, validate
     from govor.errors import GovorError
-    from govor.files import write_json
+    from govor.jsons import write_json
 
     folder = Path("manifests") / ("quickstart" if audio is None else _name(audio))
     if audio is not None and license is None:
@@ -223,12 +223,12 @@ def _scores(model: str, test: Path) -> dict[str, Path]:
     from govor.cli.evaluate import run_evaluation, score_line, tell_failed
     from govor.corpus.manifests import fingerprint
     from govor.families.opening import scored_name
-    from govor.files import read_json
+    from govor.jsons import read_json
     from govor.measure.evaluate import dataset_name, eval_name
-    from govor.runs import EVALS
+    from govor.runs import Workspace
 
     name = scored_name(model)
-    files = {c: EVALS / f"{eval_name(name, dataset_name(test), c)}.json" for c in ("padded", "speech")}
+    files = {c: Workspace().evals / f"{eval_name(name, dataset_name(test), c)}.json" for c in ("padded", "speech")}
     trained = Path(model) / "metrics.json"
     with _stage(f"score {name}"):
         wanted = fingerprint(test)
@@ -247,9 +247,9 @@ def _scores(model: str, test: Path) -> dict[str, Path]:
 def _standing(recipe: Recipe) -> str:
     """How far a run of this name has come: none, other (recipe or data), begun, finished."""
     from govor.config import read_yaml
-    from govor.files import read_json
     from govor.finetune.begun import finished_steps, run_folder
     from govor.finetune.survey import fingerprints
+    from govor.jsons import read_json
 
     run = run_folder(recipe)
     record = run / "run_manifest.json"

@@ -17,7 +17,8 @@ def take_inventory(folders: list[Path], statement: Any, target: Path, total: int
     from govor.corpus.inventory import inventory as scan
     from govor.corpus.manifests import row_writer
     from govor.corpus.ondisk import DiskMap
-    from govor.files import atomic_file, to_json
+    from govor.files import atomic_file
+    from govor.jsons import to_json
 
     partial = target.with_name(f".{target.name}.partial")
     counts: Counter[str] = Counter()

@@ -73,7 +73,8 @@ def preprocess(
     from govor.corpus.preprocess import preprocess as process
     from govor.corpus.vad import open_vad
     from govor.errors import GovorError
-    from govor.files import read_json, refuse_existing, write_json
+    from govor.files import refuse_existing
+    from govor.jsons import read_json, write_json
     from govor.runs import check_name, plain_name
 
     name = check_name(name or f"{plain_name(source.stem)}-16k")
@@ -183,7 +184,8 @@ def write_split(target: Path, division: Any, at_most: dict[str, int] | None = No
 
     from govor.corpus.manifests import rejected, row_writer
     from govor.corpus.split import PARTS
-    from govor.files import atomic_folder, write_json
+    from govor.files import atomic_folder
+    from govor.jsons import write_json
 
     message = "the sentence stands in a held-out part"
     with atomic_folder(target, "the split", replace=True) as folder:
@@ -316,7 +318,8 @@ def balance(
     from govor.corpus.balance import Balance, page
     from govor.corpus.manifests import Manifest
     from govor.errors import GovorError
-    from govor.files import refuse_existing, write_json, write_text
+    from govor.files import refuse_existing, write_text
+    from govor.jsons import write_json
 
     refuse_existing(out, overwrite)
     manifest = Manifest(source)

@@ -17,12 +17,13 @@ def run_suite(
     """Score every set that can be had; exit 1 where some could not."""
     from govor.corpus.manifests import read_clips
     from govor.errors import GovorError
-    from govor.files import read_json, write_json
+    from govor.jsons import read_json, write_json
+    from govor.machine import now
     from govor.measure.evaluate import read_eval
     from govor.measure.overlap import overlap, overlap_line, training_manifests
     from govor.measure.suites import find_suite, set_manifest, set_result, table, with_earlier
     from govor.metrics.text import NAME
-    from govor.runs import EVALS, now
+    from govor.runs import Workspace
 
     suite = find_suite(name)
     contexts, beam_size, engine, precision, device, max_samples, overwrite = options
@@ -57,7 +58,7 @@ def run_suite(
     # Under the name that its scorings have, which says how it was decoded.
     scored = str(made[0]["model"])
     part = "" if max_samples is None else f"-{max_samples}"
-    target = EVALS / f"{scored}__suite-{Path(name).stem}{part}.json"
+    target = Workspace().evals / f"{scored}__suite-{Path(name).stem}{part}.json"
     results = with_earlier(results, read_json(target) if target.exists() else None)
     shown = table(suite, scored, results)
     result = {"suite": name, "model": model, "created": now(), "sets": results, "not_run": not_run, "table": shown}

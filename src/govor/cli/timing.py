@@ -119,7 +119,7 @@ def _transcribe_one(
     opened: Any, path: Path, how: Any, format_: str, outputs: Path | None, timed: bool, listening: Any, several: bool
 ) -> None:
     from govor.audio import probe
-    from govor.files import to_json
+    from govor.jsons import to_json
     from govor.timing.files import write_outputs
     from govor.timing.longform import hear
     from govor.timing.subtitles import write_format

@@ -25,7 +25,7 @@ from govor.corpus.ondisk import temporary_database
 from govor.corpus.provenance import item_file, there
 from govor.corpus.records import Clip, sentence_key
 from govor.errors import GovorError
-from govor.files import parse_json, to_json
+from govor.jsons import parse_json, to_json
 
 _BETTER = "preferred, timed DESC, date DESC, number"
 

@@ -30,8 +30,9 @@ from govor.corpus.manifests import read_rows, row_writer
 from govor.corpus.records import sentence_key
 from govor.corpus.tombstones import FILE
 from govor.errors import GovorError
-from govor.files import atomic_file, read_json, sha256_of, to_json
-from govor.runs import now
+from govor.files import atomic_file, sha256_of
+from govor.jsons import read_json, to_json
+from govor.machine import now
 
 HISTORY = Path("manifests") / "forgotten_from.jsonl"
 MOVES = Path("uploads") / "duplicates" / MOVED_JOURNAL

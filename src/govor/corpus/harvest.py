@@ -31,7 +31,8 @@ from govor.corpus.licenses import canonical
 from govor.corpus.manifests import read_rows
 from govor.corpus.provenance import ITEM_SUFFIX, Provenance, item_file, read_item, there
 from govor.errors import AudioError, GovorError
-from govor.files import parse_json, read_text, sha256_of, shortened, write_json
+from govor.files import read_text, sha256_of, shortened
+from govor.jsons import parse_json, write_json
 
 Notify = Callable[[str], None]
 

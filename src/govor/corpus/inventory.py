@@ -25,7 +25,8 @@ from govor.corpus.records import segment_row
 from govor.corpus.speakers import one_person
 from govor.corpus.timed import Transcript
 from govor.errors import AudioError, GovorError
-from govor.files import sha256_of, to_json, workspace_path
+from govor.files import sha256_of, workspace_path
+from govor.jsons import to_json
 
 COLUMNS = (
     "id",

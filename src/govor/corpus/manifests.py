@@ -14,7 +14,8 @@ import numpy.typing as npt
 from govor.corpus.ondisk import DiskMap
 from govor.corpus.records import Clip
 from govor.errors import GovorError
-from govor.files import atomic_file, check_ordinary, exists, parse_json, sha256_of, to_json
+from govor.files import atomic_file, check_ordinary, exists, sha256_of
+from govor.jsons import parse_json, to_json
 
 _HEADER = 2  # size and modification time of the manifest that the index belongs to
 
@@ -26,8 +27,9 @@ class Manifest(Sequence[Clip]):
     changed; where the folder cannot be written they stay in memory.
     """
 
-    def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+    def __init__(self, path: Path | str, root: Path = Path()) -> None:
+        """`root` is the folder of the workspace, which the rows' audio is relative to."""
+        self.path, self.root = Path(path), root
         self._offsets = _offsets(self.path)
         self._handle: IO[bytes] | None = None
 
@@ -49,7 +51,7 @@ class Manifest(Sequence[Clip]):
         start, end = int(self._offsets[row]), int(self._offsets[row + 1])
         self._handle.seek(start)
         line = self._handle.read(end - start)
-        return Clip.from_row(parse_row(line, f"{self.path}:{row + 1}"), f"{self.path}:{row + 1}")
+        return Clip.from_row(parse_row(line, f"{self.path}:{row + 1}"), f"{self.path}:{row + 1}", self.root)
 
     def __iter__(self) -> Iterator[Clip]:
         return (self[row] for row in range(len(self)))
@@ -81,11 +83,11 @@ def read_rows(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
         raise GovorError(f"The manifest {path} cannot be read: {error.strerror}.") from None
 
 
-def read_clips(path: Path | str) -> Iterator[Clip]:
-    """Every row of a manifest as a Clip; a duplicate id is refused."""
+def read_clips(path: Path | str, root: Path = Path()) -> Iterator[Clip]:
+    """Every row of a manifest of the workspace at `root` as a Clip; a duplicate id is refused."""
     with DiskMap() as seen:
         for number, row in read_rows(path):
-            clip = Clip.from_row(row, f"{path}:{number}")
+            clip = Clip.from_row(row, f"{path}:{number}", root)
             if clip.id in seen:
                 raise GovorError(f"{path}:{number}: the id '{clip.id}' stands twice; ids must be unique.")
             seen[clip.id] = ""

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from govor.config import Settings, parse, read_yaml
-from govor.files import read_json
+from govor.jsons import read_json
 
 FOLDER_FILE = "provenance.yaml"
 ITEM_SUFFIX = ".provenance.json"

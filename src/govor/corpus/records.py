@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from govor.corpus.alike import SERBIAN_TO_LATIN
@@ -38,7 +39,8 @@ class Clip:
     `audio` is a path relative to the workspace, or `path#offset,length` for encoded bytes inside a larger file. With an
     `offset` (0 counts) the clip is that part of the recording, `duration` long; without one it is the whole.
     `transcript` is plain text; times stand in `segments` (those of the text before in `prev_segments`, counted from the
-    start of the slice before). Keys govor does not know are kept, in order, in `extra`.
+    start of the slice before). `labels` are what a clip is besides its words, by name. Which of the two must be there is
+    the task's to say. Keys govor does not know are kept, in order, in `extra`; `root` is the workspace's folder, and no key.
     """
 
     id: str
@@ -65,18 +67,27 @@ class Clip:
     snr_db: float | None = None
     dialect: str | None = None
     script: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
+    transcribed: bool = True  # whether the row has a transcript at all, if an empty one
+    root: Path = field(default=Path(), compare=False, repr=False)
+
+    @property
+    def file(self) -> str:
+        """`audio` as it can be opened from here."""
+        return str(self.root / self.audio) if self.root != Path() else self.audio
 
     @classmethod
-    def from_row(cls, row: object, where: str) -> Clip:
-        """Read one manifest row; `where` ("file:line") stands in every error.
+    def from_row(cls, row: object, where: str, root: Path = Path()) -> Clip:
+        """Read one manifest row of the workspace at `root`; `where` ("file:line") stands in every error.
 
         Raises:
             GovorError: a required key is missing or a value has the wrong type.
         """
         if not isinstance(row, dict):
             raise GovorError(f"{where}: a JSON object was wanted, found {type(row).__name__}.")
-        missing = [key for key in _REQUIRED if key not in row]
+        needed = _REQUIRED if "labels" in row else _WITH_WORDS
+        missing = [key for key in needed if key not in row]
         if missing:
             raise GovorError(
                 f"{where}: the key {' and '.join(map(repr, missing))} is missing; a manifest row needs {_REQUIRED_TEXT}."
@@ -91,7 +102,11 @@ class Clip:
         values["extra"] = {key: value for key, value in row.items() if key not in _CHECKS}
         if _is_false(row.get("has_prev")):  # the ivrit.ai sets fill in a text that is not the one before
             values |= {"prev_transcript": None, "prev_segments": ()}
-        return cls(**values)
+        if values.get("transcript") is None:
+            if "transcript" in row:
+                raise GovorError(f"{where}: 'transcript' is null; leave the key out where there is none.")
+            values |= {"transcript": "", "transcribed": False}
+        return cls(**values, root=root)
 
     def to_row(self) -> dict[str, Any]:
         """The row as written to a manifest: empty optional keys are left out, unknown keys come last."""
@@ -102,7 +117,7 @@ class Clip:
         row: dict[str, Any] = {}
         for name in _CHECKS:
             value = getattr(self, name)
-            if name in _REQUIRED or value not in (None, ()):
+            if name in _REQUIRED or value not in (None, (), {}) or (name == "transcript" and self.transcribed):
                 row[name] = value
         for name in ("segments", "prev_segments"):
             if row.get(name):
@@ -195,8 +210,15 @@ def _is_false(value: object) -> bool:
     return value is not None and str(value).strip().casefold() in ("false", "0", "0.0", "no")
 
 
-_REQUIRED = ("id", "audio", "transcript", "duration", "language")
-_REQUIRED_TEXT = "id, audio, transcript, duration and language"
+def _labels(value: object, key: str, where: str) -> Mapping[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+        raise GovorError(f"{where}: '{key}' must be an object of texts by name, found {value!r}.")
+    return value
+
+
+_WITH_WORDS = ("id", "audio", "transcript", "duration", "language")
+_REQUIRED = ("id", "audio", "duration", "language")
+_REQUIRED_TEXT = "id, audio, transcript (or labels), duration and language"
 _SPECIAL = {
     "duration": _seconds,
     "offset": _seconds,
@@ -206,5 +228,6 @@ _SPECIAL = {
     "segments": _segments,
     "prev_segments": _segments,
     "words": _words,
+    "labels": _labels,
 }
-_CHECKS = {f.name: _SPECIAL.get(f.name, _text) for f in dataclasses.fields(Clip) if f.name != "extra"}
+_CHECKS = {f.name: _SPECIAL.get(f.name, _text) for f in dataclasses.fields(Clip) if f.name not in ("extra", "transcribed", "root")}

@@ -21,7 +21,7 @@ def clip_samples(clip: Clip, channel: int | None = None) -> Samples:
         AudioError: unreadable, or another length than the manifest says, so that words would be lost or added.
     """
     part = clip.duration if clip.offset is not None else None
-    samples = decode(clip.audio, clip.offset or 0.0, part, channel=channel)
+    samples = decode(clip.file, clip.offset or 0.0, part, channel=channel)
     seconds = len(samples) / SAMPLE_RATE
     # A row that says 30 s promises to fit a window; see `fitted`.
     tolerance = max(0.1, 0.02 * clip.duration)
@@ -49,7 +49,7 @@ def check_length(clip: Clip) -> None:
     nearly = WINDOW_SECONDS - max(0.1, 0.02 * WINDOW_SECONDS) <= clip.duration
     if clip.offset is None and nearly and fits_window(clip.duration):
         try:
-            seconds = probe(clip.audio).duration_seconds
+            seconds = probe(clip.file).duration_seconds
         except AudioError:
             return  # said where it is read
         if not fits_window(seconds):

@@ -33,7 +33,7 @@ from govor.corpus.records import Clip, is_blank
 from govor.corpus.samples import WINDOW_SECONDS, fits_window
 from govor.corpus.tombstones import Tombstones
 from govor.errors import AudioError, GovorError
-from govor.files import to_json
+from govor.jsons import to_json
 
 _CONSTANT = 1e-3  # -60 dBFS
 _CHANNEL_ADVICE = {

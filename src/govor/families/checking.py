@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from govor.errors import GovorError
-from govor.files import Record, check_ordinary, exists, parse_json, read_json, shortened
+from govor.files import check_ordinary, exists, shortened
+from govor.jsons import Record, parse_json, read_json
 
 Shapes = dict[str, tuple[int, ...]]
 

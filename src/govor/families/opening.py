@@ -13,8 +13,9 @@ from govor.errors import GovorError
 from govor.families.base import ContextMode, Recogniser
 from govor.families.checking import check_adapters, loading
 from govor.families.registry import family_class, family_of
-from govor.files import atomic_folder, read_json, sha256_of, sha256_of_lines
+from govor.files import atomic_folder, sha256_of, sha256_of_lines
 from govor.hub import Found, Notify, cache_folder, find_model
+from govor.jsons import read_json
 
 Engine = Literal["torch", "ct2"]
 

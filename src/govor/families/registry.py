@@ -9,7 +9,8 @@ from typing import Any
 
 from govor.errors import GovorError
 from govor.families.checking import read_model_config
-from govor.files import read_json, shortened
+from govor.files import shortened
+from govor.jsons import read_json
 
 # Name in recipes and `model_type` in config.json → module and class. Imported when asked for: each pulls its model's code.
 _FAMILIES = {

@@ -22,10 +22,11 @@ from safetensors.torch import load_file, save_file
 from govor.errors import GovorError
 from govor.families import adapters
 from govor.families.opening import load_base, load_checkpoint
-from govor.files import atomic_folder, read_json, write_json
+from govor.files import atomic_folder
 from govor.finetune.checkpoints import State, best_by, metric_of, note_best, rank_of, weights_of
 from govor.finetune.validation import Validation
 from govor.finetune.watch import read_metrics
+from govor.jsons import read_json, write_json
 from govor.recipe import Recipe
 
 

@@ -18,8 +18,9 @@ from torch import nn
 
 from govor.errors import GovorError
 from govor.families import adapters
-from govor.files import atomic_folder, beside, read_json, remove, write_json
+from govor.files import atomic_folder, beside, remove
 from govor.finetune.begun import finished
+from govor.jsons import read_json, write_json
 from govor.recipe import Evaluation
 
 # Those that averaging wants, whatever the run's own metric is.

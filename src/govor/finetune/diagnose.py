@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from govor.families.opening import best_checkpoint
-from govor.files import read_json, write_json
 from govor.finetune.watch import read_metrics
+from govor.jsons import read_json, write_json
 
 Kind = Literal["not learning", "too few evaluations", "over-fit", "under-fit", "settled"]
 

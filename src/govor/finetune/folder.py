@@ -12,9 +12,10 @@ from typing import Any
 from govor import files
 from govor.device import pick_precision
 from govor.errors import disk_errors
-from govor.files import read_json, sha256_of_lines, write_json
+from govor.files import sha256_of_lines
 from govor.finetune.begun import holds_run
 from govor.finetune.survey import augment_sha256
+from govor.jsons import read_json, write_json
 from govor.recipe import Recipe
 
 

@@ -14,15 +14,16 @@ from govor.device import autocast, pick_device
 from govor.errors import GovorError
 from govor.families.opening import base_sha256, best_checkpoint, trainable_folder
 from govor.families.registry import family_class, family_of
-from govor.files import read_json, write_json
 from govor.finetune.average import average_and_judge
 from govor.finetune.diagnose import write_diagnosis
 from govor.finetune.survey import augment_sha256, fingerprints, survey
 from govor.finetune.validation import Validation
 from govor.finetune.watch import read_metrics
 from govor.hub import find_model
+from govor.jsons import read_json, write_json
+from govor.locks import held
+from govor.machine import environment
 from govor.recipe import Recipe
-from govor.runs import environment, held
 
 COMPARED_STEPS = 100
 

@@ -15,11 +15,12 @@ from typing import Any
 
 from govor.config import parse, read_yaml
 from govor.errors import GovorError
-from govor.files import read_json, read_log, to_json, write_text
+from govor.files import write_text
 from govor.finetune.begun import finished_steps
 from govor.finetune.folder import data_sha256
+from govor.jsons import read_json, read_log, to_json
+from govor.machine import now
 from govor.recipe import Recipe
-from govor.runs import now
 
 # Where a run computes, who is told, what is kept, and places: the base model and the manifests are known by their hashes.
 _NO_NUMBER = re.compile(

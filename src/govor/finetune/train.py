@@ -19,7 +19,7 @@ from govor.device import pick_device
 from govor.errors import GovorError
 from govor.families import adapters
 from govor.families.opening import base_sha256, best_checkpoint, tell_mended
-from govor.files import read_json, write_json, write_text
+from govor.files import write_text
 from govor.finetune import checklist, checkpoints, resume
 from govor.finetune.average import average_and_judge
 from govor.finetune.begun import finished_steps, may_start, run_folder, with_code
@@ -37,8 +37,10 @@ from govor.finetune.track import Trackers, check_installed
 from govor.finetune.upload import Uploader
 from govor.finetune.validation import Validation
 from govor.finetune.watch import Reporter, Watch, read_metrics
+from govor.jsons import read_json, write_json
+from govor.locks import held
+from govor.machine import environment, memory_mb, now
 from govor.recipe import Recipe
-from govor.runs import environment, held, memory_mb, now
 
 _FAST_CLIPS = 8
 _FAST_STEPS = 2

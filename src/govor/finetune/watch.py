@@ -15,7 +15,6 @@ from accelerate.utils import gather_object
 from govor.corpus.manifests import rejected
 from govor.errors import GovorError
 from govor.examples.dataset import Unread
-from govor.files import read_json, read_log, write_json
 from govor.finetune import checkpoints
 from govor.finetune.checkpoints import Metrics, State
 from govor.finetune.groups import Group, table
@@ -25,8 +24,11 @@ from govor.finetune.stopping import Stop, StopNow
 from govor.finetune.track import Trackers
 from govor.finetune.upload import Uploader
 from govor.finetune.validation import Validation
+from govor.jsons import read_json, read_log, write_json
+from govor.logs import JsonLines, RunLog
+from govor.machine import memory_mb
 from govor.recipe import Recipe
-from govor.runs import JsonLines, RunLog, memory_mb
+from govor.runs import Workspace
 
 
 class Reporter(Protocol):
@@ -87,7 +89,7 @@ class Watch:
         self.stage: Stage | None = None
         self.phases: dict[str, Any] = read_json(run / "phases.json") if done and (run / "phases.json").exists() else {}
         self.metrics = JsonLines(run / "metrics.jsonl", keep_until_step=done) if self.main else None
-        self._log = RunLog(recipe.name, "train") if self.main else None
+        self._log = RunLog(Workspace().logs, recipe.name, "train") if self.main else None
         self._unread: list[Unread] = []
         self._dropped = _listed(run / "dropped.jsonl") if done else set()
         if self.main and not done:

@@ -8,12 +8,13 @@ from typing import Any
 from govor.config import parse, read_yaml
 from govor.corpus.manifests import fingerprint
 from govor.errors import GovorError
-from govor.files import read_json, write_json
+from govor.jsons import read_json, write_json
+from govor.machine import now
 from govor.measure.suites import suites
 from govor.metrics.intervals import FEWEST_CLUSTERS
 from govor.metrics.text import NAME, NORMALISERS
 from govor.recipe import Acceptance, Gates
-from govor.runs import EVALS, now
+from govor.runs import Workspace
 
 # What a verdict says it was measured on where the recipe names no suite.
 OWN_TEST_SET = "the run's test set"
@@ -81,7 +82,7 @@ def keep(run: str, verdict: dict[str, Any]) -> Path:
 def _measured(gate: str, run: str, on: str | None, context: str) -> tuple[float | None, str, *tuple[str, ...]]:
     """The value, the file it stands in, and what makes it doubtful; else how to measure it."""
     if gate == "hallucination_rate":
-        file = EVALS / f"{run}__hallucination__{context}.json"
+        file = Workspace().evals / f"{run}__hallucination__{context}.json"
         if not file.exists():
             return None, f"run: govor evaluate {run} --hallucination"
         return _read(file).get("hallucination_rate"), file.as_posix()
@@ -110,7 +111,7 @@ def _of_timestamps(gate: str, run: str, on: str | None, context: str) -> tuple[f
         wanted = fingerprint(manifest)["sha256"] if manifest.exists() else None
     else:
         wanted = after.get("manifest", {}).get("sha256") if after else None
-    for file in sorted(EVALS.glob(f"{run}__timestamps__*__{context}.json")):
+    for file in sorted(Workspace().evals.glob(f"{run}__timestamps__*__{context}.json")):
         found = _read(file)
         if wanted and found.get("max_samples") is None and found.get("manifest", {}).get("sha256") == wanted:
             return found["all"][gate.removeprefix("timestamp_")], file.as_posix()
@@ -120,7 +121,7 @@ def _of_timestamps(gate: str, run: str, on: str | None, context: str) -> tuple[f
 
 def _of_suite(gate: str, run: str, on: str, context: str) -> tuple[float | None, str, *tuple[str, ...]]:
     suite, name = on.split("/")
-    file = EVALS / f"{run}__suite-{suite}.json"
+    file = Workspace().evals / f"{run}__suite-{suite}.json"
     found = _read(file).get("sets", {}).get(name, {}).get("contexts", {}).get(context)
     if found is None:
         own = suite if suite in suites() else f"{suite}.yaml"

@@ -26,7 +26,8 @@ from govor.errors import AudioError, GovorError
 from govor.examples.spec import ExampleSpec
 from govor.families.base import ContextMode, Family
 from govor.families.opening import Opened
-from govor.files import atomic_folder, write_json
+from govor.files import atomic_folder
+from govor.jsons import write_json
 
 _SEED = 20_121
 FEWEST_CLIPS = 40

@@ -13,7 +13,7 @@ from govor.corpus.records import Clip
 from govor.corpus.samples import clip_samples
 from govor.corpus.validate import noise_of
 from govor.errors import AudioError, GovorError
-from govor.files import read_json, write_json
+from govor.jsons import read_json, write_json
 from govor.metrics.recognition import ClipRow, summarise, with_counts
 from govor.metrics.text import NAME
 from govor.metrics.wer import COUNTED, Counts

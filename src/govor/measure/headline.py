@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from govor.files import read_json, write_json
+from govor.jsons import read_json, write_json
+from govor.machine import now
 from govor.measure.accept import OWN_TEST_SET
 from govor.measure.evaluate import read_eval, refuse_unread
 from govor.metrics.compare import compare
-from govor.runs import now
 
 
 def add_to_headline(

@@ -17,7 +17,7 @@ from govor.corpus.records import Clip, sentence_key
 from govor.corpus.samples import clip_samples
 from govor.corpus.validate import pcm_sha256
 from govor.errors import AudioError
-from govor.files import read_json
+from govor.jsons import read_json
 
 # Comparing sounds means decoding all training audio: about 1,000 times real time of one core.
 MOST_HOURS_HEARD = 50.0

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from govor.errors import GovorError
-from govor.files import atomic_file, read_log, to_json
+from govor.files import atomic_file
+from govor.jsons import read_log, to_json
 
 Row = dict[str, Any]
 

@@ -16,21 +16,15 @@ from govor.families import adapters
 from govor.families.base import Aligner
 from govor.families.opening import best_checkpoint, load_base, load_checkpoint
 from govor.families.registry import family_of
-from govor.files import (
-    atomic_folder,
-    put_in_place,
-    read_json,
-    remove,
-    sha256_of,
-    workspace_path,
-    write_json,
-    write_text,
-)
+from govor.files import atomic_folder, put_in_place, remove, sha256_of, workspace_path, write_text
+from govor.jsons import read_json, write_json
+from govor.locks import held
+from govor.machine import now
 from govor.package import Format
 from govor.package.card import model_card
 from govor.package.processor import package_processor
 from govor.package.verify import verify_ct2, verify_hf, verify_reload
-from govor.runs import check_checkpoint, check_finished, held, now
+from govor.runs import Run
 from govor.timing.heads import hand_over, kept_for_padding
 
 # Formats that exist for one family alone.
@@ -50,14 +44,14 @@ def package(
     Raises:
         GovorError: no run, no such checkpoint, or an export that does not do what was trained.
     """
-    check_finished(run)
+    Run(run).check_finished()
     with held(run, "packaged"):
         return _package(run, formats, checkpoint, quantization)
 
 
 def _package(run: Path, formats: list[Format], checkpoint: str | None, quantization: Quantization) -> dict[str, Any]:
     chosen = best_checkpoint(run) if checkpoint is None else run / "checkpoints" / checkpoint
-    check_checkpoint(chosen)
+    Run(run).checkpoint(chosen.name)
     for name in formats:
         if _OF_FAMILY.get(name, run.parent.name) != family_of(run / "base", str(run)):
             raise GovorError(f"The format '{name}' is for {_OF_FAMILY[name]} models, and {run} is none.")

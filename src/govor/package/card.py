@@ -10,7 +10,8 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from govor.corpus.licenses import CUSTOM, canonical
-from govor.files import read_json, workspace_path
+from govor.files import workspace_path
+from govor.jsons import read_json
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 # Our identifiers that the Hub calls otherwise than by the lower-case letters of the same, and those that it does not know.

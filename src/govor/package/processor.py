@@ -12,7 +12,8 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from govor.errors import GovorError
-from govor.files import atomic_folder, read_json, sha256_of, write_json
+from govor.files import atomic_folder, sha256_of
+from govor.jsons import read_json, write_json
 
 PROOF = "proof.json"
 # A sentence with every letter of the language in Latin and in Cyrillic: whatever a run is of, these two shall survive.

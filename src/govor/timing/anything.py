@@ -13,7 +13,7 @@ from govor.corpus.samples import clip_samples
 from govor.errors import AudioError, GovorError
 from govor.families.base import Aligner, ContextMode, Recogniser
 from govor.families.opening import Opened
-from govor.files import read_json
+from govor.jsons import read_json
 from govor.timing import heads
 from govor.timing.align import Aligned, Listening, align_pieces
 from govor.timing.longform import Ear, hear

@@ -18,7 +18,7 @@ import numpy as np
 from govor.corpus.records import Clip
 from govor.errors import GovorError
 from govor.families.base import Aligner, Attention, ContextMode, Head
-from govor.files import read_json, write_json
+from govor.jsons import read_json, write_json
 from govor.timing.align import Listening, gains_of, prices, spans_of
 from govor.timing.splice import Splice, splices
 from govor.timing.words import pieces_of

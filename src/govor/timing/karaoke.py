@@ -12,7 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from govor.audio import SAMPLE_RATE, decode
 from govor.corpus.normalize.bcs import script_of, to_cyrillic, to_latin
 from govor.errors import GovorError
-from govor.files import to_json, write_text
+from govor.files import write_text
+from govor.jsons import to_json
 from govor.timing.subtitles import right_to_left
 from govor.timing.words import Line
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from govor.corpus.speakers import NO_PREFIX, kept_together
 from govor.corpus.timed import clock, minutes_clock, unmarked
 from govor.errors import GovorError, nearest
-from govor.files import to_json
+from govor.jsons import to_json
 from govor.timing.words import Line, Word
 
 _RLM = "\u200f"

@@ -17,7 +17,8 @@ from typing import Any, BinaryIO
 from govor.audio import probe
 from govor.corpus.formats.rows import AUDIO_KEYS, EXTRA_KEY
 from govor.errors import AudioError, GovorError
-from govor.files import check_ordinary, to_json, workspace_path
+from govor.files import check_ordinary, workspace_path
+from govor.jsons import to_json
 
 BATCH_ROWS = 64
 _AUDIO_COLUMNS = ("audio", *AUDIO_KEYS, "wav", "speech")

@@ -19,7 +19,8 @@ from govor.corpus.inventory import INVENTORY_ONLY, Statement, is_inventory_row
 from govor.corpus.language import language_code
 from govor.corpus.records import Clip, Segment
 from govor.errors import AudioError, GovorError
-from govor.files import parse_json, workspace_path
+from govor.files import workspace_path
+from govor.jsons import parse_json
 
 AUDIO_KEYS = ("audio", "audio_filepath", "file_name", "path")
 TEXT_KEYS = ("transcript", "transcription", "text", "sentence")

@@ -21,7 +21,8 @@ from govor.corpus.records import Clip, Segment
 from govor.corpus.samples import clip_samples
 from govor.corpus.timed import to_inline, to_lrc, to_srt
 from govor.errors import AudioError
-from govor.files import atomic_folder, to_json, write_json, write_text
+from govor.files import atomic_folder, write_text
+from govor.jsons import to_json, write_json
 
 _MAGIC = (
     (b"RIFF", ".wav"),

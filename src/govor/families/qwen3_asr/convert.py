@@ -26,7 +26,8 @@ from govor.errors import GovorError
 from govor.families.loading import check_complete
 from govor.families.qwen3_asr.languages import PRETRAINED, language_name
 from govor.families.qwen3_asr.tokens import QwenTokens
-from govor.files import read_json, shortened, write_json
+from govor.files import shortened
+from govor.jsons import read_json, write_json
 
 Weights = dict[str, torch.Tensor]
 

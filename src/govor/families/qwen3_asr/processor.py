@@ -8,7 +8,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from govor.families.qwen3_asr.tokens import AUDIO_END, AUDIO_PAD, AUDIO_START, END_OF_TEXT, MESSAGE_END, QwenTokens
-from govor.files import read_json, write_json
+from govor.jsons import read_json, write_json
 
 _NAMED = {"audio_token": AUDIO_PAD, "audio_bos_token": AUDIO_START, "audio_eos_token": AUDIO_END}
 

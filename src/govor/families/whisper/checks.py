@@ -9,7 +9,7 @@ from govor.audio import SAMPLE_RATE
 from govor.errors import GovorError
 from govor.families.whisper.features import FULL_FRAMES, HOP, WINDOW
 from govor.families.whisper.tokens import WhisperTokens
-from govor.files import read_json
+from govor.jsons import read_json
 
 # Rows of the published models: 99 languages, 100 since large-v3; the English-only ones have one token less.
 _ROWS_ENGLISH, _ROWS_99, _ROWS_100 = 51_864, 51_865, 51_866

@@ -19,7 +19,8 @@ from govor.families.vocabulary import recover_merges
 from govor.families.whisper.generation import generation_config
 from govor.families.whisper.model import Whisper
 from govor.families.whisper.tokens import LANGUAGES, WhisperTokens, build_tokenizer
-from govor.files import check_ordinary, read_json
+from govor.files import check_ordinary
+from govor.jsons import read_json
 
 Weights = dict[str, torch.Tensor]
 

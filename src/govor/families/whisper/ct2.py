@@ -19,7 +19,8 @@ from govor.families.whisper.batches import PROMPT_TOKENS, max_new_tokens, transc
 from govor.families.whisper.features import FULL_FRAMES, bucket_frames, log_mel
 from govor.families.whisper.labels import MAX_TOKENS
 from govor.families.whisper.tokens import WhisperTokens
-from govor.files import exists, parse_json, read_json, read_text
+from govor.files import exists, read_text
+from govor.jsons import parse_json, read_json
 
 
 class CTranslate2Whisper(Inference):

@@ -9,7 +9,7 @@ from transformers import GenerationConfig
 
 from govor.errors import GovorError
 from govor.families.whisper.tokens import WhisperTokens
-from govor.files import read_json
+from govor.jsons import read_json
 
 # What an earlier run or an older library told the model to write; it would hold for every clip.
 _FORCED = ("forced_decoder_ids", "language", "task", "return_timestamps")

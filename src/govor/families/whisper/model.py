@@ -35,7 +35,8 @@ from govor.families.whisper.features import FULL_FRAMES, bucket_frames, log_mel
 from govor.families.whisper.forward import States, decode, encode, parts_of
 from govor.families.whisper.generation import completed
 from govor.families.whisper.tokens import END, WhisperTokens
-from govor.files import to_json, write_json, write_text
+from govor.files import write_text
+from govor.jsons import to_json, write_json
 
 HEAD = "proj_out.weight"
 _SINUSOIDS = "model.encoder.embed_positions.weight"

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from govor.errors import GovorError
-from govor.files import atomic_folder, read_json
+from govor.files import atomic_folder
+from govor.jsons import read_json
 from govor.measure.evaluate import read_eval
 from govor.measure.report.audio import copy_audio
 from govor.measure.report.figures import (
@@ -23,7 +24,7 @@ from govor.measure.report.figures import (
 from govor.measure.report.page import render, script_json
 from govor.metrics.recognition import ClipRow, by_id
 from govor.metrics.wer import Counts, Diff, word_diffs
-from govor.runs import EVALS
+from govor.runs import Workspace
 
 FILES = frozenset({"index.html", "clips.js", "audio"})
 # Recordings of a large test set would fill gigabytes: those with most errors are the ones to listen to.
@@ -109,6 +110,6 @@ def _extra(run: str) -> dict[str, Any]:
         ("hallucination", f"{run}__hallucination__*.json"),
         ("suites", f"{run}__suite-*.json"),
     ):
-        held = [read_json(path) for path in sorted(EVALS.glob(pattern))]
+        held = [read_json(path) for path in sorted(Workspace().evals.glob(pattern))]
         found[kind] = [one for one in held if isinstance(one, dict)]
     return found

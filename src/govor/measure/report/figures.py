@@ -10,7 +10,7 @@ from typing import Any
 import jiwer
 
 from govor.corpus.alike import without_spaces
-from govor.files import read_log
+from govor.jsons import read_log
 from govor.metrics.slices import SLICES, groups
 from govor.metrics.text import scoring_text
 from govor.metrics.wer import Counts, Diff, total

@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from govor.files import to_json
+from govor.jsons import to_json
 from govor.metrics.compare import format_p
 
 
