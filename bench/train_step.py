@@ -42,7 +42,7 @@ class Short(TrainingSource):
 
 def timed(whisper: Whisper, batches: dict[int, list[Any]], loss: Callable[[Any], torch.Tensor], bf16: bool) -> float:
     """Mean seconds of a step after one that warms up."""
-    optimizer = build_optimizer(whisper.module, assign(whisper.parameter_groups(), {"all": 1e-6}), 0.01, 0.98)
+    optimizer = build_optimizer(whisper.module, assign(whisper.parts(), {"all": 1e-6}), 0.01, 0.98)
     whisper.module.train()
     spent = []
     for step in (0, *STEPS):
@@ -64,9 +64,9 @@ def main(_: str | None = None) -> None:
     whisper = Whisper.load(trainable_folder(find_model("openai/whisper-base", print)))
 
     def batches(share: float, budget: float) -> dict[int, list[Any]]:
-        source = Short([manifest], whisper.encoder, 0, Choices(full_length_share=share))
+        source = Short([manifest], whisper.renderer, 0, Choices(full_length_share=share))
         plan = Plan(source, 0, CLIPS_PER_STEP, budget)
-        return {step: [load_batch(b.specs, whisper.encoder) for b in plan.step(step)] for step in (0, *STEPS)}
+        return {step: [load_batch(b.specs, whisper.renderer) for b in plan.step(step)] for step in (0, *STEPS)}
 
     module: Any = whisper.module
     stock = lambda b: module(input_features=torch.stack(b["mels"]), labels=b["targets"]).loss  # noqa: E731

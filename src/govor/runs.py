@@ -77,6 +77,14 @@ class Workspace:
         """A path that is relative to the workspace, or absolute, as one that can be opened from here."""
         return self.root / given
 
+    def model(self, source: str) -> str:
+        """What names a model, as it can be opened from here: a path of the workspace where there is one, else as it is."""
+        return str(self.path(source)) if exists(self.path(source)) else source
+
+    def as_given(self, path: Path) -> str:
+        """A path as it was given to `path`, which is how records name it."""
+        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.as_posix()
+
     def relative(self, path: str | os.PathLike[str]) -> str:
         """How files of the workspace name a path: relative to it where it lies inside, else absolute."""
         absolute, root = Path(os.path.abspath(path)), Path(os.path.abspath(self.root))  # noqa: PTH100  (links stay)

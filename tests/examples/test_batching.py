@@ -24,7 +24,7 @@ class Rows:
     def spec(self, row: int, draw: int) -> ExampleSpec:
         return ExampleSpec(Clip(str(row), "a.wav", "x", 1 + row % 7, "cs"), "cs")
 
-    def context_frames(self, spec: ExampleSpec) -> int:
+    def cost_frames(self, spec: ExampleSpec) -> int:
         return 100 * int(spec.clip.duration)
 
 

@@ -86,7 +86,7 @@ class Rows:
     def spec(self, row: int, draw: int) -> ExampleSpec:
         return ExampleSpec(Clip(f"{row}/{draw}", "a.wav", "x", 1.0, "cs"), "cs")
 
-    def context_frames(self, spec: ExampleSpec) -> int:
+    def cost_frames(self, spec: ExampleSpec) -> int:
         return 100
 
 

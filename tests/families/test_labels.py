@@ -7,8 +7,8 @@ import pytest
 from govor.corpus.records import Clip, Segment
 from govor.errors import GovorError
 from govor.examples.spec import ExampleSpec
-from govor.families.whisper.examples import IGNORED, WhisperExamples
 from govor.families.whisper.labels import build_labels
+from govor.families.whisper.renderer import IGNORED, WhisperRenderer
 from govor.families.whisper.tiny import tiny
 from govor.families.whisper.tokens import LANGUAGES, WhisperTokens
 
@@ -99,7 +99,7 @@ def test_a_transcript_that_spells_a_special_token_stays_text() -> None:
 def test_the_end_token_is_in_the_loss_and_padding_and_context_are_not() -> None:
     whisper = tiny()
     tokens = whisper.tokens
-    examples = WhisperExamples(tokens, 80, 448)
+    examples = WhisperRenderer(tokens, 80, 448)
     import numpy as np
 
     rows = [clip("ab", prev_transcript="zz"), clip("abcdef")]

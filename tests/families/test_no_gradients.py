@@ -126,7 +126,7 @@ def test_a_new_recogniser_gets_the_guard_by_its_base_alone() -> None:
 def test_a_model_that_transcribed_or_was_merged_can_be_trained_on(make: Any) -> None:
     family = make()
     clip = Clip("a", "a.wav", "abc", 0.5, "en")
-    batch = family.encoder.collate([family.encoder.encode(ExampleSpec(clip, "en"), NOISE[0])])
+    batch = family.renderer.collate([family.renderer.encode(ExampleSpec(clip, "en"), NOISE[0])])
     adapters.inject(family.module, family.lora_targets(), Lora(rank=2), seed=0)
     family.transcribe(NOISE[:1], ["en"])
     family.loss(batch)[0].backward()

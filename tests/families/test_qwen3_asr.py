@@ -14,10 +14,10 @@ from govor.errors import GovorError
 from govor.examples.spec import ExampleSpec
 from govor.families.base import Family, Recogniser
 from govor.families.qwen3_asr import model as family_module
-from govor.families.qwen3_asr.examples import IGNORED
 from govor.families.qwen3_asr.features import audio_tokens, log_mel, stack
 from govor.families.qwen3_asr.labels import prompt_ids
 from govor.families.qwen3_asr.model import Qwen3Asr, _Decoder, batches_by_length, max_new_tokens
+from govor.families.qwen3_asr.renderer import IGNORED
 from govor.families.qwen3_asr.tiny import tiny
 from govor.finetune.checkpoints import weights_of
 
@@ -144,7 +144,7 @@ def test_chance_is_the_logarithm_of_the_vocabulary(model: Qwen3Asr) -> None:
 @pytest.mark.parametrize("tied", [True, False])
 def test_the_groups_are_an_ordered_partition(tied: bool) -> None:
     model = tiny(tied=tied)
-    groups = model.parameter_groups()
+    groups = model.parts()
     wanted = ["encoder.stem", "encoder.0", "encoder.1", "encoder.norm", "projector", "embeddings"]
     wanted += ["decoder.0", "decoder.1", "decoder.norm"] + ([] if tied else ["head"])
     assert list(groups) == wanted
@@ -219,7 +219,7 @@ def test_adapters_alone_learn_the_clips_too() -> None:
     for name, value in model.module.state_dict().items():
         if "lora_" not in name:
             assert torch.equal(value, frozen[name.replace(".base_layer", "")]), name
-    names = [name for group in model.parameter_groups().values() for name in group]
+    names = [name for group in model.parts().values() for name in group]
     assert sorted(names) == sorted(name for name, _ in model.module.named_parameters())
 
 
@@ -339,5 +339,5 @@ def same_model(a: Qwen3Asr, b: Qwen3Asr) -> None:
     assert left.keys() == right.keys()
     for name in left:
         assert torch.equal(left[name], right[name]), name
-    batch = b.encoder.collate(examples_of(b))
-    assert torch.equal(a.logits(a.encoder.collate(examples_of(a))), b.logits(batch))
+    batch = b.renderer.collate(examples_of(b))
+    assert torch.equal(a.logits(a.renderer.collate(examples_of(a))), b.logits(batch))

@@ -123,7 +123,7 @@ def test_the_older_layout_comes_back_as_the_model_it_was(thinker: Path, tmp_path
     back = Qwen3Asr.load(thinker)
     same(back, tiny(seed=2))
     assert tied(back)
-    assert Qwen3Asr.examples(thinker).max_tokens == 4096
+    assert Qwen3Asr.load_renderer(thinker).max_tokens == 4096
     back.save(tmp_path)
     names = load_file(tmp_path / "model.safetensors")
     assert all(name.startswith("model.") for name in names), "a converted model is saved natively"
@@ -138,7 +138,7 @@ def test_a_head_of_its_own_stays_one_whatever_the_configuration_says(tmp_path: P
     config["thinker_config"]["text_config"]["tie_word_embeddings"] = True
     edited(tmp_path, **config)
     back = Qwen3Asr.load(tmp_path)
-    assert not tied(back) and "head" in back.parameter_groups()
+    assert not tied(back) and "head" in back.parts()
     same(back, original)
 
 
@@ -211,4 +211,4 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
     model = tiny()
     model.save(tmp_path)
     with pytest.raises(GovorError, match=r"audio_token_id is 7 and the tokenizer's <\|audio_pad\|> is 261"):
-        Qwen3Asr.examples(edited(tmp_path, audio_token_id=7))
+        Qwen3Asr.load_renderer(edited(tmp_path, audio_token_id=7))

@@ -11,11 +11,11 @@ from transformers.models.qwen3_asr.processing_qwen3_asr import LANGUAGE_CODE_TO_
 from govor.corpus.records import Clip, Segment
 from govor.errors import GovorError
 from govor.examples.spec import ExampleSpec
-from govor.families.qwen3_asr.examples import IGNORED, Qwen3AsrExamples
 from govor.families.qwen3_asr.features import audio_tokens, frames_of
 from govor.families.qwen3_asr.labels import MAX_CONTEXT_TOKENS, build_labels, prompt_ids
 from govor.families.qwen3_asr.languages import NAMES, PRETRAINED, language_name
 from govor.families.qwen3_asr.model import Qwen3Asr
+from govor.families.qwen3_asr.renderer import IGNORED, Qwen3AsrRenderer
 from govor.families.qwen3_asr.tiny import tiny
 from govor.families.qwen3_asr.tokens import QwenTokens, build_tokenizer
 from govor.families.vocabulary import recover_merges
@@ -112,7 +112,7 @@ def test_a_row_that_does_not_fit_names_the_clip_and_the_numbers() -> None:
 # Padding and mask
 
 
-def batch_of(model: Qwen3Asr, *clips: Clip) -> tuple[Qwen3AsrExamples, dict[str, torch.Tensor]]:
+def batch_of(model: Qwen3Asr, *clips: Clip) -> tuple[Qwen3AsrRenderer, dict[str, torch.Tensor]]:
     examples = model.encoder
     noise = np.random.default_rng(0)
     rendered = [
@@ -149,18 +149,18 @@ def test_the_number_of_placeholders_is_the_number_of_audio_tokens(model: Qwen3As
 def test_examples_come_from_files_without_weights_and_can_be_pickled(model: Qwen3Asr, tmp_path: Path) -> None:
     model.save_base(tmp_path)
     assert not list(tmp_path.glob("*.safetensors"))
-    examples = pickle.loads(pickle.dumps(Qwen3Asr.examples(tmp_path)))
-    assert isinstance(examples, Qwen3AsrExamples)
+    examples = pickle.loads(pickle.dumps(Qwen3Asr.load_renderer(tmp_path)))
+    assert isinstance(examples, Qwen3AsrRenderer)
     spec, samples = ExampleSpec(clip(seconds=1.234), "he"), np.zeros(int(16_000 * 1.234), np.float32)
     wanted = model.encoder.encode(spec, samples)
     found = examples.encode(spec, samples)
     assert found.labels == wanted.labels and torch.equal(found.mel, wanted.mel)
-    assert examples.context_frames(spec) == 124
+    assert examples.cost_frames(spec) == 124
     assert examples.labels(spec) == wanted.labels, "the audio is not needed to know the row"
 
 
 def test_check_refuses_what_cannot_be_rendered(model: Qwen3Asr) -> None:
-    examples = Qwen3AsrExamples(model.tokens, 128, 50, 65_536)
+    examples = Qwen3AsrRenderer(model.tokens, 128, 50, 65_536)
     examples.check(ExampleSpec(clip(seconds=1_200.001), "he"))
     with pytest.raises(GovorError, match=r"'a' is 1200.1 s long and Qwen3-ASR takes 1,200 s"):
         examples.check(ExampleSpec(clip(seconds=1_200.1), "he"))

@@ -29,13 +29,13 @@ FAMILIES = [pytest.param(tiny, id="whisper"), pytest.param(tiny_qwen, id="qwen3_
 def batch_of(family: Any) -> dict[str, Any]:
     generator = np.random.default_rng(0)
     examples = [
-        family.encoder.encode(
+        family.renderer.encode(
             ExampleSpec(Clip(text, "a.wav", text, 1.0, "he"), "he"),
             generator.normal(0, 0.1, 16_000).astype(np.float32),
         )
         for text in ("שלום", "dobar dan")
     ]
-    return dict(family.encoder.collate(examples))
+    return dict(family.renderer.collate(examples))
 
 
 def shake(module: torch.nn.Module, scale: float = 0.05) -> None:

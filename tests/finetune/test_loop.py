@@ -52,7 +52,7 @@ def run_steps(
     family = whisper or tiny()
     values = {"clips_per_step": 8, "lr": 1e-3, "warmup_steps": 0, "loader_workers": 0, **settings}
     finetune = Finetune(max_batch_audio_seconds=budget, **values)
-    source = TrainingSource([Manifest(split / "train.jsonl")], family.encoder, 0)
+    source = TrainingSource([Manifest(split / "train.jsonl")], family.renderer, 0)
     plan = Plan(source, 0, finetune.clips_per_step, budget)
     recipe = Recipe(name="loop", base_model="-", data=Data(split=str(split)), finetune=finetune)
     planned = stages(
@@ -85,11 +85,11 @@ def test_the_loss_is_the_mean_over_tokens_and_not_over_batches(workspace: Path) 
     split = make_split(workspace)
     (record,), _ = run_steps(split, 1, budget=2.6)
     family = tiny()
-    source = TrainingSource([Manifest(split / "train.jsonl")], family.encoder, 0)
+    source = TrainingSource([Manifest(split / "train.jsonl")], family.renderer, 0)
     plan = Plan(source, 0, 8, 1000.0)
     from govor.examples.dataset import load_batch
 
-    loss, weight = family.loss(load_batch(plan.step(0)[0].specs, family.encoder))
+    loss, weight = family.loss(load_batch(plan.step(0)[0].specs, family.renderer))
     assert record.loss == pytest.approx(float((loss / weight).detach()), rel=1e-5)
     assert record.tokens == int(weight)
 
@@ -185,7 +185,7 @@ def test_evaluations_are_spread_and_the_last_is_at_the_end() -> None:
 def test_full_length_share_is_honoured(workspace: Path) -> None:
     split = make_split(workspace)
     family = tiny()
-    source = TrainingSource([Manifest(split / "train.jsonl")], family.encoder, 0, Choices(full_length_share=0.25))
+    source = TrainingSource([Manifest(split / "train.jsonl")], family.renderer, 0, Choices(full_length_share=0.25))
     full = sum(source.spec(draw % 12, draw).full_length for draw in range(2000))
     assert 0.2 < full / 2000 < 0.3
 
@@ -255,10 +255,10 @@ def test_label_smoothing_is_for_training_and_not_for_validation(workspace: Path)
     plain, _ = run_steps(split, 1, budget=1000.0)
     smooth, trainer = run_steps(split, 1, budget=1000.0, label_smoothing=0.1)
     assert smooth[0].loss != plain[0].loss
-    source = TrainingSource([Manifest(split / "train.jsonl")], trainer.family.encoder, 0)
+    source = TrainingSource([Manifest(split / "train.jsonl")], trainer.family.renderer, 0)
     from govor.examples.dataset import load_batch
 
-    batch = load_batch(Plan(source, 0, 8, 1000.0).step(0)[0].specs, trainer.family.encoder)
+    batch = load_batch(Plan(source, 0, 8, 1000.0).step(0)[0].specs, trainer.family.renderer)
     logits = tiny().logits(batch)[batch["targets"] != -100].log_softmax(-1)
     taught = batch["targets"][batch["targets"] != -100]
     hit, spread = -logits.gather(1, taught[:, None]).mean(), -logits.mean()

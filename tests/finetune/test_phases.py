@@ -75,7 +75,7 @@ def test_max_steps_cuts_and_a_warm_up_longer_than_its_phase_is_refused() -> None
 
 @pytest.mark.parametrize("family", [tiny(layers=4), tiny_qwen(layers=4)], ids=["whisper", "qwen3_asr"])
 def test_groups_divide_the_parameters_and_the_narrower_name_wins(family: Any) -> None:
-    parts = family.parameter_groups()
+    parts = family.parts()
     groups = {g.name: g for g in assign(parts, {"encoder": 1e-5, "encoder.top2": 2e-5, "decoder": 3e-5, "head": 4e-5})}
     names = [name for group in groups.values() for name in group.parameters]
     assert len(names) == len(set(names))
@@ -102,14 +102,14 @@ def test_groups_divide_the_parameters_and_the_narrower_name_wins(family: Any) ->
 
 def test_whispers_sinusoids_never_train() -> None:
     family = tiny()
-    (everything,) = assign(family.parameter_groups(), {"all": 1e-5})
+    (everything,) = assign(family.parts(), {"all": 1e-5})
     left = {name for name, _ in family.module.named_parameters()} - set(everything.parameters)
     assert left == {"model.encoder.embed_positions.weight"}
 
 
 def test_what_trains_on_keeps_its_moments_and_what_is_new_has_none() -> None:
     family = tiny()
-    parts = family.parameter_groups()
+    parts = family.parts()
     first = assign(parts, {"decoder": 1e-3, "head": 1e-3})
     freeze_all_but(family.module, first)
     optimizer = build_optimizer(family.module, first, 0.01, 0.98)

@@ -164,7 +164,7 @@ def test_tokens_are_unequal_between_the_two_ranks(workspace: Path) -> None:
     from govor.families.whisper.tiny import tiny
 
     split = make_split(workspace)
-    source = TrainingSource([Manifest(split / "train.jsonl")], tiny().encoder, 0)
+    source = TrainingSource([Manifest(split / "train.jsonl")], tiny().renderer, 0)
     plan = Plan(source, 0, 6, 4.0, world_size=2)
     texts = [
         [sum(len(spec.clip.transcript) for batch in plan.step(step, rank) for spec in batch.specs) for rank in range(2)]

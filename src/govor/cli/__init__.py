@@ -14,13 +14,14 @@ import typer
 
 from govor import __version__
 from govor.cli import corpus, evaluate, finetune, measure, package, quickstart, shape, sources, timing
+from govor.cli.options import App
 from govor.errors import GovorError
 from govor.files import shortened
 
 # Not printable to Python, and what scripts are written with: joiners, marks of direction, letters of private use.
 _HARMLESS = ("Cf", "Co", "Cn")
 
-app = typer.Typer(
+app = App(
     help="From a folder of recordings to a speech recogniser that is measurably better.\n\n"
     "Start with:  govor quickstart\n\nor with your own x.wav + x.txt:  govor quickstart --audio DIR --language he",
     no_args_is_help=True,
@@ -38,6 +39,7 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def root(
+    context: typer.Context,
     workspace: Annotated[
         Path,
         typer.Option("--workspace", "-w", help="Folder that manifests/, models/ and reports/ are relative to."),
@@ -51,6 +53,9 @@ def root(
         os.chdir(workspace)
     except OSError as error:
         raise GovorError(f"The workspace {workspace} cannot be entered: {error.strerror}; create it first.") from None
+    from govor.runs import Workspace
+
+    context.obj = Workspace()
 
 
 for stage in (quickstart, corpus, sources, shape, finetune, evaluate, measure, timing, package):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import typer.core
+
+if TYPE_CHECKING:
+    from govor.runs import Workspace
 
 
 def _language_code(stated: str | None) -> str | None:
@@ -45,6 +50,35 @@ License = Annotated[
 Speaker = Annotated[
     str | None, typer.Option("--speaker", help="The one speaker of these recordings.", show_default=False)
 ]
+
+
+_WORKSPACE: ContextVar[Workspace] = ContextVar("workspace")
+
+
+class Command(typer.core.TyperCommand):
+    """A command whose paths are relative to the workspace."""
+
+    def invoke(self, context: Any) -> Any:
+        """Run it."""
+        place: Workspace = context.find_root().obj
+        _WORKSPACE.set(place)
+        for name, value in context.params.items():
+            if isinstance(value, Path):
+                context.params[name] = place.path(value)
+        return super().invoke(context)
+
+
+class App(typer.Typer):
+    """A set of such commands."""
+
+    def command(self, name: str | None = None, **options: Any) -> Any:
+        """See `typer.Typer.command`."""
+        return super().command(name, cls=Command, **options)
+
+
+def workspace() -> Workspace:
+    """The workspace of the command that is running."""
+    return _WORKSPACE.get()
 
 
 def refuse_given(context: typer.Context, mode: str, *names: str) -> None:

@@ -230,4 +230,8 @@ _SPECIAL = {
     "words": _words,
     "labels": _labels,
 }
-_CHECKS = {f.name: _SPECIAL.get(f.name, _text) for f in dataclasses.fields(Clip) if f.name not in ("extra", "transcribed", "root")}
+_CHECKS = {
+    f.name: _SPECIAL.get(f.name, _text)
+    for f in dataclasses.fields(Clip)
+    if f.name not in ("extra", "transcribed", "root")
+}

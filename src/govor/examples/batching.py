@@ -27,7 +27,7 @@ class SpecSource(Protocol):
         """The example that draw number `draw` of the run makes of manifest row `row`."""
         ...
 
-    def context_frames(self, spec: ExampleSpec) -> int:
+    def cost_frames(self, spec: ExampleSpec) -> int:
         """Its context length."""
         ...
 
@@ -104,7 +104,7 @@ class Plan:
 
     def deal_out(self, specs: Sequence[ExampleSpec]) -> list[list[MicroBatch]]:
         """The micro-batches of every rank for the examples of one step."""
-        batches = pack([(spec, self.source.context_frames(spec)) for spec in specs], self.max_batch_audio_seconds)
+        batches = pack([(spec, self.source.cost_frames(spec)) for spec in specs], self.max_batch_audio_seconds)
         return deal(batches, self.world_size)
 
 

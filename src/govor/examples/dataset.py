@@ -73,12 +73,12 @@ class TrainingSource:
     def __init__(
         self,
         sources: Sequence[Sequence[Clip]],
-        encoder: Any,
+        renderer: Any,
         seed: int,
         choices: Choices | None = None,
         augmenter: Augmenter | None = None,
     ) -> None:
-        self.sources, self.encoder, self.seed = sources, encoder, seed
+        self.sources, self.renderer, self.seed = sources, renderer, seed
         self.choices, self.augmenter = choices or Choices(), augmenter
         stripes = self.choices.spec_augment
         self.hide = None if stripes is None else partial(_hide, stripes, seed)
@@ -116,14 +116,14 @@ class TrainingSource:
         assert self.augmenter is not None
         factor = self.augmenter.speed_factor(spec.clip.id, draw)
         seconds = spec.clip.duration / factor
-        if seconds > self.encoder.longest_seconds:
+        if seconds > self.renderer.longest_seconds:
             return spec
         changed = augmented_clip(spec.clip, factor, seconds)
         return replace(spec, clip=changed, recorded=spec.clip, augment_draw=draw)
 
-    def context_frames(self, spec: ExampleSpec) -> int:
+    def cost_frames(self, spec: ExampleSpec) -> int:
         """The family decides."""
-        return int(self.encoder.context_frames(spec))
+        return int(self.renderer.cost_frames(spec))
 
 
 def has_times(clip: Clip) -> bool:
@@ -161,7 +161,7 @@ class Unread:
 
 def load_batch(
     specs: Sequence[ExampleSpec],
-    encoder: Any,
+    renderer: Any,
     augmenter: Augmenter | None = None,
     hide: Hide | None = None,
     unread: list[Unread] | None = None,
@@ -183,11 +183,11 @@ def load_batch(
             continue
         if augmenter is not None and spec.augment_draw is not None:
             samples, _, _ = augmenter(samples, clip.id, spec.augment_draw)
-        example = encoder.encode(spec, samples)
+        example = renderer.encode(spec, samples)
         if hide is not None and spec.mask_draw is not None:
             example = replace(example, mel=hide(example.mel, spec))
         examples.append(example)
-    batch: dict[str, Any] = encoder.collate(examples) if examples else {}
+    batch: dict[str, Any] = renderer.collate(examples) if examples else {}
     return batch
 
 
@@ -242,7 +242,7 @@ class StepDataset(Dataset[Step | GovorError]):
         seconds = sum(spec.clip.duration for batch in batches if batch.counts for spec in batch.specs)
         unread: list[Unread] = []
         loaded = [
-            (load_batch(batch.specs, source.encoder, source.augmenter, source.hide, unread), batch.counts)
+            (load_batch(batch.specs, source.renderer, source.augmenter, source.hide, unread), batch.counts)
             for batch in batches
         ]
         return Step(

@@ -6,10 +6,10 @@ detector a Family alone, an exported CTranslate2 model a Recogniser alone. Train
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,10 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from govor.audio import Samples
+from govor.corpus.records import Clip
 from govor.examples.spec import ExampleSpec
+from govor.families.task import ContextMode, Task
 
-ContextMode = Literal["speech", "padded"]
 # Every value has one entry per example: a tensor whose first dimension is the batch, or a list of tensors.
 Batch = dict[str, Any]
 
@@ -68,20 +69,18 @@ class Attention:
     heads: tuple[Head, ...]
 
 
-class ExampleEncoder(Protocol):
+class Renderer(Protocol):
     """The part of a family that data-loading workers need: no weights in it, so it is cheap to send to them.
 
-    `longest_seconds` is the longest clip that the model takes at once.
+    `longest_seconds` is the longest clip that the model takes at once; `features` are the names of the example features
+    (see `govor.examples.features`) that it can render.
     """
 
     longest_seconds: float
+    features: tuple[str, ...]
 
-    def context_frames(self, spec: ExampleSpec) -> int:
-        """The context length of an example, for the memory budget; it depends on the example alone."""
-        ...
-
-    def labels(self, spec: ExampleSpec) -> Labels:
-        """The tokens of an example, without its audio."""
+    def cost_frames(self, spec: ExampleSpec) -> int:
+        """What an example costs in memory, in frames of 10 ms; it depends on the example alone."""
         ...
 
     def encode(self, spec: ExampleSpec, samples: Samples) -> Any:
@@ -94,6 +93,10 @@ class ExampleEncoder(Protocol):
 
     def check(self, spec: ExampleSpec) -> None:
         """Raise GovorError when this row cannot become an example (too long, unknown language)."""
+        ...
+
+    def spelled(self, spec: ExampleSpec) -> list[tuple[str, int, bool]]:
+        """What the model is taught for an example, as a person reads it: (text, number of tokens, whether it is in the loss)."""
         ...
 
 
@@ -134,25 +137,76 @@ class Inference:
                 setattr(cls, name, torch.inference_mode()(vars(cls)[name]))
 
 
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """What a package shall be like: the number format of converted weights, and the language that goes without saying."""
+
+    quantization: Literal["float32", "float16", "int8"] = "float32"
+    language: str | None = None
+
+
+class Exporter(Protocol):
+    """One format that a family can be packaged in. `folder` is where below the package it lies; "." is its root."""
+
+    folder: str
+
+    def write(self, family: Any, target: Path, options: ExportOptions) -> None:
+        """Write the model into `target`."""
+        ...
+
+    def verify(self, family: Any, target: Path, clips: list[Clip], options: ExportOptions) -> dict[str, Any]:
+        """What a consumer of the format gives on some clips beside what the trained model gives.
+
+        Raises:
+            GovorError: they differ by more than the format loses.
+        """
+        ...
+
+
 @runtime_checkable
 class Family(Protocol):
-    """A model with its way of making examples, computing a loss and saving itself.
+    """A model with its way of making examples, computing a loss and saving itself, and the task that it is for.
 
-    `notes` say what of its files was old or incomplete and was mended on loading.
+    `notes` say what of its files was old or incomplete and was mended on loading. `exports` are its formats by name; the
+    first is always written.
     """
 
-    name: str
+    name: ClassVar[str]
+    task: ClassVar[Task]
+    exports: ClassVar[Mapping[str, Exporter]]
     module: nn.Module
-    supports_timestamps: bool
     notes: list[str]
 
+    @classmethod
+    def load(cls, folder: Path, dtype: torch.dtype = torch.float32, **options: Any) -> Self:
+        """From a folder in the `transformers` layout, everything checked; `options` go to the library that loads it."""
+        ...
+
+    @classmethod
+    def from_base(cls, folder: Path, weights: dict[str, torch.Tensor]) -> Self:
+        """From what `save_base` wrote and the weights of a checkpoint (tied ones stored once)."""
+        ...
+
+    @staticmethod
+    def load_renderer(folder: Path) -> Renderer:
+        """What renders its examples, without weights."""
+        ...
+
     @property
-    def encoder(self) -> ExampleEncoder:
+    def renderer(self) -> Renderer:
         """What renders its examples."""
+        ...
+
+    def prepare_training(self) -> None:
+        """What must hold before a weight is trained and was not so in the model as it came (every text can be written)."""
         ...
 
     def loss(self, batch: Batch, label_smoothing: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
         """(sum of the loss over what counts, how much counts); dividing is the loop's business."""
+        ...
+
+    def logits(self, batch: Batch) -> torch.Tensor:
+        """What the loss is computed from, of every example of a batch; exports are compared by it."""
         ...
 
     @property
@@ -160,20 +214,17 @@ class Family(Protocol):
         """The loss of a model that knows nothing."""
         ...
 
-    def parameter_groups(self) -> dict[str, list[str]]:
+    def parts(self) -> dict[str, list[str]]:
         """Names of all parameters that training may change, by part.
 
-        The parts are called encoder.stem, encoder.0 … encoder.N-1, encoder.norm, projector, embeddings, decoder.0 …,
-        decoder.norm, head; a tied parameter stands in one of them. `finetune.groups` makes people's groups of them.
+        The parts of a recogniser are called encoder.stem, encoder.0 … encoder.N-1, encoder.norm, projector, embeddings,
+        decoder.0 …, decoder.norm, head; a tied parameter stands in one of them. `finetune.groups` makes people's groups of
+        them.
         """
         ...
 
     def lora_targets(self) -> list[str]:
         """Full names of the linear layers that get adapters by default."""
-        ...
-
-    def assume_language(self, language: str | None) -> None:
-        """What stock tools shall assume where nobody tells them a language; None lets the model find out."""
         ...
 
     def save_processor(self, folder: Path) -> None:

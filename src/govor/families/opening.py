@@ -10,9 +10,10 @@ import torch
 
 from govor.config import read_yaml
 from govor.errors import GovorError
-from govor.families.base import ContextMode, Recogniser
+from govor.families.base import Recogniser
 from govor.families.checking import check_adapters, loading
 from govor.families.registry import family_class, family_of
+from govor.families.task import ContextMode
 from govor.files import atomic_folder, sha256_of, sha256_of_lines
 from govor.hub import Found, Notify, cache_folder, find_model
 from govor.jsons import read_json

@@ -96,7 +96,7 @@ def _existing(run: Path) -> Path:
 
 def _sizes(family: Any, stages: Sequence[Stage]) -> tuple[int, int]:
     """Bytes of a checkpoint's weights, and of the parameters that train at once."""
-    module, parts = family.module, family.parameter_groups()
+    module, parts = family.module, family.parts()
     if has_adapters(module):
         parts = groups.adapter_parts(parts)
     named = dict(module.named_parameters())

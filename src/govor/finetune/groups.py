@@ -33,7 +33,7 @@ def assign(parts: Mapping[str, Sequence[str]], rates: Mapping[str, float]) -> li
     """Groups with their parameters; one that two groups name goes to the narrower.
 
     Args:
-        parts: parameter names by part, as `Family.parameter_groups` gives them.
+        parts: parameter names by part, as `Family.parts` gives them.
         rates: peak learning rate by group name.
 
     Raises:

@@ -53,7 +53,7 @@ def look(recipe: Recipe, manifest: Path, count: int, say: Callable[[str], None])
     """
     base = trainable_folder(find_model(recipe.base_model, say), say)
     family = family_class(recipe.family)
-    encoder, timed = family.examples(base), family.supports_timestamps
+    renderer, timed = family.load_renderer(base), family.supports_timestamps
     rows = Manifest(manifest)
     if not len(rows):
         raise GovorError(f"{manifest} holds no clips, so there are no examples to show.")
@@ -63,10 +63,10 @@ def look(recipe: Recipe, manifest: Path, count: int, say: Callable[[str], None])
             "finetune": recipe.finetune.model_copy(update={"phases": (), "warmup_steps": None}),
         }
     )
-    data = usable_rows(manifest.stem, rows, rows, Source(split=str(manifest.parent)), recipe.examples, encoder, timed)
+    data = usable_rows(manifest.stem, rows, rows, Source(split=str(manifest.parent)), recipe.examples, renderer, timed)
     planned = stages(alone, [len(data.train)])
     chances = [odds(alone, [data], stage) for stage in planned]
-    plan = build_plan(alone, [data], planned, chances, encoder, timed, 1, load_augmenter(recipe))
+    plan = build_plan(alone, [data], planned, chances, renderer, timed, 1, load_augmenter(recipe))
     return Look(first_examples(plan, count), epoch_shares(alone, [data], plan))
 
 
@@ -78,8 +78,8 @@ def first_examples(plan: Plan, count: int) -> list[Shown]:
     while len(shown) < count:
         for draw, row in plan.draws(step):
             spec = source.spec(row, draw)
-            labels = source.encoder.labels(spec)
-            tokenizer = source.encoder.tokens.tokenizer
+            labels = source.renderer.labels(spec)
+            tokenizer = source.renderer.tokens.tokenizer
             given = spelled(tokenizer, labels.tokens[: labels.given])
             taught = spelled(tokenizer, labels.tokens[labels.given :])
             features = {
@@ -95,7 +95,7 @@ def first_examples(plan: Plan, count: int) -> list[Shown]:
                     spec.clip.id,
                     spec.clip.audio,
                     round(spec.clip.duration, 3),
-                    source.context_frames(spec) / 100,
+                    source.cost_frames(spec) / 100,
                     tuple(name for name, there in features.items() if there),
                     (*((text, ids, False) for text, ids in given), *((text, ids, True) for text, ids in taught)),
                 )

@@ -126,7 +126,7 @@ class Trainer:
 
     def enter(self, stage: Stage) -> torch.optim.Optimizer:
         """Train the stage's groups; what trained before and trains on keeps its optimiser state."""
-        module, parts = self.family.module, self.family.parameter_groups()
+        module, parts = self.family.module, self.family.parts()
         if has_adapters(module):
             parts = groups.adapter_parts(parts)
         self.groups = groups.assign(parts, stage.rates)

@@ -62,7 +62,7 @@ def fitting_budget(trainer: Any, say: Callable[[str], None]) -> Plan:
 def _largest_batch(trainer: Any, seconds: float) -> MicroBatch:
     plan: Plan = trainer.plan
     specs = [plan.source.spec(row, draw) for step in range(8) for draw, row in plan.draws(step)]
-    batches = pack([(spec, plan.source.context_frames(spec)) for spec in specs], seconds)
+    batches = pack([(spec, plan.source.cost_frames(spec)) for spec in specs], seconds)
     return max(batches, key=lambda batch: batch.context_seconds)
 
 
@@ -74,7 +74,7 @@ def _peak_bytes(trainer: Any, seconds: float) -> int:
     """Peak memory of one forward and backward pass."""
     device = trainer.accelerator.device
     torch.cuda.reset_peak_memory_stats(device)
-    batch = load_batch(_largest_batch(trainer, seconds).specs, trainer.family.encoder)
+    batch = load_batch(_largest_batch(trainer, seconds).specs, trainer.family.renderer)
     try:
         with trainer.autocast():
             loss, _ = trainer.family.loss(convert(batch, lambda tensor: tensor.to(device)))

@@ -9,7 +9,7 @@ from govor.examples.augment import Augmenter, load_settings
 from govor.examples.batching import Plan
 from govor.examples.dataset import Choices, Odds, TrainingSource
 from govor.examples.mixing import Chance
-from govor.families.base import ExampleEncoder
+from govor.families.base import Renderer
 from govor.finetune.phases import Stage
 from govor.finetune.survey import SourceData
 from govor.recipe import Recipe
@@ -33,7 +33,7 @@ def build_plan(
     sources: Sequence[SourceData],
     planned: Sequence[Stage],
     chances: Sequence[dict[str, Chance]],
-    encoder: ExampleEncoder,
+    renderer: Renderer,
     timed: bool,
     processes: int = 1,
     augmenter: Augmenter | None = None,
@@ -58,7 +58,7 @@ def build_plan(
     rows = [source.train for source in sources]
     budget = settings.max_batch_audio_seconds
     return Plan(
-        TrainingSource(rows, encoder, settings.seed, choices, augmenter),
+        TrainingSource(rows, renderer, settings.seed, choices, augmenter),
         settings.seed,
         settings.clips_per_step,
         _UNPROBED_BUDGET_SECONDS if budget == "auto" else budget,

@@ -50,7 +50,7 @@ def prepare(recipe: Recipe, state: PartialState, device: str, say: Callable[[str
     if found != recipe.family:
         raise GovorError(f"{recipe.base_model} is a {found} model and the recipe's family is {recipe.family}; set one.")
     family = family_class(recipe.family)
-    sources = survey(recipe, family.examples(base), family.supports_timestamps)
+    sources = survey(recipe, family.load_renderer(base), family.supports_timestamps)
     rows = [len(source.train) for source in sources]
     planned = stages(recipe, rows)
     check_plan(sum(rows), settings.clips_per_step, state.num_processes)
@@ -97,14 +97,14 @@ def load(recipe: Recipe, ready: Ready, device: str) -> tuple[Any, list[str]]:
     family = family_class(recipe.family).load(ready.base, **options)
     family.allow_all_text()
     targets: list[str] = []
-    parts = family.parameter_groups()
+    parts = family.parts()
     if settings.method == "lora":
         lora = settings.lora
         targets = (
             family.lora_targets() if lora.targets is None else groups.linear_layers(family.module, parts, lora.targets)
         )
         adapters.inject(family.module, targets, lora, settings.seed)
-        parts = groups.adapter_parts(family.parameter_groups())
+        parts = groups.adapter_parts(family.parts())
     for stage in ready.stages:
         groups.assign(parts, stage.rates)
     return family, targets

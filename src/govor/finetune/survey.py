@@ -20,7 +20,7 @@ from govor.errors import GovorError
 from govor.examples.dataset import Rows, has_previous, has_times, must_have_times
 from govor.examples.mixing import Chance, chance
 from govor.examples.spec import ExampleSpec
-from govor.families.base import ExampleEncoder
+from govor.families.base import Renderer
 from govor.files import sha256_of
 from govor.finetune.phases import Stage
 from govor.recipe import Examples, Recipe, Source
@@ -55,14 +55,14 @@ def fingerprints(recipe: Recipe) -> dict[str, dict[str, Any]]:
     }
 
 
-def survey(recipe: Recipe, encoder: ExampleEncoder, timed: bool) -> list[SourceData]:
+def survey(recipe: Recipe, renderer: Renderer, timed: bool) -> list[SourceData]:
     """Read every row of every source; `timed` says that the model knows time tokens.
 
     Raises:
         GovorError: a row that cannot become an example or that nobody may train on, a source without rows, or no
             validation data at all.
     """
-    found = [_source(name, source, recipe.examples, encoder, timed) for name, source in recipe.data.by_name().items()]
+    found = [_source(name, source, recipe.examples, renderer, timed) for name, source in recipe.data.by_name().items()]
     if not any(len(data.validation) for data in found):
         names = ", ".join(str(data.validation.path) for data in found)
         raise GovorError(f"{names} holds no clips; a run needs validation data.")
@@ -96,15 +96,15 @@ def odds(recipe: Recipe, sources: list[SourceData], stage: Stage) -> dict[str, C
     return found
 
 
-def _source(name: str, source: Source, examples: Examples, encoder: ExampleEncoder, timed: bool) -> SourceData:
+def _source(name: str, source: Source, examples: Examples, renderer: Renderer, timed: bool) -> SourceData:
     manifests = {part: Manifest(Path(source.split) / f"{part}.jsonl") for part in ("train", "validation")}
     train = manifests["train"]
     if not len(train):
         raise GovorError(f"{train.path} holds no clips; a run needs train data.")
     gate(train, "train", str(train.path))
     for clip in read_clips(manifests["validation"].path):
-        _check(clip, manifests["validation"].path, examples, encoder, timed)
-    return usable_rows(name, train, manifests["validation"], source, examples, encoder, timed)
+        _check(clip, manifests["validation"].path, examples, renderer, timed)
+    return usable_rows(name, train, manifests["validation"], source, examples, renderer, timed)
 
 
 def usable_rows(
@@ -113,7 +113,7 @@ def usable_rows(
     validation: Manifest,
     source: Source,
     examples: Examples,
-    encoder: ExampleEncoder,
+    renderer: Renderer,
     timed: bool,
 ) -> SourceData:
     """Check every row of `train` and choose those that the source's filters leave.
@@ -124,7 +124,7 @@ def usable_rows(
     rows, qualities, seconds = array("q"), array("d"), array("d")
     left_out: Counter[str] = Counter()
     for number, clip in enumerate(read_clips(train.path)):
-        _check(clip, train.path, examples, encoder, timed)
+        _check(clip, train.path, examples, renderer, timed)
         if clip.quality_score is None and (source.min_quality is not None or source.best_hours is not None):
             left_out["no quality_score"] += 1
             continue
@@ -184,15 +184,15 @@ def _described(name: str, train: Rows, validation: Manifest, left_out: Counter[s
     )
 
 
-def _check(clip: Clip, path: Path, examples: Examples, encoder: ExampleEncoder, timed: bool) -> None:
+def _check(clip: Clip, path: Path, examples: Examples, renderer: Renderer, timed: bool) -> None:
     if not split_blob(clip.audio)[0].is_file():
         raise GovorError(f"{path}: the audio of clip '{clip.id}' was not found at {clip.audio}.")
     if not clip.transcript.strip():
         raise GovorError(f"{path}: clip '{clip.id}' has an empty transcript; run govor validate.")
     spec = ExampleSpec(clip, examples.language or clip.language)
-    encoder.check(spec)
+    renderer.check(spec)
     if timed and (must_have_times(clip) or (examples.timestamps_share and has_times(clip))):
-        encoder.check(replace(spec, with_timestamps=True))
+        renderer.check(replace(spec, with_timestamps=True))
 
 
 def all_languages(sources: list[SourceData]) -> list[str]:

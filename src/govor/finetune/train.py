@@ -266,7 +266,7 @@ def _trainer(
         ready.sources,
         ready.stages,
         ready.chances,
-        family.encoder,
+        family.renderer,
         family.supports_timestamps,
         processes,
         ready.augmenter,

@@ -16,7 +16,8 @@ from govor.errors import AudioError
 from govor.examples.batching import pack
 from govor.examples.dataset import Unread, convert, load_batch
 from govor.examples.spec import ExampleSpec
-from govor.families.base import ContextMode, Family, Recogniser
+from govor.families.base import Family, Recogniser
+from govor.families.task import ContextMode
 from govor.finetune.checkpoints import Metrics
 from govor.finetune.survey import SourceData
 from govor.measure.evaluate import transcribe_blocks
@@ -73,12 +74,12 @@ class Validation:
 
     def _loss(self, family: Family, clips: Sequence[Clip]) -> torch.Tensor:
         """Loss sum and weight."""
-        encoder: Any = family.encoder
+        renderer: Any = family.renderer
         full = self.context == "padded"
         specs = [ExampleSpec(clip, self.language or clip.language, full_length=full) for clip in clips]
         sums = torch.zeros(2, device=self.accelerator.device)
-        for batch in pack([(spec, encoder.context_frames(spec)) for spec in specs], _BUDGET_SECONDS) if specs else []:
-            read = load_batch(batch.specs, encoder, unread=self.unread)
+        for batch in pack([(spec, renderer.cost_frames(spec)) for spec in specs], _BUDGET_SECONDS) if specs else []:
+            read = load_batch(batch.specs, renderer, unread=self.unread)
             if not read:
                 continue
             loaded = convert(read, lambda tensor: tensor.to(self.accelerator.device))

@@ -24,8 +24,9 @@ from govor.corpus.records import Clip, sentence_key
 from govor.corpus.samples import clip_samples
 from govor.errors import AudioError, GovorError
 from govor.examples.spec import ExampleSpec
-from govor.families.base import ContextMode, Family
+from govor.families.base import Family
 from govor.families.opening import Opened
+from govor.families.task import ContextMode
 from govor.files import atomic_folder
 from govor.jsons import write_json
 
@@ -248,7 +249,7 @@ def _worths(
         if audio[pair.number] is not None and audio[other[pair.number]] is not None:
             rows += [(number, pair.number, pair.text), (number, other[pair.number], pair.text)]
     values: list[list[float]] = [[] for _ in batch]
-    encoder = family.encoder
+    renderer = family.renderer
     examples, owners = [], []
     rendered: dict[int, Any] = {}
     for number, place, text in rows:
@@ -258,15 +259,15 @@ def _worths(
         spec = ExampleSpec(clip, opened.language_token or clip.language, full_length=context == "padded")
         try:
             if place not in rendered:
-                rendered[place] = encoder.encode(spec, samples)
+                rendered[place] = renderer.encode(spec, samples)
             # One audio, several texts: its features are the same tensor, which a family may encode once.
-            examples.append(replace(rendered[place], labels=encoder.labels(spec)))
+            examples.append(replace(rendered[place], labels=renderer.labels(spec)))
             owners.append(number)
         except GovorError as error:
             if text == clips[batch[number].number].transcript and place == batch[number].number:
                 unheard.setdefault(place, str(error))
     if examples:
-        for number, value in zip(owners, _mean_logprobs(family, encoder.collate(examples)), strict=True):
+        for number, value in zip(owners, _mean_logprobs(family, renderer.collate(examples)), strict=True):
             values[number].append(value)
     return [pair[0] - pair[1] if len(pair) == 2 else None for pair in values]
 

@@ -20,7 +20,8 @@ from govor.metrics.wer import COUNTED, Counts
 from govor.runs import NAME as NAME_PATTERN
 
 if TYPE_CHECKING:  # scorings are read and compared without torch
-    from govor.families.base import ContextMode, Recogniser
+    from govor.families.base import Recogniser
+    from govor.families.task import ContextMode
 
 # Clips are decoded and transcribed in blocks of this many, so that memory does not grow with the set.
 _BLOCK = 256

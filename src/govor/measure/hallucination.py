@@ -9,7 +9,8 @@ import numpy as np
 
 from govor.audio import SAMPLE_RATE, Samples
 from govor.corpus.vad import Vad
-from govor.families.base import ContextMode, Recogniser
+from govor.families.base import Recogniser
+from govor.families.task import ContextMode
 from govor.timing.longform import Ear, judged, loop_at, somebody_speaks
 
 SECONDS = (1.0, 4.0, 10.0, 28.0)

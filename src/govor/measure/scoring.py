@@ -18,8 +18,9 @@ from govor.measure.partial import Partial
 from govor.measure.remote import Server, ask_all, latency_summary
 
 if TYPE_CHECKING:  # clips are checked before torch is imported
-    from govor.families.base import ContextMode, Recogniser
+    from govor.families.base import Recogniser
     from govor.families.opening import Opened
+    from govor.families.task import ContextMode
 
 OnDone = Callable[[int], None]
 

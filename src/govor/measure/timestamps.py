@@ -10,7 +10,7 @@ import numpy as np
 
 from govor.audio import SAMPLE_RATE, Samples
 from govor.corpus.records import sentence_key
-from govor.families.base import ContextMode
+from govor.families.task import ContextMode
 from govor.timing.align import Aligned, Listening, align_pieces
 from govor.timing.splice import Line, Splice
 from govor.timing.words import pieces_of

@@ -110,7 +110,7 @@ def _merged(run: Path, checkpoint: Path, clips: list[Any]) -> tuple[Any, dict[st
     family = load_base(run)
     adapters.attach(family.module, checkpoint)
     specs = [ExampleSpec(clip, clip.language) for clip in clips]
-    difference = adapters.merge_with_proof(family, load_batch(specs, family.encoder))
+    difference = adapters.merge_with_proof(family, load_batch(specs, family.renderer))
     return family, {"merge": {"clips": len(clips), "max_logit_difference": difference}}
 
 

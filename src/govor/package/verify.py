@@ -27,7 +27,7 @@ def verify_reload(folder: Path, family: Any, clips: list[Clip]) -> dict[str, Any
     again = type(family).load(folder)
     worst = 0.0
     for clip in clips:
-        batch = load_batch([ExampleSpec(clip, clip.language)], family.encoder)
+        batch = load_batch([ExampleSpec(clip, clip.language)], family.renderer)
         with torch.inference_mode():
             worst = max(worst, float((again.logits(batch) - family.logits(batch)).abs().max()))
     return _within_rounding(worst, clips)
@@ -50,7 +50,7 @@ def verify_hf(folder: Path, family: Any, clips: list[Clip]) -> dict[str, Any]:
         samples = clip_samples(clip)
         mel = processor.feature_extractor(samples, sampling_rate=16_000, return_tensors="pt").input_features
         spec = ExampleSpec(clip, clip.language, full_length=True)
-        batch = family.encoder.collate([family.encoder.encode(spec, samples)])
+        batch = family.renderer.collate([family.renderer.encode(spec, samples)])
         with torch.inference_mode():
             theirs = stock(input_features=mel, decoder_input_ids=batch["inputs"]).logits
             ours = family.logits(batch)
@@ -82,7 +82,7 @@ def verify_ct2(folder: Path, family: Any, clips: list[Clip], quantization: str) 
     worst, same = 0.0, 0
     for clip in clips:
         samples = clip_samples(clip)
-        mel = log_mel(samples, family.encoder.n_mels)
+        mel = log_mel(samples, family.renderer.n_mels)
         states = np.array(exported.encode(ctranslate2.StorageView.from_array(mel[None].numpy())))
         with torch.inference_mode():
             trained = encode(family.module, [mel]).padded.numpy()

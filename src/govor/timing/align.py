@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from govor.audio import SAMPLE_RATE, Samples
-from govor.families.base import Aligner, Attention, ContextMode, Head
+from govor.families.base import Aligner, Attention, Head
+from govor.families.task import ContextMode
 from govor.timing.path import best_path
 from govor.timing.words import Method, Word, ends_sentence, ordered, pieces_of
 

@@ -11,8 +11,9 @@ from govor.corpus.manifests import read_clips
 from govor.corpus.records import Clip
 from govor.corpus.samples import clip_samples
 from govor.errors import AudioError, GovorError
-from govor.families.base import Aligner, ContextMode, Recogniser
+from govor.families.base import Aligner, Recogniser
 from govor.families.opening import Opened
+from govor.families.task import ContextMode
 from govor.jsons import read_json
 from govor.timing import heads
 from govor.timing.align import Aligned, Listening, align_pieces

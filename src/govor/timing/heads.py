@@ -17,7 +17,8 @@ import numpy as np
 
 from govor.corpus.records import Clip
 from govor.errors import GovorError
-from govor.families.base import Aligner, Attention, ContextMode, Head
+from govor.families.base import Aligner, Attention, Head
+from govor.families.task import ContextMode
 from govor.jsons import read_json, write_json
 from govor.timing.align import Listening, gains_of, prices, spans_of
 from govor.timing.splice import Splice, splices

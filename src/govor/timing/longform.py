@@ -15,7 +15,8 @@ import numpy as np
 
 from govor.audio import SAMPLE_RATE, Samples, cut_at_pauses, decode, stream
 from govor.corpus.vad import Vad, seconds_of_speech
-from govor.families.base import ContextMode, Hypothesis, Recogniser
+from govor.families.base import Hypothesis, Recogniser
+from govor.families.task import ContextMode
 from govor.timing.align import audible
 
 # A pause within the last half of this is looked for, so windows hold 14 to 28 s.

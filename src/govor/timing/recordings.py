@@ -19,7 +19,8 @@ import numpy.typing as npt
 from rapidfuzz.distance import Levenshtein
 
 from govor.audio import Samples
-from govor.families.base import ContextMode, Recogniser
+from govor.families.base import Recogniser
+from govor.families.task import ContextMode
 from govor.timing.align import Aligned, Listening, align_pieces
 from govor.timing.words import Word, ordered
 

@@ -19,7 +19,7 @@ from transformers.cache_utils import DynamicCache
 
 from govor.audio import SAMPLE_RATE, Samples
 from govor.errors import GovorError
-from govor.families.base import Batch, ContextMode, Hypothesis, Inference
+from govor.families.base import Batch, Hypothesis, Inference
 from govor.families.checking import loading
 from govor.families.decoding import Found, beam, greedy
 from govor.families.loading import (
@@ -37,12 +37,13 @@ from govor.families.qwen3_asr.convert import (
     read_config,
     write_thinker,
 )
-from govor.families.qwen3_asr.examples import IGNORED, Qwen3AsrExamples, pad_left
 from govor.families.qwen3_asr.features import MAX_SECONDS, audio_tokens, log_mel, stack
 from govor.families.qwen3_asr.labels import prompt_ids
 from govor.families.qwen3_asr.languages import language_name
 from govor.families.qwen3_asr.processor import save_processor, save_thinker_processor
+from govor.families.qwen3_asr.renderer import IGNORED, Qwen3AsrRenderer, pad_left
 from govor.families.qwen3_asr.tokens import AUDIO_PAD, QwenTokens
+from govor.families.task import ContextMode
 
 # No language's speech needs more byte-level tokens in a second than this (fast Ge'ez: about 30).
 # Without a bound a model that loops writes until its positions end.
@@ -57,13 +58,13 @@ class Qwen3Asr(Inference):
 
     name = "qwen3_asr"
     supports_timestamps = False
-    longest_seconds = Qwen3AsrExamples.longest_seconds
+    longest_seconds = Qwen3AsrRenderer.longest_seconds
 
     def __init__(self, module: Qwen3ASRForConditionalGeneration, tokens: QwenTokens) -> None:
         self.module: nn.Module = module
         self.tokens = tokens
         self.notes: list[str] = list(tokens.notes)
-        self.encoder = Qwen3AsrExamples.of(tokens, module.config)
+        self.renderer = Qwen3AsrRenderer.of(tokens, module.config)
 
     @classmethod
     def load(cls, folder: Path, dtype: torch.dtype = torch.float32, **options: Any) -> Qwen3Asr:
@@ -113,9 +114,9 @@ class Qwen3Asr(Inference):
         return qwen
 
     @staticmethod
-    def examples(folder: Path) -> Qwen3AsrExamples:
+    def load_renderer(folder: Path) -> Qwen3AsrRenderer:
         """What renders the examples of the model in `folder`, without loading its weights."""
-        return Qwen3AsrExamples.load(folder)
+        return Qwen3AsrRenderer.load(folder)
 
     @property
     def chance_loss(self) -> float:
@@ -138,7 +139,7 @@ class Qwen3Asr(Inference):
 
     def _hidden(self, batch: Batch) -> torch.Tensor:
         model: Any = self.module
-        features, mask = stack([mel.to(model.dtype) for mel in batch["mels"]], self.encoder.n_window)
+        features, mask = stack([mel.to(model.dtype) for mel in batch["mels"]], self.renderer.n_window)
         outputs = model.model(
             input_ids=batch["inputs"],
             input_features=features,
@@ -149,7 +150,7 @@ class Qwen3Asr(Inference):
         )
         return outputs.last_hidden_state  # type: ignore[no-any-return]
 
-    def parameter_groups(self) -> dict[str, list[str]]:
+    def parts(self) -> dict[str, list[str]]:
         """Every parameter once, in the order of the signal.
 
         encoder.stem (convolutions), encoder.0 …, encoder.norm, projector, embeddings, decoder.0 …, decoder.norm, and
@@ -199,7 +200,7 @@ class Qwen3Asr(Inference):
 
     def save_processor(self, folder: Path) -> None:
         """See `Family.save_processor`."""
-        save_processor(self.tokens, self.encoder.n_mels, self.encoder.n_window, folder)
+        save_processor(self.tokens, self.renderer.n_mels, self.renderer.n_window, folder)
 
     def save(self, folder: Path) -> None:
         """A folder that `transformers` loads (the layout of the published `-hf` models)."""
@@ -215,7 +216,7 @@ class Qwen3Asr(Inference):
         the result, so serving it there is untested.
         """
         write_thinker(self.module, self.tokens, languages, folder)
-        save_thinker_processor(self.tokens, self.encoder.n_mels, folder)
+        save_thinker_processor(self.tokens, self.renderer.n_mels, folder)
 
     def check_language(self, language: str) -> None:
         """See `Recogniser.check_language`."""
@@ -270,15 +271,15 @@ class Qwen3Asr(Inference):
         temperature: float = 0.0,
     ) -> list[list[Found]]:
         model: Any = self.module
-        mels = [log_mel(clip, self.encoder.n_mels) for clip in clips]
+        mels = [log_mel(clip, self.renderer.n_mels) for clip in clips]
         prompts = [
-            prompt_ids(self.tokens, audio_tokens(mel.shape[-1], self.encoder.n_window), (text or "").strip(), language)
+            prompt_ids(self.tokens, audio_tokens(mel.shape[-1], self.renderer.n_window), (text or "").strip(), language)
             for mel, language, text in zip(mels, languages, previous or [None] * len(clips), strict=True)
         ]
-        rooms = [self.encoder.max_tokens - len(prompt) for prompt in prompts]
+        rooms = [self.renderer.max_tokens - len(prompt) for prompt in prompts]
         if min(rooms) < 1:
             raise GovorError(
-                f"A clip needs {max(map(len, prompts)):,} positions and the model holds {self.encoder.max_tokens:,}; "
+                f"A clip needs {max(map(len, prompts)):,} positions and the model holds {self.renderer.max_tokens:,}; "
                 "cut it into shorter ones."
             )
         limits = [
@@ -303,7 +304,7 @@ class _Decoder:
         self._model = model
         self._tokens = family.tokens
         self._given = language_given
-        self._features, self._features_mask = stack(mels, family.encoder.n_window)
+        self._features, self._features_mask = stack(mels, family.renderer.n_window)
         device = self._features.device
         padded = pad_left(prompts, family.tokens.end)
         self._inputs, self._attention, self._positions = (part.to(device) for part in padded)

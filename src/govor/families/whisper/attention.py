@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from govor.audio import SAMPLE_RATE, Samples
 from govor.errors import GovorError
-from govor.families.base import Attention, ContextMode, Head
+from govor.families.base import Attention, Head
+from govor.families.task import ContextMode
 from govor.families.whisper.features import FRAMES_PER_SECOND, FULL_FRAMES, bucket_frames, log_mel
 from govor.families.whisper.forward import decode, encode
 from govor.families.whisper.tokens import WhisperTokens

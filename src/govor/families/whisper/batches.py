@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 from govor.audio import SAMPLE_RATE, Samples
 from govor.errors import GovorError
-from govor.families.base import ContextMode, Hypothesis
+from govor.families.base import Hypothesis
+from govor.families.task import ContextMode
 from govor.families.whisper.features import FULL_FRAMES, bucket_frames
 
 # No language's speech needs more byte-level tokens in a second than this (fast Ge'ez: about 30).

@@ -13,8 +13,9 @@ import numpy as np
 
 from govor.audio import SAMPLE_RATE, Samples
 from govor.errors import GovorError
-from govor.families.base import ContextMode, Hypothesis, Inference
+from govor.families.base import Hypothesis, Inference
 from govor.families.checking import loading
+from govor.families.task import ContextMode
 from govor.families.whisper.batches import PROMPT_TOKENS, max_new_tokens, transcribe_in_batches
 from govor.families.whisper.features import FULL_FRAMES, bucket_frames, log_mel
 from govor.families.whisper.labels import MAX_TOKENS

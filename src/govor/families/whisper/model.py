@@ -16,7 +16,7 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from govor.audio import SAMPLE_RATE, Samples
 from govor.errors import GovorError
-from govor.families.base import Attention, Batch, ContextMode, Head, Hypothesis, Inference
+from govor.families.base import Attention, Batch, Head, Hypothesis, Inference
 from govor.families.checking import loading
 from govor.families.decoding import Found, beam, greedy
 from govor.families.loading import (
@@ -27,13 +27,14 @@ from govor.families.loading import (
     quiet_library,
     weight_files,
 )
+from govor.families.task import ContextMode
 from govor.families.whisper.attention import all_heads, attend, stock_heads
 from govor.families.whisper.batches import PROMPT_TOKENS, max_new_tokens, transcribe_in_batches
 from govor.families.whisper.checks import check_sizes
-from govor.families.whisper.examples import IGNORED, WhisperExamples
 from govor.families.whisper.features import FULL_FRAMES, bucket_frames, log_mel
 from govor.families.whisper.forward import States, decode, encode, parts_of
 from govor.families.whisper.generation import completed
+from govor.families.whisper.renderer import IGNORED, WhisperRenderer
 from govor.families.whisper.tokens import END, WhisperTokens
 from govor.files import write_text
 from govor.jsons import to_json, write_json
@@ -48,19 +49,19 @@ class Whisper(Inference):
 
     name = "whisper"
     supports_timestamps = True
-    longest_seconds = WhisperExamples.longest_seconds
+    longest_seconds = WhisperRenderer.longest_seconds
 
     def __init__(self, module: WhisperForConditionalGeneration, tokens: WhisperTokens) -> None:
         self.module: nn.Module = module
         self.tokens = tokens
         self.notes: list[str] = []
         config = module.config
-        self.encoder = WhisperExamples(tokens, config.num_mel_bins, config.max_target_positions)
+        self.renderer = WhisperRenderer(tokens, config.num_mel_bins, config.max_target_positions)
 
     @staticmethod
-    def examples(folder: Path) -> WhisperExamples:
+    def load_renderer(folder: Path) -> WhisperRenderer:
         """What renders its examples, without weights."""
-        return WhisperExamples.load(folder)
+        return WhisperRenderer.load(folder)
 
     @classmethod
     def load(cls, folder: Path, dtype: torch.dtype = torch.float32, **options: Any) -> Whisper:
@@ -135,8 +136,8 @@ class Whisper(Inference):
             states = States(states.padded[rows], [states.lengths[row] for row in rows])
         return model.proj_out(decode(model, batch["inputs"], states))  # type: ignore[no-any-return]
 
-    def parameter_groups(self) -> dict[str, list[str]]:
-        """See `Family.parameter_groups`."""
+    def parts(self) -> dict[str, list[str]]:
+        """See `Family.parts`."""
         return parts_of(self.module)
 
     def lora_targets(self) -> list[str]:
@@ -179,7 +180,7 @@ class Whisper(Inference):
 
     def save_processor(self, folder: Path) -> None:
         """See `Family.save_processor`."""
-        save_processor(self.tokens, self.encoder.n_mels, folder)
+        save_processor(self.tokens, self.renderer.n_mels, folder)
 
     def save(self, folder: Path) -> None:
         """A folder that `transformers`, CTranslate2 and faster-whisper load."""
@@ -230,7 +231,7 @@ class Whisper(Inference):
     ) -> list[Attention | None]:
         """See `Aligner.attend`."""
         model: Any = self.module
-        return attend(model, self.tokens, self.encoder.n_mels, clips, pieces, languages, heads, context, on_done)
+        return attend(model, self.tokens, self.renderer.n_mels, clips, pieces, languages, heads, context, on_done)
 
     @property
     def heads(self) -> tuple[Head, ...]:
@@ -250,7 +251,7 @@ class Whisper(Inference):
         model: Any = self.module
         seconds = max(len(clip) for clip in clips) / SAMPLE_RATE
         frames = FULL_FRAMES if context == "padded" else bucket_frames(seconds)
-        mels = [log_mel(clip, self.encoder.n_mels, frames).to(model.device, model.dtype) for clip in clips]
+        mels = [log_mel(clip, self.renderer.n_mels, frames).to(model.device, model.dtype) for clip in clips]
         states = encode(model, mels).padded
         prompts = [
             self.tokens.prompt(language or detected, before)

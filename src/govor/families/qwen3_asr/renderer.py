@@ -37,7 +37,7 @@ class Qwen3AsrExample:
     labels: Labels
 
 
-class Qwen3AsrExamples:
+class Qwen3AsrRenderer:
     """Renders examples; holds the vocabulary and sizes, no weights."""
 
     longest_seconds = float(MAX_SECONDS)
@@ -48,7 +48,7 @@ class Qwen3AsrExamples:
         self.max_tokens = max_tokens
 
     @classmethod
-    def of(cls, tokens: QwenTokens, config: Qwen3ASRConfig) -> Qwen3AsrExamples:
+    def of(cls, tokens: QwenTokens, config: Qwen3ASRConfig) -> Qwen3AsrRenderer:
         """With the sizes of a configuration."""
         if config.audio_token_id != tokens.audio_pad:
             raise GovorError(
@@ -59,11 +59,11 @@ class Qwen3AsrExamples:
         return cls(tokens, audio.num_mel_bins, audio.n_window, text.max_position_embeddings)
 
     @classmethod
-    def load(cls, folder: Path) -> Qwen3AsrExamples:
+    def load(cls, folder: Path) -> Qwen3AsrRenderer:
         """From a model's configuration and tokenizer files, in either layout, without its weights."""
         return cls.of(QwenTokens.load(folder), read_config(folder))
 
-    def context_frames(self, spec: ExampleSpec) -> int:
+    def cost_frames(self, spec: ExampleSpec) -> int:
         """The clip's mel frames; there is no full window here, so `full_length` changes nothing."""
         return clip_frames(spec.clip.duration)
 

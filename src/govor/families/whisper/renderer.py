@@ -29,7 +29,7 @@ class WhisperExample:
     labels: Labels
 
 
-class WhisperExamples:
+class WhisperRenderer:
     """Renders examples; holds the vocabulary and sizes, no weights."""
 
     longest_seconds = 30.0
@@ -40,18 +40,18 @@ class WhisperExamples:
         self.max_tokens = max_tokens
 
     @classmethod
-    def load(cls, folder: Path) -> WhisperExamples:
+    def load(cls, folder: Path) -> WhisperRenderer:
         """From a model's configuration and tokenizer files, without its weights."""
         config = WhisperConfig.from_pretrained(folder, local_files_only=True)
         return cls(WhisperTokens.load(folder), config.num_mel_bins, config.max_target_positions)
 
-    def context_frames(self, spec: ExampleSpec) -> int:
+    def cost_frames(self, spec: ExampleSpec) -> int:
         """The clip's bucket, or the full 3,000 frames."""
         return FULL_FRAMES if spec.full_length else bucket_frames(spec.clip.duration)
 
     def encode(self, spec: ExampleSpec, samples: Samples) -> WhisperExample:
         """Features and labels; the samples past the manifest's duration (a rounding) are cut."""
-        frames = self.context_frames(spec)
+        frames = self.cost_frames(spec)
         mel = log_mel(samples[: 30 * SAMPLE_RATE], self.n_mels, frames)
         return WhisperExample(mel, self.labels(spec))
 

@@ -1,0 +1,94 @@
+"""What a family is for: which rows it can use, what its answers are, and the figures that it is judged by.
+
+Nothing here needs torch: scorings are read, compared and judged without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from govor.corpus.records import Clip
+from govor.errors import AudioError
+from govor.metrics.metric import Metric
+
+ContextMode = Literal["speech", "padded"]
+# One clip of a scoring.
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeOptions:
+    """How a model is to answer.
+
+    `context` is what it sees of a clip; `beam_size` 1 is greedy; above `temperature` 0 tokens are drawn rather than searched
+    for, the same ones at every call; `language` is told for every clip in place of the clip's own.
+    """
+
+    context: ContextMode = "speech"
+    beam_size: int = 1
+    temperature: float = 0.0
+    language: str | None = None
+
+
+class Task(Protocol):
+    """What a family is trained and judged for. It knows rows of clips and figures, no weights.
+
+    `name` is the Hub's ("automatic-speech-recognition"); `metrics` are what validation and scorings give beside the loss, the
+    headline first; `gates` are what `govor accept` can ask, by name of the setting; `contexts` are the audio contexts that a
+    scoring can have; `evidence` are the keys of a row that make it a scoring of this task.
+    """
+
+    name: str
+    metrics: tuple[Metric, ...]
+    gates: tuple[Metric, ...]
+    contexts: tuple[ContextMode, ...]
+
+    def refuse(self, clip: Clip) -> str | None:
+        """What a row lacks for this task, in one sentence; None where it can be used."""
+        ...
+
+    def check_clips(self, model: Any, clips: Sequence[Clip], manifest: Path, options: DecodeOptions) -> None:
+        """Refuse clips that a model does not take, before any is answered.
+
+        Raises:
+            GovorError: with the first of them.
+        """
+        ...
+
+    def answers(
+        self,
+        model: Any,
+        clips: Sequence[Clip],
+        options: DecodeOptions,
+        on_done: Callable[[int], None] | None = None,
+        on_unreadable: Callable[[Clip, AudioError], None] | None = None,
+    ) -> Iterator[list[Row]]:
+        """One row per clip with what the model answered, uncounted, a block of clips at a time.
+
+        Args:
+            on_unreadable: hears of clips that cannot be read, which are left out; without it they are refused.
+        """
+        ...
+
+    def unanswered(self, clip: Clip) -> Row:
+        """The row of a clip that got no answer."""
+        ...
+
+    def counted(self, rows: Sequence[Row]) -> list[Row]:
+        """The rows with what their figures are made of."""
+        ...
+
+    def rates(self, rows: Sequence[Row]) -> dict[str, float | None]:
+        """Every metric over counted rows; None where nothing was counted."""
+        ...
+
+    def summarise(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """Every metric with its interval (`NAME`, `NAME_interval`), and what else a scoring says of counted rows."""
+        ...
+
+    def compare(self, before: Sequence[Row], after: Sequence[Row], names: tuple[str, str]) -> dict[str, Any]:
+        """Two scorings of the same clips, by metric: difference, interval, p-value."""
+        ...
