@@ -25,7 +25,7 @@ from govor.package.card import model_card
 from govor.package.processor import package_processor
 from govor.package.verify import verify_ct2, verify_hf, verify_reload
 from govor.runs import Run
-from govor.timing.heads import hand_over, kept_for_padding
+from govor.timing.heads import stored_heads_for_padding, write_to_configs
 
 # Formats that exist for one family alone.
 _OF_FAMILY: dict[Format, str] = {"ct2": "whisper", "thinker": "qwen3_asr"}
@@ -67,9 +67,9 @@ def _package(run: Path, formats: list[Format], checkpoint: str | None, quantizat
         remove(leftover)
     with atomic_folder(made, "the package") as folder:
         family.save(folder)
-        heads = kept_for_padding((chosen, run), family.heads) if isinstance(family, Aligner) else None
+        heads = stored_heads_for_padding((chosen, run), family.heads) if isinstance(family, Aligner) else None
         if heads:
-            hand_over(folder, heads)
+            write_to_configs(folder, heads)
         checks["hf"] = verify_hf(folder, family, clips)
         if "ct2" in formats:
             checks["ct2"] = _export_ct2(folder, family, clips, quantization)
