@@ -231,9 +231,9 @@ def test_a_little_over_30_s_is_cut_alike_everywhere(tmp_path: Path, seconds: flo
         samples = clip_samples(clip)
         assert len(samples) == min(int(seconds * SAMPLE_RATE), 480_000)
         spec = ExampleSpec(clip, "en")
-        model.encoder.check(spec)
+        model.renderer.check(spec)
         check_clips(model, [clip], tmp_path)
-        assert model.encoder.encode(spec, samples).mel.shape[1] == 3000
+        assert model.renderer.encode(spec, samples).mel.shape[1] == 3000
         assert len(model.transcribe([samples], ["en"], "speech")) == 1
         ((kept,), dropped) = made(clip.replace(segments=(Segment(0.0, seconds, "sol mar"),)), tmp_path / f"{said}")
         assert not dropped and kept.duration <= 30.0
@@ -249,7 +249,7 @@ def test_more_than_a_little_over_30_s_is_refused_with_its_id(tmp_path: Path, sec
     clip, model = of_length(tmp_path, seconds), tiny()
     with pytest.raises(AudioError, match=f"clip-{seconds}"):
         clip_samples(clip)
-    for check in (lambda: model.encoder.check(ExampleSpec(clip, "en")), lambda: check_clips(model, [clip], tmp_path)):
+    for check in (lambda: model.renderer.check(ExampleSpec(clip, "en")), lambda: check_clips(model, [clip], tmp_path)):
         with pytest.raises(AudioError, match=f"clip-{seconds}"):
             check()
 

@@ -74,7 +74,7 @@ ASKED: dict[str, Callable[[Any], object]] = {
 @pytest.mark.parametrize("asked", ASKED)
 @pytest.mark.parametrize("make", FAMILIES)
 def test_no_step_of_decoding_builds_a_graph(make: Any, asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("govor.measure.evaluate.clip_samples", lambda clip: NOISE[0])
+    monkeypatch.setattr("govor.families.recogniser.clip_samples", lambda clip: NOISE[0])
     family = make()
     if asked == "listening" and not isinstance(family, Aligner):
         pytest.skip("it cannot be asked where it listens")

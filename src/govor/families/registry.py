@@ -9,6 +9,7 @@ from typing import Any
 
 from govor.errors import GovorError
 from govor.families.checking import read_model_config
+from govor.families.task import Task
 from govor.files import shortened
 from govor.jsons import read_json
 
@@ -17,6 +18,13 @@ _FAMILIES = {
     "whisper": ("govor.families.whisper.model", "Whisper"),
     "qwen3_asr": ("govor.families.qwen3_asr.model", "Qwen3Asr"),
 }
+
+
+def task_of(name: str) -> Task:
+    """What a family is trained and judged for; torch is not imported."""
+    settings = importlib.import_module(_FAMILIES[name][0].replace(".model", ".settings"))
+    task: Task = settings.TASK
+    return task
 
 
 def family_class(name: str) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -43,7 +43,8 @@ from govor.families.qwen3_asr.languages import language_name
 from govor.families.qwen3_asr.processor import save_processor, save_thinker_processor
 from govor.families.qwen3_asr.renderer import IGNORED, Qwen3AsrRenderer, pad_left
 from govor.families.qwen3_asr.tokens import AUDIO_PAD, QwenTokens
-from govor.families.task import ContextMode
+from govor.families.recogniser import RECOGNITION
+from govor.families.task import ContextMode, Task
 
 # No language's speech needs more byte-level tokens in a second than this (fast Ge'ez: about 30).
 # Without a bound a model that loops writes until its positions end.
@@ -56,7 +57,8 @@ BATCH_AUDIO_SECONDS = 120.0
 class Qwen3Asr(Inference):
     """A Qwen3-ASR model that trains and transcribes."""
 
-    name = "qwen3_asr"
+    name: ClassVar[str] = "qwen3_asr"
+    task: ClassVar[Task] = RECOGNITION
     supports_timestamps = False
     longest_seconds = Qwen3AsrRenderer.longest_seconds
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from tokenizers import AddedToken
@@ -27,7 +27,8 @@ from govor.families.loading import (
     quiet_library,
     weight_files,
 )
-from govor.families.task import ContextMode
+from govor.families.recogniser import RECOGNITION
+from govor.families.task import ContextMode, Task
 from govor.families.whisper.attention import all_heads, attend, stock_heads
 from govor.families.whisper.batches import PROMPT_TOKENS, max_new_tokens, transcribe_in_batches
 from govor.families.whisper.checks import check_sizes
@@ -47,7 +48,8 @@ _OF_GENERATION = ("forced_decoder_ids", "suppress_tokens", "begin_suppress_token
 class Whisper(Inference):
     """A Whisper model that trains on the speech and transcribes it."""
 
-    name = "whisper"
+    name: ClassVar[str] = "whisper"
+    task: ClassVar[Task] = RECOGNITION
     supports_timestamps = True
     longest_seconds = WhisperRenderer.longest_seconds
 
