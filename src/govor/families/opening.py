@@ -17,6 +17,7 @@ from govor.families.task import ContextMode
 from govor.files import atomic_folder, sha256_of, sha256_of_lines
 from govor.hub import Found, Notify, cache_folder, find_model
 from govor.jsons import read_json
+from govor.languages import language_of_all
 
 Engine = Literal["torch", "ct2"]
 
@@ -208,7 +209,7 @@ def _trained_for(folder: Path) -> tuple[str | None, ContextMode, str | None, boo
             token, languages = record.get("language_token"), record.get("languages", [])
             examples = record["recipe"]["examples"]
             context: ContextMode = examples["context"]
-            alone = languages[0] if len(languages) == 1 else None
+            alone = language_of_all(languages)
             return token or alone, context, token, bool(examples.get("previous_share"))
         if (place / "recipe.yaml").exists():  # a run that is not finished
             examples = read_yaml(place / "recipe.yaml")["examples"]

@@ -18,6 +18,7 @@ from govor.families.opening import best_checkpoint, load_base, load_checkpoint
 from govor.families.registry import family_of
 from govor.files import atomic_folder, put_in_place, remove, sha256_of, workspace_path, write_text
 from govor.jsons import read_json, write_json
+from govor.languages import language_of_all
 from govor.locks import held
 from govor.machine import now
 from govor.package import Format
@@ -61,7 +62,7 @@ def _package(run: Path, formats: list[Format], checkpoint: str | None, quantizat
     clips = _proof_clips(record)
     family, checks = _merged(run, chosen, clips)
     spoken = [record["language_token"]] if record.get("language_token") else record["languages"]
-    family.assume_language(spoken[0] if len(spoken) == 1 else None)
+    family.assume_language(language_of_all(spoken))
     made = run / ".package"
     for leftover in (made, run / ".hf"):  # of one that was killed while it moved the files
         remove(leftover)

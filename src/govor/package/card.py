@@ -12,6 +12,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from govor.corpus.licenses import CUSTOM, canonical
 from govor.files import workspace_path
 from govor.jsons import read_json
+from govor.languages import language_of_all
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 # Our identifiers that the Hub calls otherwise than by the lower-case letters of the same, and those that it does not know.
@@ -154,7 +155,7 @@ def _results(scores: dict[str, Any]) -> list[EvalResult]:
 def _usage(folder: str, record: dict[str, Any], formats: Sequence[str]) -> list[str]:
     """How to transcribe with the package in `folder`. A model of one language need not be told which."""
     token, languages = record.get("language_token"), record["languages"]
-    told = None if token or len(languages) == 1 else languages[0]
+    told = None if token or language_of_all(languages) else languages[0]
     if record["family"] != "whisper":
         return ["```sh", f"govor transcribe {folder} clip.wav --language {token or languages[0]}", "```"]
     arguments = f', generate_kwargs={{"language": "{told}"}}' if told else ""

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from govor.errors import GovorError
 from govor.files import atomic_folder, sha256_of
 from govor.jsons import read_json, write_json
+from govor.languages import script_name
 
 PROOF = "proof.json"
 # A sentence with every letter of the language in Latin and in Cyrillic: whatever a run is of, these two shall survive.
@@ -43,13 +44,6 @@ def package_processor(family: Any, run: Path, texts: Iterable[str]) -> Path:
     return target
 
 
-def script_of(letter: str) -> str | None:
-    """The script of a letter by its Unicode name (LATIN, CYRILLIC, HEBREW, …); None for what is no letter."""
-    if unicodedata.category(letter)[0] not in "LM":
-        return None
-    return unicodedata.name(letter, "UNNAMED").split()[0]
-
-
 def _proof(folder: Path, trained: Tokenizer, texts: Iterable[str]) -> dict[str, Any]:
     """How many texts went through the stock tokenizer of `folder` and back, and how many letters of which scripts."""
     from transformers import AutoProcessor
@@ -71,5 +65,5 @@ def _proof(folder: Path, trained: Tokenizer, texts: Iterable[str]) -> dict[str, 
                 "The tokenizer of the base model is not the usual one of its family; take another base model."
             )
         count += 1
-        letters.update(script for letter in text if (script := script_of(letter)))
+        letters.update(script for letter in text if (script := script_name(letter)))
     return {"texts": count, "letters_by_script": dict(letters.most_common())}
