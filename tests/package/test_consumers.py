@@ -25,11 +25,11 @@ from govor.families.whisper.convert import from_ggml
 from govor.families.whisper.model import Whisper
 from govor.families.whisper.tiny import tiny
 from govor.families.whisper.tokens import WhisperTokens, build_tokenizer
+from govor.languages import script_name
 from govor.measure.evaluate import transcribe_clips, write_eval
 from govor.measure.headline import add_to_headline
 from govor.package import build
 from govor.package.build import package
-from govor.package.processor import script_of
 from govor.runs import Run
 from govor.timing import heads
 from govor.timing.align import Listening
@@ -381,7 +381,7 @@ def test_a_tokenizer_that_loses_letters_is_refused_and_the_package_before_stays(
 
 
 def test_scripts_are_told_by_their_letters() -> None:
-    assert [script_of(letter) for letter in "čЂש7 ,"] == ["LATIN", "CYRILLIC", "HEBREW", None, None, None]
+    assert [script_name(letter) for letter in "čЂש7 ,"] == ["LATIN", "CYRILLIC", "HEBREW", None, None, None]
 
 
 @pytest.mark.parametrize("make", [pytest.param(tiny, id="whisper"), pytest.param(tiny_qwen, id="qwen3_asr")])
