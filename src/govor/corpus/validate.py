@@ -26,7 +26,6 @@ from govor.config import Settings
 from govor.corpus.duplicates import Duplicates
 from govor.corpus.fingerprint import Fingerprint, fingerprint
 from govor.corpus.inventory import INVENTORY_ONLY, is_inventory_row
-from govor.corpus.language import language_code
 from govor.corpus.manifests import rejected
 from govor.corpus.ondisk import DiskMap
 from govor.corpus.records import Clip, is_blank
@@ -34,6 +33,7 @@ from govor.corpus.samples import WINDOW_SECONDS, fits_window
 from govor.corpus.tombstones import Tombstones
 from govor.errors import AudioError, GovorError
 from govor.jsons import to_json
+from govor.languages import language_code
 
 _CONSTANT = 1e-3  # -60 dBFS
 _CHANNEL_ADVICE = {

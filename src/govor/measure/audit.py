@@ -29,6 +29,7 @@ from govor.families.opening import Opened
 from govor.families.task import ContextMode
 from govor.files import atomic_folder
 from govor.jsons import write_json
+from govor.languages import language_key
 
 _SEED = 20_121
 FEWEST_CLIPS = 40
@@ -113,15 +114,16 @@ def plant(clips: Sequence[Clip], usable: Sequence[int], share: float) -> dict[in
     generator = np.random.default_rng(_SEED)
     chosen = generator.permutation(np.asarray(usable))[: max(10, round(share * len(usable)))]
     keys = {place: sentence_key(clips[place].transcript) for place in usable}
+    languages = {place: language_key(clips[place].language) for place in usable}
     by_speaker: dict[str | None, list[int]] = {}
     for place in usable:
         by_speaker.setdefault(clips[place].speaker, []).append(place)
     found: dict[int, int] = {}
     for place in map(int, chosen):
         own = clips[place]
-        same = [p for p in by_speaker[own.speaker] if keys[p] != keys[place] and clips[p].language == own.language]
+        same = [p for p in by_speaker[own.speaker] if keys[p] != keys[place] and languages[p] == languages[place]]
         if not same:
-            same = [p for p in usable if keys[p] != keys[place] and clips[p].language == own.language]
+            same = [p for p in usable if keys[p] != keys[place] and languages[p] == languages[place]]
         if same:
             near = sorted(same, key=lambda p: abs(len(clips[p].transcript) - len(own.transcript)))[:10]
             found[place] = int(generator.choice(near))

@@ -45,7 +45,7 @@ def measure(
     """
     made = list(sounds())
     options = LongFormOptions(DecodeOptions(context, language=language))
-    heard = recogniser.transcribe([wave for _, wave in made], [language] * len(made), context, on_done=on_done)
+    heard = recogniser.transcribe([wave for _, wave in made], [language] * len(made), DecodeOptions(context), on_done)
     rows: list[dict[str, Any]] = []
     for (kind, wave), hypothesis in zip(made, heard, strict=True):
         silent = not somebody_speaks(wave, None)

@@ -11,6 +11,7 @@ import numpy as np
 from govor.audio import SAMPLE_RATE, Samples
 from govor.corpus.records import sentence_key
 from govor.families.task import ContextMode
+from govor.languages import language_key
 from govor.timing.align import Aligned, AlignmentHeads, align_pieces
 from govor.timing.splice import Line, Splice
 from govor.timing.words import pieces_of
@@ -118,7 +119,7 @@ def _foreign_line(splices: Sequence[Splice], number: int) -> str:
     splice = splices[number]
     said = {sentence_key(line.text) for line in splice.lines}
     others = (line.text for other in (*splices[number + 1 :], *splices[:number]) for line in other.lines
-              if other.language == splice.language and sentence_key(line.text) not in said)  # fmt: skip
+              if language_key(other.language) == language_key(splice.language) and sentence_key(line.text) not in said)  # fmt: skip
     return next(others, "")
 
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from govor.audio import SAMPLE_RATE, Samples
 from govor.families.base import Aligner, Attention, Head
-from govor.families.task import ContextMode
+from govor.families.task import ContextMode, DecodeOptions
 from govor.timing.path import best_path
 from govor.timing.words import Method, Word, ends_sentence, ordered, pieces_of
 
@@ -93,7 +93,9 @@ def align_pieces(
     if not isinstance(recogniser, Aligner):
         return [align_by_length(samples, parts) for samples, parts in zip(clips, pieces, strict=True)]
     late = heads.late_seconds if heads else 0.0
-    attentions = recogniser.attend(clips, pieces, languages, context, heads.heads if heads else None, on_done)
+    attentions = recogniser.attend(
+        clips, pieces, languages, DecodeOptions(context), heads.heads if heads else None, on_done
+    )
     return [align_by_attention(*row, late) for row in zip(clips, pieces, attentions, strict=True)]
 
 

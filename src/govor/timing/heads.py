@@ -18,7 +18,7 @@ import numpy.typing as npt
 from govor.corpus.records import Clip
 from govor.errors import GovorError
 from govor.families.base import Aligner, Attention, Head
-from govor.families.task import ContextMode
+from govor.families.task import ContextMode, DecodeOptions
 from govor.jsons import read_json, write_json
 from govor.runs import Json, Run
 from govor.timing.align import AlignmentHeads, Curve, gains_of, prices, spans_of
@@ -69,7 +69,9 @@ def measure_heads(
     made = list(splices(short, SPLICES, 0, _GAPS_SECONDS, most_lines=6))
     texts = [[piece for line in splice.lines for piece in pieces_of(line.text, splice.language)] for splice in made]
     languages = [splice.language for splice in made]
-    attentions = recogniser.attend([s.samples for s in made], texts, languages, context, recogniser.heads, on_done)
+    attentions = recogniser.attend(
+        [s.samples for s in made], texts, languages, DecodeOptions(context), recogniser.heads, on_done
+    )
     cases = [_case(s, attention) for s, attention in zip(made, attentions, strict=True) if attention is not None]
     borders = sum(len(case.times) for case in cases)
     if borders < FEWEST_BORDERS:

@@ -14,6 +14,7 @@ from govor.corpus.normalize.bcs import script_of, to_cyrillic, to_latin
 from govor.errors import GovorError
 from govor.files import write_text
 from govor.jsons import to_json
+from govor.languages import is_bcs
 from govor.timing.subtitles import right_to_left
 from govor.timing.words import Line
 
@@ -30,7 +31,6 @@ _TYPES = {
     ".webm": "audio/webm",
 }
 MAX_PAGE_BYTES = 200_000_000
-_BCS = frozenset({"bs", "hr", "sr", "cnr", "sh"})
 
 
 def write_page(
@@ -52,7 +52,7 @@ def write_page(
         direction="rtl" if right_to_left(" ".join(line.text for line in lines)) else "ltr",
         audio=_embedded(audio),
         lines=_json_for_script([_row(line, language) for line in lines]),
-        scripts=_scripts(lines) if language in _BCS else [],
+        scripts=_scripts(lines) if is_bcs(language) else [],
         approximate=approximate,
     )
     write_text(target, page)
@@ -65,7 +65,7 @@ def _row(line: Line, language: str | None) -> list[list[object]]:
         start = None if word.start is None else round(word.start * 1000)
         end = None if word.end is None else round(word.end * 1000)
         row: list[object] = [word.text, start, end, int(word.space)]
-        if language in _BCS:
+        if is_bcs(language):
             row += [to_latin(word.text), to_cyrillic(word.text)]
         rows.append(row)
     return rows

@@ -7,7 +7,7 @@ left out; a window whose text goes in circles is drawn anew at rising temperatur
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -253,10 +253,8 @@ def _transcribe(
     return recogniser.transcribe(
         clips,
         [options.decode.language] * len(clips),
-        options.decode.context,
-        options.decode.beam_size,
+        replace(options.decode, temperature=temperature),
         previous=[previous] * len(clips) if previous else None,
-        temperature=temperature,
     )
 
 

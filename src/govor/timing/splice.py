@@ -11,6 +11,7 @@ from govor.audio import SAMPLE_RATE, Samples
 from govor.corpus.records import Clip
 from govor.corpus.samples import clip_samples
 from govor.errors import AudioError
+from govor.languages import language_key
 
 MIN_GAP_SECONDS, MAX_GAP_SECONDS = 0.1, 1.0
 _FRAME = SAMPLE_RATE // 100
@@ -76,17 +77,18 @@ def splices(
         first, last = speech_edges(samples)
         if last - first < SAMPLE_RATE // 10:
             continue
-        held = waiting.setdefault(clip.language, [])
+        language = language_key(clip.language)
+        held = waiting.setdefault(language, [])
         held.append((clip, samples[first:last]))
         wanted = int(generator.integers(2, most_lines + 1))
         full = sum(len(part) for _, part in held) / SAMPLE_RATE > max_seconds - 1 - (len(held) + 1) * gaps_seconds[1]
         if len(held) > 1 and full:
-            waiting[clip.language] = [held.pop()]
+            waiting[language] = [held.pop()]
         if len(held) >= wanted or (full and len(held) > 1):
             yield _joined(held, clip.language, generator, gaps_seconds)
             made += 1
-            if waiting[clip.language] is held:
-                waiting[clip.language] = []
+            if waiting[language] is held:
+                waiting[language] = []
 
 
 def _joined(

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from govor.corpus.alike import without_spaces
 from govor.corpus.records import Segment
+from govor.languages import without_spaces
 
 # What subtitles may hold, by common practice of broadcasters: 42 characters a line, 7 seconds.
 MAX_LINE_CHARACTERS = 42

@@ -10,13 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
 
-from govor.corpus.alike import without_spaces
 from govor.errors import GovorError, nearest
 from govor.families.vocabulary import (
     Merges,
@@ -26,6 +25,7 @@ from govor.families.vocabulary import (
     read_byte_pairs,
     tokenizer_state,
 )
+from govor.languages import base_code, language_key, without_spaces
 
 END = "<|endoftext|>"
 START = "<|startoftranscript|>"
@@ -50,9 +50,6 @@ _BLOCKS = (
 )  # fmt: skip
 # The languages of a published vocabulary: 99, and Cantonese since large-v3.
 _PUBLISHED_LANGUAGES = (99, 100)
-
-# What the vocabulary calls languages that standards have another code for.
-_NAMED_HERE = {"jv": "jw", "fil": "tl", "nb": "no"}
 
 # The order is the order of the ids.
 LANGUAGES = [
@@ -273,9 +270,14 @@ class WhisperTokens:
 
 
 def token_code(language: str) -> str:
-    """What Whisper's vocabulary calls a language, whatever script or place stands behind its code."""
-    base = language.partition("-")[0]
-    return _NAMED_HERE.get(base, base)
+    """What Whisper's vocabulary calls a language, however it is stated; its code where the vocabulary lacks it."""
+    base = base_code(language)
+    return base if base in LANGUAGES else _by_key().get(language_key(language), base)
+
+
+@cache
+def _by_key() -> dict[str, str]:
+    return {language_key(code): code for code in reversed(LANGUAGES)}
 
 
 def build_tokenizer(pieces: list[bytes], merges: Merges, languages: list[str] | None = None) -> Tokenizer:
