@@ -21,6 +21,7 @@ from govor.corpus.samples import clip_samples
 from govor.corpus.vad import Vad
 from govor.corpus.validate import Limits, Report, validate
 from govor.errors import AudioError
+from govor.families.task import DecodeOptions
 
 Run = Callable[..., CompletedProcess[str]]
 
@@ -231,10 +232,10 @@ def test_a_little_over_30_s_is_cut_alike_everywhere(tmp_path: Path, seconds: flo
         samples = clip_samples(clip)
         assert len(samples) == min(int(seconds * SAMPLE_RATE), 480_000)
         spec = ExampleSpec(clip, "en")
-        model.encoder.check(spec)
+        model.renderer.check(spec)
         check_clips(model, [clip], tmp_path)
-        assert model.encoder.encode(spec, samples).mel.shape[1] == 3000
-        assert len(model.transcribe([samples], ["en"], "speech")) == 1
+        assert model.renderer.encode(spec, samples).mel.shape[1] == 3000
+        assert len(model.transcribe([samples], ["en"], DecodeOptions("speech"))) == 1
         ((kept,), dropped) = made(clip.replace(segments=(Segment(0.0, seconds, "sol mar"),)), tmp_path / f"{said}")
         assert not dropped and kept.duration <= 30.0
         assert kept.segments[-1].end is not None and kept.segments[-1].end <= 30.0
@@ -249,7 +250,7 @@ def test_more_than_a_little_over_30_s_is_refused_with_its_id(tmp_path: Path, sec
     clip, model = of_length(tmp_path, seconds), tiny()
     with pytest.raises(AudioError, match=f"clip-{seconds}"):
         clip_samples(clip)
-    for check in (lambda: model.encoder.check(ExampleSpec(clip, "en")), lambda: check_clips(model, [clip], tmp_path)):
+    for check in (lambda: model.renderer.check(ExampleSpec(clip, "en")), lambda: check_clips(model, [clip], tmp_path)):
         with pytest.raises(AudioError, match=f"clip-{seconds}"):
             check()
 
