@@ -29,7 +29,7 @@ from govor.corpus.inventory import INVENTORY_ONLY, is_inventory_row
 from govor.corpus.manifests import rejected
 from govor.corpus.ondisk import DiskMap
 from govor.corpus.records import Clip, is_blank
-from govor.corpus.samples import WINDOW_SECONDS, fits_window
+from govor.corpus.samples import WINDOW_SECONDS, duration_tolerance, fits_window
 from govor.corpus.tombstones import Tombstones
 from govor.errors import AudioError, GovorError
 from govor.jsons import to_json
@@ -296,7 +296,7 @@ def _longer_than_stated(row: dict[str, Any], clip: Clip, samples: Samples) -> tu
     seconds, stated = len(samples) / SAMPLE_RATE, row.get("duration")
     if stated is None or clip.offset is not None or is_inventory_row(row):
         return None
-    if seconds - clip.duration <= max(0.1, 0.02 * clip.duration):
+    if seconds - clip.duration <= duration_tolerance(clip.duration):
         return None
     message = "the file is longer than its manifest says: state the offset of a part (0 too), or the true duration"
     return "duration_mismatch", round(seconds, 3), clip.duration, message
