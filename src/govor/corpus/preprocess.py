@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 
 from govor import engine
 from govor.audio import SAMPLE_RATE, Samples, decode
-from govor.channels import Listener
+from govor.audio.channels import Listener
 from govor.config import Settings
 from govor.corpus.loudness import to_loudness
 from govor.corpus.manifests import rejected

@@ -21,7 +21,7 @@ from pydantic import Field, model_validator
 
 from govor import engine
 from govor.audio import SAMPLE_RATE, Samples, decode, probe
-from govor.channels import Listener, Relation
+from govor.audio.channels import Listener, Relation
 from govor.config import Settings
 from govor.corpus.duplicates import Duplicates
 from govor.corpus.fingerprint import Fingerprint, fingerprint

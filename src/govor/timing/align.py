@@ -1,4 +1,4 @@
-"""A known text on the clock: which stretch of a clip each word takes.
+"""Forced alignment of a known text: which stretch of a clip each word takes.
 
 A Whisper is made to write the text while its cross-attention is read; the heads that follow speech say where each token
 was heard, and the best path through them (pauses allowed) gives each word its time. Other families have no such heads:
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,8 +44,9 @@ _DOUBTED = 0.22
 
 
 @dataclass(frozen=True, slots=True)
-class Listening:
-    """The heads of a model that follow the speech, and how late they are: what they hear at t was said that much earlier."""
+class AlignmentHeads:
+    """The heads of a model whose cross-attention follows the speech, and how late they are: what they attend to at t was said
+    that much earlier."""
 
     heads: tuple[Head, ...]
     late_seconds: float = 0.0
@@ -67,17 +67,17 @@ def align(
     texts: Sequence[str],
     languages: Sequence[str],
     context: ContextMode = "speech",
-    listening: Listening | None = None,
+    heads: AlignmentHeads | None = None,
     on_done: Callable[[int], None] | None = None,
 ) -> list[Aligned]:
     """Words with times for each clip and its text.
 
     Args:
         recogniser: an `Aligner`, or anything else for approximate times.
-        listening: which of its heads are believed, and how late they are; the configuration's, on time, if None.
+        heads: which of its heads are believed, and how late they are; the configuration's, on time, if None.
     """
     pieces = [pieces_of(text, language) for text, language in zip(texts, languages, strict=True)]
-    return align_pieces(recogniser, clips, pieces, languages, context, listening, on_done)
+    return align_pieces(recogniser, clips, pieces, languages, context, heads, on_done)
 
 
 def align_pieces(
@@ -86,22 +86,23 @@ def align_pieces(
     pieces: Sequence[Sequence[str]],
     languages: Sequence[str],
     context: ContextMode = "speech",
-    listening: Listening | None = None,
+    heads: AlignmentHeads | None = None,
     on_done: Callable[[int], None] | None = None,
 ) -> list[Aligned]:
     """`align` of texts that are cut already (see `pieces_of`): one word for each piece."""
     if not isinstance(recogniser, Aligner):
-        return [shared_out(samples, parts) for samples, parts in zip(clips, pieces, strict=True)]
-    heads = listening.heads if listening else None
-    late = listening.late_seconds if listening else 0.0
-    heard = recogniser.attend(clips, pieces, languages, DecodeOptions(context), heads, on_done)
-    return [on_the_clock(*row, late) for row in zip(clips, pieces, heard, strict=True)]
+        return [align_by_length(samples, parts) for samples, parts in zip(clips, pieces, strict=True)]
+    late = heads.late_seconds if heads else 0.0
+    attentions = recogniser.attend(
+        clips, pieces, languages, DecodeOptions(context), heads.heads if heads else None, on_done
+    )
+    return [align_by_attention(*row, late) for row in zip(clips, pieces, attentions, strict=True)]
 
 
-def on_the_clock(
+def align_by_attention(
     samples: Samples, pieces: Sequence[str], attention: Attention | None, late_seconds: float = 0.0
 ) -> Aligned:
-    """Words of one clip from what the model listened to, by heads that are late by so much."""
+    """Words of one clip from the cross-attention of heads that are late by so much."""
     seconds = len(samples) / SAMPLE_RATE
     if not pieces:
         return Aligned((), "cross-attention")
@@ -137,7 +138,7 @@ def on_the_clock(
 def _without_unsaid(words: Sequence[Word]) -> list[Word]:
     """A stretch of words that the model doubts and that nobody could say so fast is a line that nobody says: it loses its
     times. Every token gets a frame, so the path itself cannot leave one out."""
-    kept = list(words)
+    timed = list(words)
     run: list[int] = []
     for place, word in enumerate([*words, None]):
         if word is not None and word.start is not None and word.end is not None and word.confidence is not None:
@@ -147,9 +148,9 @@ def _without_unsaid(words: Sequence[Word]) -> list[Word]:
                 continue
         if sum(_letters(words[i]) for i in run) >= _FEWEST_UNSAID_LETTERS:
             for i in run:
-                kept[i] = replace(words[i], start=None, end=None, confidence=None)
+                timed[i] = replace(words[i], start=None, end=None, confidence=None)
         run = []
-    return kept
+    return timed
 
 
 def _letters(word: Word) -> int:
@@ -255,11 +256,11 @@ def snapped(times: Sequence[tuple[float, float]], samples: Samples) -> list[tupl
     return moved
 
 
-def _nearest(places: npt.NDArray[Any], wanted: float) -> float:
+def _nearest(places: npt.NDArray[np.floating], wanted: float) -> float:
     return float(places[np.abs(places - wanted).argmin()])
 
 
-def shared_out(samples: Samples, pieces: Sequence[str]) -> Aligned:
+def align_by_length(samples: Samples, pieces: Sequence[str]) -> Aligned:
     """Words that share the time in which there is sound, by their number of characters: a guess, and called one."""
     if not pieces:
         return Aligned((), "proportional")
