@@ -56,13 +56,6 @@ def check_model(
             settings_of(kind).check_language(code)
 
 
-def check_eval(path: Path) -> None:
-    """Refuse what is no scoring's `.json` before anything heavy is imported."""
-    from govor.jsons import read_json
-
-    read_json(path.with_name(path.name.removesuffix(".json").removesuffix(".clips.jsonl") + ".json"))
-
-
 def check_manifest(path: Path) -> None:
     """Refuse a manifest that is not there, before anything heavy is imported."""
     from govor.corpus.manifests import Manifest

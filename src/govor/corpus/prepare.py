@@ -45,7 +45,7 @@ def prepare_hub(
         UnreachableError: the Hub does not answer; what is done stays.
     """
     dataset, done = planned.dataset, Done()
-    stated = Statement(language or (None if dataset.language in ("mul", "und") else dataset.language), license)
+    stated = Statement(language or dataset.one_language, license)
     extra = {
         "dataset": planned.name,
         "license": dataset.license,

@@ -11,12 +11,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from govor.corpus.cues import Cue, bad
+from govor.corpus.cues import BREATH_SECONDS, MAX_BREATH_SECONDS, Cue, bad
 from govor.errors import AudioError
-
-# Words of services that come without sentences follow each other this closely in one breath.
-_BREATH_SECONDS = 0.5
-_MAX_BREATH_SECONDS = 15.0
 
 
 def from_json_text(text: str) -> list[Cue] | None:
@@ -285,8 +281,8 @@ def _by_breath(words: Iterator[Mapping[str, Any]] | Iterator[dict[str, Any]]) ->
         end = word.get("end", word["start"])
         if held:
             last = held[-1]
-            apart = word["start"] - last.get("end", last["start"]) > _BREATH_SECONDS
-            if apart or end - held[0]["start"] > _MAX_BREATH_SECONDS or word.get("speaker") != last.get("speaker"):
+            apart = word["start"] - last.get("end", last["start"]) > BREATH_SECONDS
+            if apart or end - held[0]["start"] > MAX_BREATH_SECONDS or word.get("speaker") != last.get("speaker"):
                 yield _breath(held)
                 held = []
         held.append(word)

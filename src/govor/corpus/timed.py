@@ -152,7 +152,6 @@ _READERS: dict[str, Callable[[str], list[Cue] | None]] = {
 }
 # Where speakers have a place of their own, a name before a colon is what somebody says.
 _WITHOUT_PREFIXES = frozenset({spoken_json.from_json_text, tiers.from_textgrid, tiers.from_eaf, labels.from_tsv})
-TIMED_SUFFIXES = tuple(_READERS)
 
 
 def has_inline(text: str) -> bool:

@@ -112,7 +112,7 @@ def _local(data: Path | None, name: str, wanted: TestSet) -> list[Path]:
 
 def _from_parquet(files: list[Path], folder: Path, target: Path, wanted: TestSet) -> None:
     known = registry().datasets.get(wanted.source)
-    stated = Statement(known.language if known and known.language not in ("mul", "und") else None, None)
+    stated = Statement(known.one_language if known else None, None)
     about = {"dataset": wanted.source, "license": known.license if known else None}
     count = 0
     rows = rows_into_blob(files, folder / "audio.blob")
