@@ -16,6 +16,7 @@ import numpy.typing as npt
 from govor.audio import SAMPLE_RATE, Samples
 from govor.families.base import Aligner, Attention, Head
 from govor.families.task import ContextMode, DecodeOptions
+from govor.silence import Sound, levels_db, stretches
 from govor.timing.path import best_path
 from govor.timing.words import Method, Word, ends_sentence, ordered, pieces_of
 
@@ -31,16 +32,15 @@ QUIET_GAIN, SOUND_GAIN, FOREIGN_GAIN = 5.0, -1.4, 0.0
 FOREIGN_PRICE = 150.0
 _SHORTEST_PAUSE_FRAMES = 3
 _LEVEL_FRAME_SECONDS = 0.01
+_LEVEL_FRAME = int(_LEVEL_FRAME_SECONDS * SAMPLE_RATE)
+_SOUND = Sound(under_peak_db=40.0, over_floor_db=6.0, floor_percentile=5, least_range_db=12.0)
 # A word's edge is moved to where the sound begins or ends when that is as near as this.
 SNAP_SECONDS = 0.15
-_UNDER_PEAK_DB = 40.0
 # The fastest speech stays far below this.
 _MOST_CHARACTERS_PER_SECOND = 40.0
 # So many letters in a row that are faster, of words less probable than this, are a line that nobody says.
 _FEWEST_UNSAID_LETTERS = 12
 _DOUBTED = 0.22
-_OVER_FLOOR_DB = 6.0
-_SILENCE_DBFS = -60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +207,7 @@ def is_quiet(samples: Samples, frames: int) -> npt.NDArray[np.bool_]:
     sounding = np.zeros(frames, np.bool_)
     whole = min(len(loud) // 2, frames)
     sounding[:whole] = loud[: 2 * whole].reshape(-1, 2).any(axis=1)
-    edges = np.flatnonzero(np.diff(np.concatenate([[1], sounding.astype(np.int8), [1]])))
-    for start, end in edges.reshape(-1, 2):
+    for start, end in stretches(~sounding):
         if end - start < _SHORTEST_PAUSE_FRAMES:
             sounding[start:end] = True
     return ~sounding
@@ -234,24 +233,9 @@ def smoothed(weights: Curve, width: int) -> Curve:
     return result
 
 
-def levels_db(samples: Samples) -> Curve:
-    """Loudness of each 10 ms in dB below full scale."""
-    frame = int(_LEVEL_FRAME_SECONDS * SAMPLE_RATE)
-    frames = samples[: len(samples) // frame * frame].reshape(-1, frame)
-    level: Curve = (10 * np.log10(np.square(frames, dtype=np.float64).mean(axis=1) + 1e-12)).astype(np.float32)
-    return level
-
-
 def audible(samples: Samples) -> npt.NDArray[np.bool_]:
     """Which 10 ms are sound and no pause: within 40 dB of the loudest and over the noise."""
-    levels = levels_db(samples)
-    if not len(levels):
-        return np.zeros(0, np.bool_)
-    floor = float(np.percentile(levels, 5))
-    if float(levels.max()) - floor < 2 * _OVER_FLOOR_DB:  # no pause anywhere: all sound, or all silence
-        return np.full(len(levels), bool(levels.max() > _SILENCE_DBFS))
-    loud: npt.NDArray[np.bool_] = levels > max(float(levels.max()) - _UNDER_PEAK_DB, floor + _OVER_FLOOR_DB)
-    return loud
+    return _SOUND.of(levels_db(samples, _LEVEL_FRAME).astype(np.float32))
 
 
 def snapped(times: Sequence[tuple[float, float]], samples: Samples) -> list[tuple[float, float]]:
@@ -259,9 +243,7 @@ def snapped(times: Sequence[tuple[float, float]], samples: Samples) -> list[tupl
     loud = audible(samples)
     if not len(loud) or loud.all() or not loud.any():
         return list(times)
-    edges = np.diff(np.concatenate([[0], loud.astype(np.int8), [0]]))
-    onsets = np.flatnonzero(edges == 1) * _LEVEL_FRAME_SECONDS
-    stops = np.flatnonzero(edges == -1) * _LEVEL_FRAME_SECONDS
+    onsets, stops = (stretches(loud) * _LEVEL_FRAME_SECONDS).T
     moved = []
     for place, (start, end) in enumerate(times):
         # No edge is moved over a neighbour's.

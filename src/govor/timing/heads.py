@@ -113,7 +113,8 @@ def _error(cases: Sequence[_Case], places: list[int]) -> tuple[float, float]:
     """(mean distance from the borders, how late the heads are) in seconds, the lateness taken off."""
     gains = [gains_of(case.attention.weights[places]) for case in cases]
     off = _offsets(cases, gains, 0.0)
-    late = float(np.clip(np.round(np.median(off) / 0.02) * 0.02, -0.2, 0.2))
+    step = cases[0].attention.position_seconds
+    late = float(np.clip(np.round(np.median(off) / step) * step, -0.2, 0.2))
     errors = {0.0: float(np.abs(off).mean())}
     if late:
         errors[late] = float(np.abs(_offsets(cases, gains, late)).mean())

@@ -13,7 +13,7 @@ from govor.audio import SAMPLE_RATE, decode
 from govor.corpus.normalize.bcs import script_of, to_cyrillic, to_latin
 from govor.errors import GovorError
 from govor.files import write_text
-from govor.jsons import to_json
+from govor.jsons import script_json
 from govor.languages import is_bcs
 from govor.timing.subtitles import right_to_left
 from govor.timing.words import Line
@@ -51,7 +51,7 @@ def write_page(
         language=language or "und",
         direction="rtl" if right_to_left(" ".join(line.text for line in lines)) else "ltr",
         audio=_embedded(audio),
-        lines=_json_for_script([_row(line, language) for line in lines]),
+        lines=script_json([_row(line, language) for line in lines]),
         scripts=_scripts(lines) if is_bcs(language) else [],
         approximate=approximate,
     )
@@ -75,11 +75,6 @@ def _scripts(lines: Sequence[Line]) -> list[str]:
     """Both scripts, the one that the text is written in first."""
     latin_first = script_of(" ".join(line.text for line in lines)) != "cyrillic"
     return ["latin", "cyrillic"] if latin_first else ["cyrillic", "latin"]
-
-
-def _json_for_script(value: object) -> str:
-    """JSON that cannot end the script it stands in."""
-    return to_json(value).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def _embedded(audio: Path) -> str:

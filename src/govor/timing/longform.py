@@ -16,6 +16,7 @@ from govor.audio import SAMPLE_RATE, Samples, cut_at_pauses, decode, stream
 from govor.corpus.vad import Vad, seconds_of_speech
 from govor.families.base import Hypothesis, Recogniser
 from govor.families.task import DecodeOptions
+from govor.silence import SILENCE_DBFS, peak_dbfs
 from govor.timing.align import audible
 
 # A pause within the last half of this is looked for, so windows hold 14 to 28 s.
@@ -29,7 +30,6 @@ TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0)
 # OpenAI's own limits: a window is taken for empty when both hold.
 NO_SPEECH = 0.6
 UNSURE_LOGPROB = -1.0
-_SILENCE_DBFS = -60.0
 # Characters a second of sound: under this, or this share of what is usual here, a window was left before its end.
 _SLOWEST_PACE = 1.0
 _SHARE_OF_PACE = 0.4
@@ -293,7 +293,7 @@ def _window(span: Span, hypothesis: Hypothesis | None, flags: list[str]) -> _Dec
 
 def somebody_speaks(window: Samples, vad: Vad | None) -> bool:
     """Whether anything is audible, and where there is a detector, whether it hears speech."""
-    if not len(window) or 20 * np.log10(float(np.abs(window).max()) + 1e-12) < _SILENCE_DBFS:
+    if peak_dbfs(window) < SILENCE_DBFS:
         return False
     return vad is None or bool(vad.speech(window))
 
