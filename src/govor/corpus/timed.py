@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -232,15 +232,22 @@ def closed(segments: Sequence[Segment], total_seconds: float) -> tuple[Segment, 
 def to_srt(segments: Sequence[Segment]) -> str:
     """SubRip; a segment without an end ends where the next one begins, the last one with its start. One without words is
     left out."""
-    blocks: list[str] = []
+    spans: list[tuple[int, int, str]] = []
     for place, segment in enumerate(segments):
         if not segment.text.strip():
             continue
         after = next((other.start for other in segments[place + 1 :] if other.start > segment.start), segment.start)
         end = after if segment.end is None else segment.end
-        times = f"{clock(round(segment.start * 1000))} --> {clock(round(end * 1000))}"
-        blocks.append(f"{len(blocks) + 1}\n{times}\n{unmarked(segment.text)}\n")
-    return "\n".join(blocks)
+        spans.append((round(segment.start * 1000), round(end * 1000), unmarked(segment.text)))
+    return srt_of(spans)
+
+
+def srt_of(spans: Iterable[tuple[int, int, str]]) -> str:
+    """SubRip, from (start, end, text) with times in milliseconds."""
+    return "\n".join(
+        f"{number}\n{clock(start)} --> {clock(end)}\n{text}\n"
+        for number, (start, end, text) in enumerate(spans, start=1)
+    )
 
 
 def unmarked(text: str) -> str:
