@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import govor.families
+from conftest import transcribe_clips
 from govor.corpus.records import Clip
 from govor.examples.spec import ExampleSpec
 from govor.families import adapters
@@ -19,7 +20,6 @@ from govor.families.base import Aligner, Inference, Recogniser
 from govor.families.qwen3_asr.tiny import tiny as tiny_qwen
 from govor.families.registry import _FAMILIES, family_class
 from govor.families.whisper.tiny import tiny
-from govor.measure.evaluate import transcribe_clips
 from govor.recipe import Lora
 
 FAMILIES = [pytest.param(tiny, id="whisper"), pytest.param(tiny_qwen, id="qwen3_asr")]

@@ -19,7 +19,7 @@ from govor.corpus.alike import language_key, name_key, normal_form
 from govor.corpus.normalize import normalizer
 from govor.errors import GovorError
 from govor.measure.accept import judge
-from govor.measure.evaluate import read_eval
+from govor.measure.scoring import read_eval
 from govor.metrics.compare import compare
 from govor.metrics.intervals import choose_clusters, interval, paired_difference
 from govor.metrics.recognition import summarise, with_counts
@@ -27,6 +27,7 @@ from govor.metrics.slices import by_slice
 from govor.metrics.text import NAME, NORMALISERS, characters_as_words, ivrit_text, lenient_text, scoring_text
 from govor.metrics.wer import score, scored_words, word_diff
 from govor.recipe import Gates
+from govor.runs import Run
 
 Govor = Callable[..., CompletedProcess[str]]
 
@@ -302,14 +303,14 @@ def test_the_stages_of_a_recipe_are_judged_by_name(workspace: Path, govor: Govor
     assert "give one of them" in govor("accept", "r1", "--stage", "last", "--set", "wer=1", expect=2).stderr
     few = keep("r1", rows[-3:])
     Path("manifests/eval_r1.json").write_text(json.dumps({"run": "r1", "contexts": {"padded": {"after": few}}}))
-    said = judge(run)["gates"][0]
+    said = judge(Run(run))["gates"][0]
     assert said["passed"] and "3 clip(s) are too few to tell it from chance" in said["reason"]
-    upper = judge(run, Gates(wer_upper=0.9))
+    upper = judge(Run(run), Gates(wer_upper=0.9))
     assert not upper["accepted"] and "3 clip(s) give no interval" in upper["gates"][0]["reason"]
     Path("manifests/eval_r1.json").write_text(
         json.dumps({"run": "r1", "contexts": {"padded": {"after": {**few, "normaliser": "strict-v1"}}}})
     )
-    assert "strict-v1, which has changed" in judge(run)["gates"][0]["reason"]
+    assert "strict-v1, which has changed" in judge(Run(run))["gates"][0]["reason"]
 
 
 def test_resampling_is_over_many_clusters_as_before() -> None:

@@ -36,17 +36,13 @@ def check_model(
         GovorError: with what is wrong. What needs the weights is found later.
     """
     from govor.errors import GovorError, nearest
-    from govor.families.registry import family_of
+    from govor.families.registry import family_here
     from govor.hub import find_here
 
     if device.partition(":")[0] not in ("auto", "cuda", "mps", "cpu"):
         raise GovorError(f"There is no device '{device}'; {nearest(device, ('auto', 'cuda', 'mps', 'cpu'))}")
-    found = find_here(model)
-    if found is None or found.format != "hf" or engine == "ct2":
-        return
-    runs = [place for place in (found.path, found.path.parent.parent) if (place / "base").is_dir()]
-    unpackaged = runs and not (found.path / "package.json").exists()
-    kind = family_of(runs[0] / "base" if unpackaged else found.path, model)
+    find_here(model)
+    kind = None if engine == "ct2" else family_here(model)
     if kind == "whisper":
         from govor.families.whisper.tokens import LANGUAGES, token_code
 
