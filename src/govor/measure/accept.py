@@ -138,7 +138,8 @@ class _Judged:
 
     def _own_test(self) -> Json | None:
         """The scoring of the run's own test set in its headline file."""
-        contexts: Json = (self.run.headline() or {}).get("contexts", {})
+        headline: Json = self.run.headline() or {}
+        contexts: Json = headline.get("contexts", {})
         return contexts[self.context]["after"] if self.context in contexts else None
 
     def _of_own_test(self, gate: str) -> Evidence:
