@@ -21,6 +21,7 @@ from govor.corpus.samples import clip_samples
 from govor.corpus.vad import Vad
 from govor.corpus.validate import Limits, Report, validate
 from govor.errors import AudioError
+from govor.families.task import DecodeOptions
 
 Run = Callable[..., CompletedProcess[str]]
 
@@ -223,7 +224,6 @@ def of_length(folder: Path, seconds: float, said: float = 30.0) -> Clip:
 def test_a_little_over_30_s_is_cut_alike_everywhere(tmp_path: Path, seconds: float) -> None:
     from govor.examples.spec import ExampleSpec
     from govor.families.recogniser import RECOGNITION
-    from govor.families.task import DecodeOptions
     from govor.families.whisper.tiny import tiny
 
     model = tiny()
@@ -235,7 +235,7 @@ def test_a_little_over_30_s_is_cut_alike_everywhere(tmp_path: Path, seconds: flo
         model.renderer.check(spec)
         RECOGNITION.check_clips(model, [clip], tmp_path, DecodeOptions())
         assert model.renderer.encode(spec, samples).mel.shape[1] == 3000
-        assert len(model.transcribe([samples], ["en"], "speech")) == 1
+        assert len(model.transcribe([samples], ["en"], DecodeOptions("speech"))) == 1
         ((kept,), dropped) = made(clip.replace(segments=(Segment(0.0, seconds, "sol mar"),)), tmp_path / f"{said}")
         assert not dropped and kept.duration <= 30.0
         assert kept.segments[-1].end is not None and kept.segments[-1].end <= 30.0
@@ -245,7 +245,6 @@ def test_a_little_over_30_s_is_cut_alike_everywhere(tmp_path: Path, seconds: flo
 def test_more_than_a_little_over_30_s_is_refused_with_its_id(tmp_path: Path, seconds: float) -> None:
     from govor.examples.spec import ExampleSpec
     from govor.families.recogniser import RECOGNITION
-    from govor.families.task import DecodeOptions
     from govor.families.whisper.tiny import tiny
 
     clip, model = of_length(tmp_path, seconds), tiny()

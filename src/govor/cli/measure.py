@@ -88,16 +88,15 @@ def accept(
     as_json: Json = False,
 ) -> None:
     """Judge a run by the gates of its recipe; exit 1 when one is red. Nothing unmeasured passes."""
-    from govor.config import apply_overrides, parse
     from govor.errors import GovorError
     from govor.measure.accept import accept as judge
+    from govor.measure.accept import gates_given
     from govor.measure.lines import verdict_lines
-    from govor.recipe import Gates
 
     if gates and stage is not None:
         raise GovorError("--stage asks the recipe's gates and --set gives others; give one of them.")
     found = workspace().find_run(run)
-    own = parse(Gates, apply_overrides({}, gates), "--set") if gates else None
+    own = gates_given(found, gates) if gates else None
     verdict, file = judge(found, own, stage)
     console.result(verdict_lines(verdict), verdict, as_json)
     then = f"govor package {workspace().as_given(found.folder)}" if verdict["accepted"] else None

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from govor.config import parse, read_yaml
+from govor.config import apply_overrides, parse, read_yaml
 from govor.corpus.manifests import fingerprint
 from govor.errors import GovorError, nearest
-from govor.families.recogniser import RECOGNITION
-from govor.families.registry import task_of
+from govor.families.registry import settings_of, task_of
+from govor.families.settings import Gates
 from govor.families.task import Task
 from govor.files import exists
 from govor.machine import now
@@ -17,7 +17,7 @@ from govor.measure.suites import suite_manifest, suites
 from govor.metrics.intervals import FEWEST_CLUSTERS
 from govor.metrics.metric import Metric
 from govor.metrics.text import NAME, NORMALISERS
-from govor.recipe import Acceptance, Gates
+from govor.recipe import acceptance_of, family_in
 from govor.runs import Json, Run, read_scoring
 
 # What a verdict says it was measured on where the recipe names no suite.
@@ -58,12 +58,13 @@ def judge(run: Run, gates: Gates | None = None, stage: str | None = None) -> Jso
     recipe = read_yaml(recipe_file)
     wanted = gates
     if wanted is None:
-        stage, wanted = parse(Acceptance, recipe.get("acceptance") or {}, str(recipe_file)).at(stage)
+        acceptance = parse(acceptance_of(family_in(recipe)), recipe.get("acceptance") or {}, str(recipe_file))
+        stage, wanted = acceptance.at(stage)
     if not wanted.gates():
         raise GovorError(
             f"The recipe of {run.name} states no gates; state some under `acceptance:`, or here, for example --set wer=0.3."
         )
-    task = task_of(recipe["family"]) if "family" in recipe else RECOGNITION
+    task = task_of(family_in(recipe))
     context = wanted.context or recipe.get("examples", {}).get("context", "speech")
     judged_on = _Judged(run, task, wanted.measured_on, context)
     entries = [_entry(_gate(task, name), limit, judged_on.evidence(name)) for name, limit in wanted.gates().items()]
@@ -75,6 +76,13 @@ def judge(run: Run, gates: Gates | None = None, stage: str | None = None) -> Jso
         "context": context,
         "gates": entries,
     }
+
+
+def gates_given(run: Run, overrides: list[str]) -> Gates:
+    """Gates as they are given with --set, in place of those of the run's recipe."""
+    file = run.folder / "recipe.yaml"
+    family = family_in(read_yaml(file) if exists(file) else {})
+    return parse(settings_of(family).gates, apply_overrides({}, overrides), "--set")
 
 
 def _gate(task: Task, name: str) -> Metric:

@@ -29,7 +29,7 @@ from govor.families.recogniser import RECOGNITION
 from govor.families.task import ContextMode, DecodeOptions, Row
 from govor.files import atomic_folder, refuse_existing
 from govor.jsons import write_json
-from govor.measure.evaluate import EvalOptions, open_model, recogniser_of
+from govor.measure.evaluate import EvalOptions, open_model
 from govor.measure.report.audio import copy_audio
 from govor.measure.report.page import check_replaceable, render
 from govor.measure.scoring import ClipSet, Filed
@@ -99,7 +99,7 @@ def audit(
     refuse_existing(target, options.overwrite)
     check_replaceable(target, FILES, "an audit")
     opened, _ = open_model(workspace, model, opening, progress)
-    recogniser = recogniser_of(opened, "govor audit")
+    recogniser = opened.recogniser
     RECOGNITION.check_clips(recogniser, clips.clips, clips.manifest, DecodeOptions(language=opened.language_token))
     if not isinstance(recogniser, Family) or not isinstance(recogniser.renderer, TextRenderer):
         raise GovorError(

@@ -20,7 +20,6 @@ from govor.progress import SILENT, Bar, Progress
 from govor.runs import Json, Workspace
 
 if TYPE_CHECKING:  # clips are checked before torch is imported
-    from govor.families.base import Recogniser
     from govor.families.opening import Opened
 
 Engine = Literal["torch", "ct2"]
@@ -59,44 +58,20 @@ def open_model(
 ) -> tuple[Opened, str]:
     """A model on its device, and the number format that it computes in."""
     from govor.device import pick_device, pick_precision, torch_dtype  # only now: torch takes seconds
-    from govor.families.opening import open_recogniser
+    from govor.families.opening import open_model as open_source
 
     device = pick_device(options.device).value
     precision = pick_precision(options.precision, device).value
     source = workspace.model(model)
-    opened = open_recogniser(source, torch_dtype(precision), device, options.engine, progress.note)
+    opened = open_source(source, torch_dtype(precision), device, options.engine, progress.note, workspace)
     return opened, "as stored" if options.engine == "ct2" else precision
-
-
-def opened_task(opened: Opened) -> Task:
-    """What a model is for; an exported one that is no family of its own transcribes."""
-    from govor.families.base import Family
-
-    return opened.recogniser.task if isinstance(opened.recogniser, Family) else RECOGNITION
 
 
 def refuse_other_task(workspace: Workspace, model: str, wanted: str) -> None:
     """Refuse a model that transcribes nothing before it is opened; `wanted` is what needs a recogniser."""
     family = family_here(workspace.model(model))
     if family is not None and task_of(family) is not RECOGNITION:
-        raise _no_recogniser(model, wanted)
-
-
-def recogniser_of(opened: Opened, wanted: str) -> Recogniser:
-    """The model, where it is one that transcribes.
-
-    Raises:
-        GovorError: it is of another task; `wanted` is what needs a recogniser.
-    """
-    from govor.families.base import Recogniser
-
-    if not isinstance(opened.recogniser, Recogniser):
-        raise _no_recogniser(opened.name, wanted)
-    return opened.recogniser
-
-
-def _no_recogniser(model: str, wanted: str) -> GovorError:
-    return GovorError(f"{model} transcribes nothing, and {wanted} needs a speech recogniser; give it one.")
+        raise GovorError(f"{model} writes no text, and {wanted} needs a speech recogniser; give it one.")
 
 
 def evaluate(
@@ -117,10 +92,10 @@ def evaluate(
     opened, precision = open_model(workspace, model, options, progress)
     from govor.families.opening import weights_stamp
 
-    task = opened_task(opened)
+    task = opened.task
     decode = DecodeOptions(beam_size=options.beam_size, language=opened.language_token)
     clips.check(task)
-    task.check_clips(opened.recogniser, clips.clips, clips.manifest, decode)
+    task.check_clips(opened.model, clips.clips, clips.manifest, decode)
     of_task = {} if task is RECOGNITION else {"task": task.name}
     how = {"beam_size": options.beam_size, "engine": options.engine, "precision": precision}
     scorings = [
@@ -199,7 +174,7 @@ def _score(scoring: Scoring, opened: Opened, decode: DecodeOptions, existing: Ex
         unanswered.append(scoring.task.unanswered(clip))
         bar.advance(1)
 
-    for rows in scoring.task.answers(opened.recogniser, left, decode, bar.advance, unreadable):
+    for rows in scoring.task.answers(opened.model, left, decode, bar.advance, unreadable):
         partial.add(rows)
     if not partial.rows:
         manifest = scoring.clips.manifest

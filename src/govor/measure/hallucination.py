@@ -11,10 +11,10 @@ from govor.audio import SAMPLE_RATE, Samples
 from govor.corpus.vad import Vad, open_vad
 from govor.families.base import Recogniser
 from govor.families.recogniser import RECOGNITION
-from govor.families.task import ContextMode, Row
+from govor.families.task import ContextMode, DecodeOptions, Row
 from govor.files import refuse_existing
 from govor.jsons import write_json
-from govor.measure.evaluate import EvalOptions, contexts_of, open_model, recogniser_of
+from govor.measure.evaluate import EvalOptions, contexts_of, open_model
 from govor.measure.scoring import Filed, decoded_name
 from govor.progress import SILENT, Progress
 from govor.runs import Json, Workspace
@@ -48,7 +48,7 @@ def score_hallucination(
         GovorError: the model transcribes nothing, or was measured already and is not to be again.
     """
     opened, _ = open_model(workspace, model, options, progress)
-    recogniser = recogniser_of(opened, "--hallucination")
+    recogniser = opened.recogniser
     detector = open_vad("auto", progress.note)
     name = decoded_name(opened.name, engine=options.engine)
     filed = []
@@ -78,7 +78,7 @@ def measure(
     played = list(sounds())
     how = Ear(language, context)
     waves = [wave for _, wave in played]
-    hypotheses = recogniser.transcribe(waves, [language] * len(played), context, on_done=on_done)
+    hypotheses = recogniser.transcribe(waves, [language] * len(played), DecodeOptions(context), on_done)
     rows: list[Row] = []
     for (kind, wave), hypothesis in zip(played, hypotheses, strict=True):
         silent = not somebody_speaks(wave, None)

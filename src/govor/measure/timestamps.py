@@ -17,7 +17,7 @@ from govor.families.recogniser import RECOGNITION
 from govor.families.task import ContextMode, DecodeOptions
 from govor.files import refuse_existing
 from govor.jsons import write_json
-from govor.measure.evaluate import EvalOptions, open_model, recogniser_of
+from govor.measure.evaluate import EvalOptions, open_model
 from govor.measure.scoring import ClipSet, Filed, dataset_name, manifest_record
 from govor.progress import SILENT, Progress
 from govor.runs import Json, Workspace
@@ -66,7 +66,7 @@ def score_timestamps(
         GovorError: the model transcribes nothing, no two clips can be spliced, or it was measured and is not to be again.
     """
     opened, _ = open_model(workspace, model, options, progress)
-    recogniser = recogniser_of(opened, "--timestamps")
+    recogniser = opened.recogniser
     decode = DecodeOptions(language=opened.language_token)
     RECOGNITION.check_clips(recogniser, clips.clips, clips.manifest, decode)
     dataset = dataset_name(Path(workspace.as_given(clips.manifest))) + (f"-{most}" if most is not None else "")
