@@ -21,6 +21,7 @@ from govor.families.recogniser import RECOGNITION
 from govor.families.task import ContextMode, DecodeOptions
 from govor.finetune.checkpoints import Metrics
 from govor.finetune.survey import SourceData
+from govor.languages import language_key
 from govor.metrics.recognition import with_counts
 from govor.metrics.wer import Counts, total
 from govor.recipe import Recipe
@@ -149,4 +150,4 @@ def _spread(data: SourceData, count: int) -> list[tuple[Labels, Clip]]:
     manifest = data.validation
     rows = len(manifest)
     chosen = [manifest[index * rows // min(count, rows)] for index in range(min(count, rows))]
-    return [((data.name, clip.language), clip) for clip in chosen]
+    return [((data.name, language_key(clip.language)), clip) for clip in chosen]

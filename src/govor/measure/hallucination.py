@@ -18,7 +18,7 @@ from govor.measure.evaluate import EvalOptions, contexts_of, open_model
 from govor.measure.scoring import Filed, decoded_name
 from govor.progress import SILENT, Progress
 from govor.runs import Json, Workspace
-from govor.timing.longform import Ear, judged, loop_at, somebody_speaks
+from govor.timing.longform import LongFormOptions, check_hypothesis, loop_at, somebody_speaks
 
 Wave = npt.NDArray[np.float64]
 SECONDS = (1.0, 4.0, 10.0, 28.0)
@@ -76,13 +76,13 @@ def measure(
     Rates are shares of all sounds, and of those of each kind.
     """
     played = list(sounds())
-    how = Ear(language, context)
+    options = LongFormOptions(DecodeOptions(context, language=language))
     waves = [wave for _, wave in played]
     hypotheses = recogniser.transcribe(waves, [language] * len(played), DecodeOptions(context), on_done)
     rows: list[Row] = []
     for (kind, wave), hypothesis in zip(played, hypotheses, strict=True):
         silent = not somebody_speaks(wave, None)
-        best, flags = (hypothesis, ["silence"]) if silent else judged(recogniser, wave, hypothesis, how)
+        best, flags = (hypothesis, ["silence"]) if silent else check_hypothesis(recogniser, wave, hypothesis, options)
         written = bool(best.text) and not {"silence", "no_speech", "unsure", "loop"} & set(flags)
         rows.append(
             {

@@ -17,12 +17,13 @@ from govor.families.recogniser import RECOGNITION
 from govor.families.task import ContextMode, DecodeOptions
 from govor.files import refuse_existing
 from govor.jsons import write_json
+from govor.languages import language_key
 from govor.measure.evaluate import EvalOptions, open_model
 from govor.measure.scoring import ClipSet, Filed, dataset_name, manifest_record
 from govor.progress import SILENT, Progress
 from govor.runs import Json, Workspace
-from govor.timing.align import Aligned, Listening, align_pieces
-from govor.timing.anything import told
+from govor.timing.align import Aligned, AlignmentHeads, align_pieces
+from govor.timing.any_length import in_taught_language
 from govor.timing.heads import measure_heads
 from govor.timing.splice import Line, Splice, splices
 from govor.timing.words import pieces_of
@@ -76,7 +77,7 @@ def score_timestamps(
     }
     for file in files.values():
         refuse_existing(file, options.existing == "overwrite", "--overwrite to measure it again")
-    some = [told(opened, clip) for clip in clips.clips]
+    some = [in_taught_language(opened, clip) for clip in clips.clips]
     choosing, judging = some[: len(some) // 2], some[len(some) // 2 :]
     spliced = list(
         splices(judging, 40, 1, on_unreadable=lambda clip, why: progress.note(f"left out  {clip.id}: {why}"))
@@ -103,11 +104,10 @@ def _measured(
     """In one context, with heads that were chosen on other clips."""
     chosen = measure_heads(recogniser, choosing, context) if isinstance(recogniser, Aligner) else None
     if chosen:
-        heads = len(chosen.listening.heads)
-        progress.note(f"{heads} heads chosen on {chosen.borders} borders of one half of the clips")
+        count = len(chosen.chosen.heads)
+        progress.note(f"{count} heads chosen on {chosen.borders} borders of one half of the clips")
     with progress.bar(f"time {len(spliced)} splices, {context}", len(spliced) * len(TROUBLES)) as bar:
-        listening = chosen.listening if chosen else None
-        return measure(recogniser, spliced, context, listening, TROUBLES, bar.advance)
+        return measure(recogniser, spliced, context, chosen.chosen if chosen else None, TROUBLES, bar.advance)
 
 
 def troubled(splice: Splice, trouble: Trouble, number: int, other: str = "") -> Case:
@@ -150,7 +150,7 @@ def measure(
     recogniser: object,
     splices: Sequence[Splice],
     context: ContextMode,
-    listening: Listening | None = None,
+    heads: AlignmentHeads | None = None,
     troubles: Sequence[Trouble] = ("none",),
     on_done: Callable[[int], None] | None = None,
 ) -> Json:
@@ -178,7 +178,7 @@ def measure(
             [case.pieces for case in cases],
             [case.language for case in cases],
             context,
-            listening,
+            heads,
             on_done,
         )
         method = aligned[0].method if aligned else method
@@ -191,7 +191,7 @@ def _foreign_line(splices: Sequence[Splice], number: int) -> str:
     splice = splices[number]
     said = {sentence_key(line.text) for line in splice.lines}
     others = (line.text for other in (*splices[number + 1 :], *splices[:number]) for line in other.lines
-              if other.language == splice.language and sentence_key(line.text) not in said)  # fmt: skip
+              if language_key(other.language) == language_key(splice.language) and sentence_key(line.text) not in said)  # fmt: skip
     return next(others, "")
 
 

@@ -14,6 +14,7 @@ from govor.families.recogniser import RECOGNITION
 from govor.families.registry import task_named
 from govor.families.task import Row
 from govor.files import atomic_folder, exists, refuse_existing
+from govor.jsons import script_json
 from govor.measure.report.audio import copy_audio
 from govor.measure.report.figures import (
     curves,
@@ -22,7 +23,7 @@ from govor.measure.report.figures import (
     position_by_length,
     word_confusions,
 )
-from govor.measure.report.page import check_replaceable, render, script_json
+from govor.measure.report.page import check_replaceable, render
 from govor.measure.scoring import read_eval
 from govor.metrics.recognition import by_id
 from govor.metrics.wer import Counts, Diff, word_diffs

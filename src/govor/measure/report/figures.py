@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import jiwer
 
-from govor.corpus.alike import without_spaces
+from govor.languages import without_spaces
 from govor.metrics.metric import Metric
 from govor.metrics.slices import SLICES, groups
 from govor.metrics.text import scoring_text
