@@ -39,53 +39,61 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=examples("govor rescore manifests/evals/mine-1__mine-test__speech.json"))(rescore)
 
 
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A run, package, checkpoint, ggml file, Hub id, or a server's model.")
+]
+Manifest = Annotated[Path | None, typer.Option("--manifest", help="Clips with transcripts.", show_default=False)]
+Suite = Annotated[
+    str | None,
+    typer.Option(
+        help="Known sets: hebrew, bcs, bosnian, croatian, serbian, malagasy, or your YAML.", show_default=False
+    ),
+]
+SuiteData = Annotated[
+    Path | None,
+    typer.Option(help="Folder with SET/*.parquet, where the Hub is not to be asked.", show_default=False),
+]
+Hallucination = Annotated[bool, typer.Option("--hallucination", help="What it writes for silence, noise and music.")]
+Timestamps = Annotated[
+    bool,
+    typer.Option("--timestamps", help="How well it times words: splices of the manifest's clips with known gaps."),
+]
+Address = Annotated[
+    str | None, typer.Option(help="An OpenAI-compatible server (also vLLM) that runs MODEL.", show_default=False)
+]
+Concurrency = Annotated[int, typer.Option(min=1, max=256, help="Requests to the server at a time.")]
+MaxSamples = Annotated[
+    int | None, typer.Option(min=1, help="Only so many clips, the same for every model.", show_default=False)
+]
+Contexts = Annotated[
+    Context, typer.Option(help="What the encoder sees: 30 s with padding, the speech alone, or score both.")
+]
+BeamSize = Annotated[int, typer.Option(min=1, help="1 is greedy.")]
+HearTraining = Annotated[
+    bool | None,
+    typer.Option(help="Compare a suite with the sounds of the training data; default: up to 50 h.", show_default=False),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with an unfinished scoring.")]
+
+
 def evaluate(
     given: typer.Context,
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A run, package, checkpoint, ggml file, Hub id, or a server's model.")
-    ],
-    manifest: Annotated[
-        Path | None, typer.Option("--manifest", help="Clips with transcripts.", show_default=False)
-    ] = None,
-    suite: Annotated[
-        str | None,
-        typer.Option(
-            help="Known sets: hebrew, bcs, bosnian, croatian, serbian, malagasy, or your YAML.", show_default=False
-        ),
-    ] = None,
-    suite_data: Annotated[
-        Path | None,
-        typer.Option(help="Folder with SET/*.parquet, where the Hub is not to be asked.", show_default=False),
-    ] = None,
-    hallucination: Annotated[
-        bool, typer.Option("--hallucination", help="What it writes for silence, noise and music.")
-    ] = False,
-    timestamps: Annotated[
-        bool,
-        typer.Option("--timestamps", help="How well it times words: splices of the manifest's clips with known gaps."),
-    ] = False,
-    server: Annotated[
-        str | None, typer.Option(help="An OpenAI-compatible server (also vLLM) that runs MODEL.", show_default=False)
-    ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Requests to the server at a time.")] = 8,
-    max_samples: Annotated[
-        int | None, typer.Option(min=1, help="Only so many clips, the same for every model.", show_default=False)
-    ] = None,
-    context: Annotated[
-        Context,
-        typer.Option(help="What the encoder sees: 30 s with padding, the speech alone, or score both."),
-    ] = "both",
-    beam_size: Annotated[int, typer.Option(min=1, help="1 is greedy.")] = 1,
+    model: Model,
+    manifest: Manifest = None,
+    suite: Suite = None,
+    suite_data: SuiteData = None,
+    hallucination: Hallucination = False,
+    timestamps: Timestamps = False,
+    server: Address = None,
+    concurrency: Concurrency = 8,
+    max_samples: MaxSamples = None,
+    context: Contexts = "both",
+    beam_size: BeamSize = 1,
     engine: Engine = "torch",
     precision: Precision = "auto",
     device: Device = "auto",
-    hear_training: Annotated[
-        bool | None,
-        typer.Option(
-            help="Compare a suite with the sounds of the training data; default: up to 50 h.", show_default=False
-        ),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished scoring.")] = False,
+    hear_training: HearTraining = None,
+    resume: Resume = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:

@@ -58,6 +58,29 @@ def overlap(
     present = [path for path in training if path.exists()]
     hours = sum(clip.duration for path in present for clip in read_clips(path, workspace.root)) / 3600
     hear = hours <= MOST_HOURS_HEARD if hear is None else hear
+    trained = (clip for path in present for clip in read_clips(path, workspace.root))
+    matches = _matches(test, trained, hear, on_done)
+    ids = set().union(*matches.values())
+    return {
+        "test_clips": len(test),
+        "training_manifests": [workspace.as_given(path) for path in present],
+        "training_manifests_missing": missing,
+        "training_hours": round(hours, 2),
+        "heard": hear,
+        **{kind: len(pairs) for kind, pairs in matches.items()},
+        "clips": len(ids),
+        "examples": {
+            kind: [{"test": test_id, "training": other} for test_id, other in list(pairs.items())[:_SHOWN]]
+            for kind, pairs in matches.items()
+        },
+        "ids": sorted(ids),
+    }
+
+
+def _matches(
+    test: Sequence[Clip], training: Iterator[Clip], hear: bool, on_done: Callable[[int], None]
+) -> dict[str, dict[str, str]]:
+    """By kind: the test clips that stand in the training data, each with a training clip that it is like."""
     matches: dict[str, dict[str, str]] = {kind: {} for kind in KINDS}
     sentences: dict[str, list[str]] = {}
     sounds: dict[str, list[str]] = {}
@@ -73,35 +96,21 @@ def overlap(
                 prints.add(sound.print)
                 numbered.append(clip.id)
         of_test = len(numbered)
-        for path in present:
-            for clip, sound in _with_sounds(read_clips(path, workspace.root), hear):
-                on_done(1)
-                for name in sentences.get(sentence_key(clip.transcript), ()):
-                    matches["sentence"].setdefault(name, clip.id)
-                for key in _hashes(clip, sound):
-                    for name in sounds.get(key, ()):
-                        matches["audio"].setdefault(name, clip.id)
-                if hear and sound.print is not None:
-                    prints.add(sound.print)
-                    numbered.append(clip.id)
+        for clip, sound in _with_sounds(training, hear):
+            on_done(1)
+            for name in sentences.get(sentence_key(clip.transcript), ()):
+                matches["sentence"].setdefault(name, clip.id)
+            for key in _hashes(clip, sound):
+                for name in sounds.get(key, ()):
+                    matches["audio"].setdefault(name, clip.id)
+            if hear and sound.print is not None:
+                prints.add(sound.print)
+                numbered.append(clip.id)
         for match in prints.matches() if hear else ():
             first, second = sorted((match.first, match.second))
             if first < of_test <= second:
                 matches["near_duplicate"].setdefault(numbered[first], numbered[second])
-    return {
-        "test_clips": len(test),
-        "training_manifests": [workspace.as_given(path) for path in present],
-        "training_manifests_missing": missing,
-        "training_hours": round(hours, 2),
-        "heard": hear,
-        **{kind: len(pairs) for kind, pairs in matches.items()},
-        "clips": len(set().union(*matches.values())),
-        "examples": {
-            kind: [{"test": test_id, "training": other} for test_id, other in list(pairs.items())[:_SHOWN]]
-            for kind, pairs in matches.items()
-        },
-        "ids": sorted(set().union(*matches.values())),
-    }
+    return matches
 
 
 def overlap_line(name: str, result: Json) -> str:
