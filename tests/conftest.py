@@ -12,12 +12,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+
+if TYPE_CHECKING:
+    from govor.corpus.records import Clip
+    from govor.families.base import Recogniser
+    from govor.families.task import ContextMode, Row
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 torch.set_num_threads(1)
@@ -271,6 +276,17 @@ def govor(workspace: Path, zygote: Zygote) -> Callable[..., subprocess.Completed
         return done
 
     return run
+
+
+def transcribe_clips(
+    recogniser: Recogniser, clips: Sequence[Clip], context: ContextMode, language: str | None = None
+) -> list[Row]:
+    """The rows of a scoring, uncounted."""
+    from govor.families.recogniser import RECOGNITION
+    from govor.families.task import DecodeOptions
+
+    blocks = RECOGNITION.answers(recogniser, clips, DecodeOptions(context, language=language))
+    return [row for block in blocks for row in block]
 
 
 def toy_recipe(split: Path, base: Path, path: Path, **sections: dict[str, object]) -> Path:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+from govor.cli import console
+
+if TYPE_CHECKING:
+    from govor.runs import Json
 
 MANIFESTS = Path("manifests")
 
@@ -72,6 +77,16 @@ def lines(summary: dict[str, Any]) -> str:
 def counted_words(counts: dict[str, int]) -> str:
     """`3 silent, 1 too_short`."""
     return ", ".join(f"{count} {name}" for name, count in counts.items())
+
+
+def tell_failed(summaries: Sequence[Json]) -> bool:
+    """Name the clips that count as empty because they could not be read, or got no answer; whether there are any."""
+    failed = {item["id"]: item["reason"] for summary in summaries for item in summary.get("failed", [])}
+    for name, reason in list(failed.items())[:10]:
+        console.note(f"failed  {name}: {reason}")
+    if failed:
+        console.note(f"{len(failed)} clips could not be scored and count as empty; mend them, then --resume")
+    return bool(failed)
 
 
 def exit_if(failed: bool) -> None:
