@@ -32,7 +32,7 @@ from govor.package import build
 from govor.package.build import package
 from govor.runs import Run
 from govor.timing import heads
-from govor.timing.align import Listening
+from govor.timing.align import AlignmentHeads
 from stock import VOCABULARIES, published, to_ggml
 
 
@@ -196,8 +196,8 @@ def test_faster_whisper_needs_no_language_and_gives_times(kind: str, tmp_path: P
         assert len(every) == (100 if kind == "large-v3" else 99)
 
 
-def measured(chosen: tuple[Head, ...]) -> heads.Measured:
-    return heads.Measured(Listening(chosen, 0.02), 20, 0.05, dict.fromkeys(chosen, 0.05))
+def measured(chosen: tuple[Head, ...]) -> heads.HeadChoice:
+    return heads.HeadChoice(AlignmentHeads(chosen, 0.02), 20, 0.05, dict.fromkeys(chosen, 0.05))
 
 
 def stated(run: Path) -> list[list[list[int]]]:
@@ -209,11 +209,11 @@ def test_measured_heads_reach_the_package_before_and_after(run: Path) -> None:
     (run / heads.FILE).unlink(missing_ok=True)
     package(Run(run), ["hf", "ct2"], None)
     assert stated(run) == [[[1, 0], [1, 1]]] * 2, "those of its base"
-    heads.keep(run, measured(((0, 1), (1, 1))), "speech", {"model": "toy"})
+    heads.store_heads(run, measured(((0, 1), (1, 1))), "speech", "toy")
     assert stated(run) == [[[0, 1], [1, 1]]] * 2, "measured on a package that was there"
-    heads.keep(run, measured(((0, 0),)), "padded", {"model": "toy"})
+    heads.store_heads(run, measured(((0, 0),)), "padded", "toy")
     assert stated(run) == [[[0, 0]]] * 2, "stock tools pad"
-    heads.keep(run, measured(((1, 0),)), "speech", {"model": "toy"})
+    heads.store_heads(run, measured(((1, 0),)), "speech", "toy")
     assert stated(run) == [[[0, 0]]] * 2
     package(Run(run), ["hf", "ct2"], None)
     assert stated(run) == [[[0, 0]]] * 2, "measured before it is packaged"

@@ -16,6 +16,7 @@ from govor.families.registry import family_class
 from govor.finetune.phases import stages
 from govor.finetune.planning import build_plan, load_augmenter
 from govor.finetune.survey import SourceData, odds, usable_rows
+from govor.mel import FRAMES_PER_SECOND
 from govor.recipe import Data, Recipe, Source
 
 # Shares are counted draw by draw; more draws than this would not change their first three digits.
@@ -90,7 +91,7 @@ def first_examples(plan: Plan, count: int) -> list[Shown]:
                     spec.clip.id,
                     spec.clip.audio,
                     round(spec.clip.duration, 3),
-                    source.cost_frames(spec) / 100,
+                    source.cost_frames(spec) / FRAMES_PER_SECOND,
                     tuple(name for name, there in features.items() if there),
                     tuple(source.renderer.spelled(spec)),
                 )

@@ -24,7 +24,7 @@ from govor.corpus.records import Clip, sentence_key
 from govor.corpus.samples import clip_samples
 from govor.errors import AudioError, GovorError
 from govor.examples.spec import ExampleSpec
-from govor.families.base import Family
+from govor.families.base import IGNORED, Family
 from govor.families.opening import Opened
 from govor.families.task import ContextMode
 from govor.files import atomic_folder
@@ -37,7 +37,6 @@ FILES = frozenset({"index.html", "audit.json", "suspicious.jsonl", "audio"})
 _BATCH = 8
 _BATCH_SECONDS = 60.0
 _PAGE_CLIPS = 200
-_IGNORED = -100
 OnDone = Callable[[int, int, str], None]
 
 
@@ -285,7 +284,7 @@ def _mean_logprobs(family: Any, batch: dict[str, Any]) -> list[float]:
     targets = moved["targets"]
     found = []
     for row in range(len(targets)):
-        taught = targets[row] != _IGNORED
+        taught = targets[row] != IGNORED
         chosen = torch.log_softmax(logits[row][taught].float(), dim=-1).gather(1, targets[row][taught][:, None])
         found.append(float(chosen.mean()))
     return found

@@ -12,7 +12,7 @@ from govor.audio import SAMPLE_RATE, Samples
 from govor.corpus.records import sentence_key
 from govor.families.task import ContextMode
 from govor.languages import language_key
-from govor.timing.align import Aligned, Listening, align_pieces
+from govor.timing.align import Aligned, AlignmentHeads, align_pieces
 from govor.timing.splice import Line, Splice
 from govor.timing.words import pieces_of
 
@@ -78,7 +78,7 @@ def measure(
     recogniser: object,
     splices: Sequence[Splice],
     context: ContextMode,
-    listening: Listening | None = None,
+    heads: AlignmentHeads | None = None,
     troubles: Sequence[Trouble] = ("none",),
     on_done: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def measure(
             [task.pieces for task in tasks],
             [task.language for task in tasks],
             context,
-            listening,
+            heads,
             on_done,
         )
         method = found[0].method if found else method

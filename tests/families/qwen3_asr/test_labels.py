@@ -11,11 +11,12 @@ from transformers.models.qwen3_asr.processing_qwen3_asr import LANGUAGE_CODE_TO_
 from govor.corpus.records import Clip, Segment
 from govor.errors import GovorError
 from govor.examples.spec import ExampleSpec
+from govor.families.base import IGNORED
 from govor.families.qwen3_asr.features import audio_tokens, frames_of
 from govor.families.qwen3_asr.labels import MAX_CONTEXT_TOKENS, build_labels, prompt_ids
 from govor.families.qwen3_asr.languages import PRETRAINED, language_name
 from govor.families.qwen3_asr.model import Qwen3Asr
-from govor.families.qwen3_asr.renderer import IGNORED, Qwen3AsrRenderer
+from govor.families.qwen3_asr.renderer import Qwen3AsrRenderer
 from govor.families.qwen3_asr.tiny import tiny
 from govor.families.qwen3_asr.tokens import QwenTokens, build_tokenizer
 from govor.families.vocabulary import recover_merges

@@ -16,6 +16,8 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
 
+from govor.corpus.samples import WINDOW_SECONDS
+from govor.corpus.timed import TIME_STEP_SECONDS
 from govor.errors import GovorError, nearest
 from govor.families.vocabulary import (
     Merges,
@@ -32,8 +34,7 @@ START = "<|startoftranscript|>"
 PREVIOUS = "<|startofprev|>"
 TRANSCRIBE = "<|transcribe|>"
 NO_TIMESTAMPS = "<|notimestamps|>"
-TIMESTAMP_STEP_SECONDS = 0.02
-TIMESTAMP_COUNT = 1501
+TIMESTAMP_COUNT = round(WINDOW_SECONDS / TIME_STEP_SECONDS) + 1
 
 _CONTROL = re.compile(r"<\|[^|]*\|>")
 
@@ -236,7 +237,7 @@ class WhisperTokens:
 
     def timestamp(self, seconds: float) -> int:
         """The id of a time within a window, snapped to 0.02 s and held within 0…30 s."""
-        steps = min(max(round(seconds / TIMESTAMP_STEP_SECONDS), 0), TIMESTAMP_COUNT - 1)
+        steps = min(max(round(seconds / TIME_STEP_SECONDS), 0), TIMESTAMP_COUNT - 1)
         return self.first_timestamp + steps
 
     def text(self, ids: list[int]) -> str:
@@ -298,7 +299,7 @@ def _steering_names(codes: Sequence[str]) -> list[str]:
 
 
 def _time_names() -> list[str]:
-    return [f"<|{index * TIMESTAMP_STEP_SECONDS:.2f}|>" for index in range(TIMESTAMP_COUNT)]
+    return [f"<|{index * TIME_STEP_SECONDS:.2f}|>" for index in range(TIMESTAMP_COUNT)]
 
 
 def _checked(state: dict[str, Any], file: Path) -> tuple[Tokenizer, list[str]]:
