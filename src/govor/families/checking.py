@@ -9,15 +9,16 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 from govor.errors import GovorError
 from govor.families.settings import FamilySettings, Shapes
 from govor.files import check_ordinary, exists, shortened
 from govor.jsons import Record, parse_json, read_json
+from govor.runs import Json
 
 _INDEX = "model.safetensors.index.json"
 _OBJECTS = (
@@ -197,7 +198,7 @@ def check_tokenizer(file: Path, vocabulary: int = _ANY_ID, steering: Sequence[st
             )
 
 
-def check_ids(file: Path, part: Mapping[str, Any], vocabulary: int = _ANY_ID, place: str = "") -> None:
+def check_ids(file: Path, part: Json, vocabulary: int = _ANY_ID, place: str = "") -> None:
     """Refuse what cannot be ids of a vocabulary of that size, where ids are wanted."""
     for key in _IDS:
         value = part.get(key)
@@ -271,7 +272,7 @@ def _vocabulary(config: Record, settings: FamilySettings) -> int:
     return max(sizes, default=_ANY_ID)
 
 
-def check_sizes(file: Path, place: str, part: Mapping[str, Any]) -> None:
+def check_sizes(file: Path, place: str, part: Json) -> None:
     """Refuse sizes out of range in a part of a configuration; `place` stands before their names."""
     for key, most in _SIZES.items():
         value = part.get(key)
@@ -330,11 +331,11 @@ def _all_shapes(files: Sequence[Path]) -> Shapes:
     return shapes
 
 
-def _is_id(value: Any) -> bool:
+def _is_id(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _whole(values: Any) -> TypeGuard[list[int]]:
+def _whole(values: object) -> TypeGuard[list[int]]:
     return isinstance(values, list) and all(_is_id(value) for value in values)
 
 

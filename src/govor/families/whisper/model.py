@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import ClassVar, cast
 
 import torch
 from tokenizers import AddedToken
@@ -40,6 +40,7 @@ from govor.families.whisper.renderer import WhisperRenderer
 from govor.families.whisper.tokens import END, WhisperTokens, token_code
 from govor.files import write_text
 from govor.jsons import to_json, write_json
+from govor.runs import Json
 
 HEAD = "proj_out.weight"
 _SINUSOIDS = "model.encoder.embed_positions.weight"
@@ -72,7 +73,7 @@ class Whisper(Inference):
         return WhisperRenderer.load(folder)
 
     @classmethod
-    def load(cls, folder: Path, dtype: torch.dtype = torch.float32, **options: Any) -> Whisper:
+    def load(cls, folder: Path, dtype: torch.dtype = torch.float32, **options: object) -> Whisper:
         """From a folder in the `transformers` layout; safetensors only. `options` go to `from_pretrained`.
 
         Everything is checked (weights, tokenizer, sizes, generation config); `notes` say what was mended.
@@ -350,7 +351,7 @@ def save_processor(tokens: WhisperTokens, n_mels: int, folder: Path) -> None:
         (folder / name).write_bytes(content)
 
 
-def _tokenizer_config(tokens: WhisperTokens, added: list[tuple[int, AddedToken]]) -> dict[str, Any]:
+def _tokenizer_config(tokens: WhisperTokens, added: list[tuple[int, AddedToken]]) -> Json:
     """As the published Whispers have it.
 
     The special tokens are named in the order of their ids, from the end token to <|notimestamps|>: readers take the one

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
 
@@ -28,6 +27,7 @@ from govor.families.vocabulary import (
     tokenizer_state,
 )
 from govor.languages import base_code, language_key, without_spaces
+from govor.runs import Json
 
 END = "<|endoftext|>"
 START = "<|startoftranscript|>"
@@ -302,7 +302,7 @@ def _time_names() -> list[str]:
     return [f"<|{index * TIME_STEP_SECONDS:.2f}|>" for index in range(TIMESTAMP_COUNT)]
 
 
-def _checked(state: dict[str, Any], file: Path) -> tuple[Tokenizer, list[str]]:
+def _checked(state: Json, file: Path) -> tuple[Tokenizer, list[str]]:
     """A tokenizer file made anew from its pieces, merges and added tokens, and what was mended in it.
 
     The time tokens, which many published files leave out, are named without a note.
@@ -383,7 +383,7 @@ def _languages_of(named: dict[str, int], published: bool, file: Path) -> list[st
     return [name.strip("<|>") for name in between if name not in _steering_names(())]
 
 
-def _unusual(state: dict[str, Any], file: Path) -> list[str]:
+def _unusual(state: Json, file: Path) -> list[str]:
     """Settings of a tokenizer file that no published Whisper has; the tokenizer is made without them."""
     before = state.get("pre_tokenizer") or {}
     found = [name for name in ("normalizer", "truncation", "padding") if state.get(name)]
@@ -393,7 +393,7 @@ def _unusual(state: dict[str, Any], file: Path) -> list[str]:
     return [f"{file} sets {', '.join(found)}, which no Whisper was trained with; left out"] if found else []
 
 
-def _add_words(tokenizer: Tokenizer, words: list[dict[str, Any]], file: Path) -> None:
+def _add_words(tokenizer: Tokenizer, words: list[Json], file: Path) -> None:
     """Put back, under the same ids, what somebody added behind the published tokens.
 
     One that was added as special is a word like the others, or it could be neither taught nor written; one that is written
