@@ -43,7 +43,7 @@ def check_model(
 
     if device.partition(":")[0] not in ("auto", "cuda", "mps", "cpu"):
         raise GovorError(f"There is no device '{device}'; {nearest(device, ('auto', 'cuda', 'mps', 'cpu'))}")
-    found = find_here(model)
+    found = find_here(workspace().model(model))
     if found is None or found.format != "hf" or engine == "ct2":
         return
     run = next(
@@ -77,8 +77,9 @@ def open_model(
     from govor.device import pick_device, pick_precision, torch_dtype
     from govor.families.opening import open_recogniser
 
-    chosen = pick_device(device).value
-    return open_recogniser(model, torch_dtype(pick_precision(precision, chosen).value), chosen, engine, console.note)
+    chosen, place = pick_device(device).value, workspace()
+    dtype = torch_dtype(pick_precision(precision, chosen).value)
+    return open_recogniser(place.model(model), dtype, chosen, engine, console.note, place)
 
 
 def find_run(name: str) -> Path:

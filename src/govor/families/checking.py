@@ -180,8 +180,8 @@ def shapes_of(file: Path) -> Shapes:
 
 def check_tokenizer(file: Path, vocabulary: int = _ANY_ID, steering: Sequence[str] = ()) -> None:
     """Refuse what is no tokenizer, or gives one of the tokens `steering` an id that a vocabulary of that size lacks."""
-    found = read_json(file)
-    added, model = found.get("added_tokens", []), found.get("model")
+    tokenizer = read_json(file)
+    added, model = tokenizer.get("added_tokens", []), tokenizer.get("model")
     # A file without a vocabulary of its own is what damaged downloads leave.
     if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict | list):
         raise GovorError(f"{file} is no tokenizer: it has no model with a vocabulary; fetch it again.")
@@ -301,23 +301,23 @@ def check_sizes(file: Path, place: str, part: Json) -> None:
             raise GovorError(f"{file}: {place}{key} is {shortened(json.dumps(value), 40)}, which no such model has.")
 
 
-def _check_beside(file: Path, found: Record, vocabulary: int) -> None:
+def _check_beside(file: Path, settings: Record, vocabulary: int) -> None:
     if file.name == "generation_config.json":
-        check_ids(file, found, vocabulary)
+        check_ids(file, settings, vocabulary)
         for key in _LENGTHS:
-            if found.get(key) is not None and (not _is_id(found[key]) or found[key] > _ANY_ID):
+            if settings.get(key) is not None and (not _is_id(settings[key]) or settings[key] > _ANY_ID):
                 raise GovorError(
-                    f"{file}: {key} is {shortened(json.dumps(found[key]), 40)}, and a whole number was wanted; fetch it again."
+                    f"{file}: {key} is {shortened(json.dumps(settings[key]), 40)}, and a whole number was wanted; fetch it again."
                 )
     if file.name == "preprocessor_config.json":
-        check_sizes(file, "", found)
-    if file.name == "processor_config.json" and isinstance(found.get("feature_extractor"), dict):
-        check_sizes(file, "feature_extractor.", found["feature_extractor"])
+        check_sizes(file, "", settings)
+    if file.name == "processor_config.json" and isinstance(settings.get("feature_extractor"), dict):
+        check_sizes(file, "feature_extractor.", settings["feature_extractor"])
 
 
-def check_count(wanted: int, found: Shapes, origin: Path) -> None:
+def check_count(wanted: int, shapes: Shapes, origin: Path) -> None:
     """Refuse weights that are far fewer numbers than the sizes ask for."""
-    there = sum(map(math.prod, found.values()))
+    there = sum(map(math.prod, shapes.values()))
     if wanted > 2 * there:
         raise GovorError(
             f"{origin}: its sizes ask for {wanted:,} numbers and its weights hold {there:,}; fetch or train it again."

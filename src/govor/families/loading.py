@@ -34,9 +34,9 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         GovorError: it holds none; what it holds instead is said.
     """
-    found = named_weight_files(folder)
-    if found:
-        return found
+    files = named_weight_files(folder)
+    if files:
+        return files
     if (folder / "adapter_config.json").exists():
         raise GovorError(
             f"{folder} holds adapters and no model; name the run or the checkpoint they belong to, or merge them into their "
@@ -124,9 +124,9 @@ def check_complete(report: Mapping[str, Iterable[object]], folder: Path, allowed
     wrong["missing"] = [name for name in wrong["missing"] if name not in allowed]
     if not any(wrong.values()):
         return
-    found = "; ".join(f"{len(names):,} {kind} ({', '.join(names[:3])})" for kind, names in wrong.items() if names)
+    differences = "; ".join(f"{len(names):,} {kind} ({', '.join(names[:3])})" for kind, names in wrong.items() if names)
     raise GovorError(
-        f"The weights in {folder} do not fit its config.json: {found}. With them the model would be part random; "
+        f"The weights in {folder} do not fit its config.json: {differences}. With them the model would be part random; "
         f"{_remedy(wrong['unexpected'])}."
     )
 

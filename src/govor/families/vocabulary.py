@@ -128,10 +128,10 @@ def mended_merges(
     return _compared(merges, recovered, file)
 
 
-def _compared(found: Merges, wanted: Merges, file: Path) -> tuple[Merges, list[str]]:
-    have, right = set(found), set(wanted)
+def _compared(merges: Merges, wanted: Merges, file: Path) -> tuple[Merges, list[str]]:
+    have, right = set(merges), set(wanted)
     lost = [merge for merge in wanted if merge not in have]
-    extra = [merge for merge in found if merge not in right]
+    extra = [merge for merge in merges if merge not in right]
     what = []
     if lost:
         what.append(f"lacks {len(lost):,} of {len(wanted):,} merges (first: {' + '.join(map(_shown, lost[0]))})")

@@ -138,12 +138,12 @@ def _license(counts: dict[str, int]) -> Json:
 
 def _results(scores: Json, task: Task) -> list[EvalResult]:
     """The scores after training, as rates (1 is 100 %): padded and unpadded audio are results of their own."""
-    found = []
+    results = []
     for context, item in scores["contexts"].items():
         after = item["after"]
         for metric in (metric.name for metric in task.metrics):
             if after.get(metric) is not None:
-                found.append(
+                results.append(
                     EvalResult(
                         task_type=task.name,
                         dataset_type=after["set"],
@@ -154,7 +154,7 @@ def _results(scores: Json, task: Task) -> list[EvalResult]:
                         metric_name=f"{_title(metric)} ({context} audio)",
                     )
                 )
-    return found
+    return results
 
 
 def _score_table(scores: Json, metric: Metric) -> list[str]:

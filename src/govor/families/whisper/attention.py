@@ -90,8 +90,8 @@ def attend(
         fitting = [p for p in range(len(rows)) if len(prompts[p]) + len(texts[p][0]) < room and texts[p][0]]
         if fitting:
             mels = [log_mel(clips[rows[p]], n_mels, frames[rows[p]]).to(model.device, model.dtype) for p in fitting]
-            found = _forced(model, tokens, mels, [prompts[p] for p in fitting], [texts[p][0] for p in fitting], chosen)
-            for p, (weights, logprobs) in zip(fitting, found, strict=True):
+            forced = _forced(model, tokens, mels, [prompts[p] for p in fitting], [texts[p][0] for p in fitting], chosen)
+            for p, (weights, logprobs) in zip(fitting, forced, strict=True):
                 positions = min(int(np.ceil(seconds[rows[p]] / POSITION_SECONDS)), weights.shape[-1])
                 results[rows[p]] = Attention(
                     weights[..., :positions], POSITION_SECONDS, tuple(texts[p][1]), logprobs, chosen

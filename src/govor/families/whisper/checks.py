@@ -46,9 +46,9 @@ DEFAULT_VOCABULARY = _DEFAULTS["vocab_size"]
 STEERING = ("<|endoftext|>", "<|startoftranscript|>", "<|transcribe|>", "<|notimestamps|>")
 
 
-def check_model(config: Record, found: Shapes, folder: Path) -> None:
+def check_model(config: Record, shapes: Shapes, folder: Path) -> None:
     """See `FamilySettings.check_model`."""
-    check_weights(config, found, folder / "config.json")
+    check_weights(config, shapes, folder / "config.json")
 
 
 def whisper_shapes(config: Json) -> Shapes:
@@ -82,7 +82,7 @@ def whisper_shapes(config: Json) -> Shapes:
     return {f"model.{name}": shape for name, shape in shapes.items()}
 
 
-def check_weights(config: Json, found: Shapes, origin: Path) -> None:
+def check_weights(config: Json, shapes: Shapes, origin: Path) -> None:
     """Refuse weights of other shapes than a Whisper of this configuration has, and far fewer of them: what is missing would
     be made up, however much memory that takes. (Which of them are missing, the loader says.)
 
@@ -95,13 +95,13 @@ def check_weights(config: Json, found: Shapes, origin: Path) -> None:
             f"{origin}: max_source_positions is {config['max_source_positions']}, and a window of 30 s has {_WINDOW_POSITIONS}."
         )
     wanted = whisper_shapes(config)
-    given = {name if name.startswith("model.") else f"model.{name}": shape for name, shape in found.items()}
+    given = {name if name.startswith("model.") else f"model.{name}": shape for name, shape in shapes.items()}
     for name, shape in wanted.items():
         if given.get(name, shape) != shape:
             raise GovorError(
                 f"{origin}: '{name}' is {by_sizes(given[name])}, and its sizes ask for {by_sizes(shape)}; fetch or train it again."
             )
-    check_count(sum(map(math.prod, wanted.values())), found, origin)
+    check_count(sum(map(math.prod, wanted.values())), shapes, origin)
 
 
 def check_folder(folder: Path, config: WhisperConfig, tokens: WhisperTokens) -> list[str]:

@@ -209,9 +209,9 @@ def read_settings(folder: Path) -> Json:
     file = folder / "config.json"
     if not file.exists():
         return {}
-    found = read_json(file)
-    check_ids(file, found)
-    return found
+    settings = read_json(file)
+    check_ids(file, settings)
+    return settings
 
 
 def _variables(

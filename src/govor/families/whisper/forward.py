@@ -149,7 +149,7 @@ def parts_of(module: nn.Module) -> dict[str, list[str]]:
     parts: dict[str, list[str]] = {}
     for name, _ in module.named_parameters():
         for pattern, part in _PARTS:
-            found = pattern.match(name)
-            if found:
-                parts.setdefault(found.expand(part), []).append(name)
+            match = pattern.match(name)
+            if match:
+                parts.setdefault(match.expand(part), []).append(name)
     return parts

@@ -96,7 +96,7 @@ def _told_by(tokens: WhisperTokens) -> Json:
     """What the tokenizer alone decides."""
     return {
         "is_multilingual": True,
-        "lang_to_id": {f"<|{code}|>": found for code, found in tokens.languages.items()},
+        "lang_to_id": {f"<|{code}|>": index for code, index in tokens.languages.items()},
         "task_to_id": {"transcribe": tokens.transcribe, "translate": tokens.transcribe - 1},
         "no_timestamps_token_id": tokens.no_timestamps,
         "prev_sot_token_id": tokens.previous,
@@ -123,8 +123,8 @@ def _ids(value: object, rows: int) -> list[int] | None:
 
 def _begin(value: object, tokens: WhisperTokens, rows: int) -> list[int] | None:
     """The stored ids, unless they are the defaults of the English models, which let a text end before it begins."""
-    found = _ids(value, rows)
-    return found if found is not None and tokens.end in found else None
+    ids = _ids(value, rows)
+    return ids if ids is not None and tokens.end in ids else None
 
 
 def _heads(value: object, config: WhisperConfig) -> list[list[int]] | None:
