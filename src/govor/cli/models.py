@@ -64,11 +64,11 @@ def open_model(
 ) -> Opened:
     """The model on its device, in its number format."""
     from govor.device import pick_device, pick_precision, torch_dtype
-    from govor.families.opening import open_recogniser
+    from govor.families.opening import open_model as open_source
 
     chosen, place = pick_device(device).value, workspace()
     dtype = torch_dtype(pick_precision(precision, chosen).value)
-    return open_recogniser(place.model(model), dtype, chosen, engine, console.note, place)
+    return open_source(place.model(model), dtype, chosen, engine, console.note, place)
 
 
 def find_run(name: str) -> Path:
