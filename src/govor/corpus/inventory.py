@@ -8,11 +8,11 @@ import itertools
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from govor import engine
 from govor.audio import AUDIO_SUFFIXES, find_audio, probe
@@ -21,12 +21,13 @@ from govor.corpus.cells import to_cell
 from govor.corpus.language import guess, language_code
 from govor.corpus.ondisk import DiskMap
 from govor.corpus.provenance import Provenance, item_file, of_recording, there
-from govor.corpus.records import segment_row
+from govor.corpus.records import Row, segment_row
 from govor.corpus.speakers import one_person
 from govor.corpus.timed import Transcript
 from govor.errors import AudioError, GovorError
-from govor.files import sha256_of, workspace_path
+from govor.files import sha256_of
 from govor.jsons import to_json
+from govor.runs import Workspace
 
 COLUMNS = (
     "id",
@@ -159,12 +160,13 @@ def _most(counted: Counter[str]) -> str:
 
 
 def inventory(
+    workspace: Workspace,
     folders: list[Path],
     statement: Statement,
     engine_name: engine.Engine = "processes",
     known: DiskMap | None = None,
     unless: Callable[[Path], bool] | None = None,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Row]:
     """One row per recording, in a fixed order; unreadable ones carry `error`, exact duplicates `duplicate_of`.
 
     Args:
@@ -179,9 +181,9 @@ def inventory(
         for path in find_recordings(folder)
         if unless is None or not unless(path)
     )
-    work = ((item, known.get(workspace_path(item[0])) if known else None) for item in pairs)
+    work = ((item, known.get(workspace.relative(item[0])) if known else None) for item in pairs)
     with DiskMap() as first:
-        for row in engine.map(work, partial(_row, statement=statement), engine_name):
+        for row in engine.map(work, partial(_row, statement=statement, workspace=workspace), engine_name):
             digest = row["sha256"]
             if digest:
                 kept = first.setdefault(digest, row["id"])
@@ -190,7 +192,7 @@ def inventory(
             yield row
 
 
-def is_inventory_row(row: Mapping[str, Any]) -> bool:
+def is_inventory_row(row: Mapping[str, object]) -> bool:
     """Whether a row is of our own inventory; in any other table a key like `error` means something else."""
     return all(key in row for key in INVENTORY_ONLY)
 
@@ -202,16 +204,9 @@ class CsvTable:
         self._writer = csv.DictWriter(handle, COLUMNS, extrasaction="ignore", lineterminator="\n")
         self._writer.writeheader()
 
-    def __call__(self, row: dict[str, Any]) -> None:
+    def __call__(self, row: Row) -> None:
         shown = {key: to_json(value) if isinstance(value, dict) else value for key, value in row.items()}
         self._writer.writerow({key: to_cell(value) for key, value in shown.items()})
-
-
-def write_csv(handle: TextIO, rows: Iterable[dict[str, Any]]) -> None:
-    """All rows at once."""
-    table = CsvTable(handle)
-    for row in rows:
-        table(row)
 
 
 def transcripts_beside(audio: Path) -> Iterator[tuple[str, Path]]:
@@ -326,13 +321,13 @@ def _bases(folders: list[Path]) -> Iterator[tuple[Path, Path]]:
         yield folder, Path(common) if common else folder
 
 
-def _row(work: tuple[tuple[Path, Path, Path, str], str | None], statement: Statement) -> dict[str, Any]:
+def _row(work: tuple[tuple[Path, Path, Path, str], str | None], statement: Statement, workspace: Workspace) -> Row:
     (path, folder, base, label), earlier = work
-    row: dict[str, Any] = dict.fromkeys(COLUMNS)
+    row: Row = dict.fromkeys(COLUMNS)
     relative = path.relative_to(folder)
     row |= {
         "id": f"{label}/{relative.with_suffix('').as_posix()}{_suffix_if_shared(path)}",
-        "audio": workspace_path(path),
+        "audio": workspace.relative(path),
         "filename": path.name,
         "source": folder_source(path, base, label),
         "dataset": label,
@@ -369,13 +364,13 @@ def _row(work: tuple[tuple[Path, Path, Path, str], str | None], statement: State
         row["error"] = f"unreadable: {path} cannot be opened: {error.strerror}."
     except (ValueError, OverflowError, RecursionError) as error:  # whatever stands beside it must not stop the others
         row["error"] = f"bad_transcript: what stands beside {path} cannot be read: {str(error)[:100]}."
-    return row
+    return row | {key: workspace.in_words(row[key]) for key in ("error", "transcript_note") if row[key]}
 
 
-def _said(found: Beside, seconds: float, speaker: str | None) -> dict[str, Any]:
+def _said(found: Beside, seconds: float, speaker: str | None) -> Row:
     """What a transcript says of a recording of that length."""
     said = found.transcript
-    row: dict[str, Any] = {
+    row: Row = {
         "transcript": said.text,
         "transcript_present": bool(said.text),
         "language_guess": guess(said.text),
@@ -395,7 +390,7 @@ def _said(found: Beside, seconds: float, speaker: str | None) -> dict[str, Any]:
     return row
 
 
-def _stated(statement: Statement, stated: Provenance) -> dict[str, Any]:
+def _stated(statement: Statement, stated: Provenance) -> Row:
     return {
         "language": statement.language or (stated.language and language_code(stated.language)),
         "license": statement.license or stated.license,
@@ -407,22 +402,22 @@ def _stated(statement: Statement, stated: Provenance) -> dict[str, Any]:
     }
 
 
-def _taken_over(earlier: str | None, row: dict[str, Any], size_bytes: int) -> dict[str, Any] | None:
+def _taken_over(earlier: str | None, row: Row, size_bytes: int) -> Row | None:
     """An earlier row where nothing has changed; what is stated now replaces what was stated then."""
     if earlier is None:
         return None
     import json
 
-    held: dict[str, Any] = json.loads(earlier)
-    same = held.get("stamp") == row["stamp"] and held.get("size_bytes") in (size_bytes, None)
-    if not same or not held.get("sha256") or str(held.get("error") or "").startswith("bad_"):
+    before: Row = json.loads(earlier)
+    same = before.get("stamp") == row["stamp"] and before.get("size_bytes") in (size_bytes, None)
+    if not same or not before.get("sha256") or str(before.get("error") or "").startswith("bad_"):
         return None
     now = ("id", "source", "dataset", "language", "license", "speaker", "extra_terms", "source_url", "date")
     stated = {name: row[name] for name in now}
     if stated["speaker"] is None:  # whoever alone speaks in the transcript
-        names = [s.get("speaker") for s in held.get("segments") or () if isinstance(s, dict)]
-        stated["speaker"] = one_person(names or list(held.get("speaker_prefixes") or ()))
-    return {**dict.fromkeys(COLUMNS), **held, **stated, "duplicate": False, "duplicate_of": None}
+        names = [s.get("speaker") for s in before.get("segments") or () if isinstance(s, dict)]
+        stated["speaker"] = one_person(names or list(before.get("speaker_prefixes") or ()))
+    return {**dict.fromkeys(COLUMNS), **before, **stated, "duplicate": False, "duplicate_of": None}
 
 
 def _stamp(path: Path, status: os.stat_result) -> str:

@@ -15,13 +15,14 @@ from govor.corpus.formats.parquet import rows_into_blob
 from govor.corpus.formats.rows import clip_of, shown
 from govor.corpus.inventory import Statement
 from govor.corpus.manifests import rejected, row_writer
-from govor.corpus.prepare import prepare_hub
+from govor.corpus.shards import prepare_hub
 from govor.corpus.sources import plan, registry, split_of
 from govor.errors import AudioError, GovorError, nearest
 from govor.metrics.intervals import choose_clusters, interval
 from govor.metrics.recognition import ClipRow
 from govor.metrics.text import NAME
 from govor.metrics.wer import score, total
+from govor.runs import Workspace
 
 
 class TestSet(Settings):
@@ -98,7 +99,7 @@ def set_manifest(
             f"{name}: {wanted.source} cannot be fetched ({note}); put its parquet files into DIR/{name}/ and give "
             "--suite-data DIR, or write its manifest to " + str(target) + "."
         )
-    for _ in prepare_hub(planned, folder, target, None, None):
+    for _ in prepare_hub(Workspace(), planned, folder, target, Statement()):
         pass
     return target
 
@@ -115,12 +116,12 @@ def _from_parquet(files: list[Path], folder: Path, target: Path, wanted: TestSet
     stated = Statement(known.language if known and known.language not in ("mul", "und") else None, None)
     about = {"dataset": wanted.source, "license": known.license if known else None}
     count = 0
-    rows = rows_into_blob(files, folder / "audio.blob")
+    rows = rows_into_blob(files, folder / "audio.blob", Workspace().relative(folder / "audio.blob"))
     with row_writer(target) as write, row_writer(target.with_name(f"{target.stem}.dropped.jsonl")) as drop:
         for number, row in enumerate(rows):
             row = {**row, **{key: value for key, value in about.items() if value}, "id": f"{target.stem}/{number:06d}"}
             try:
-                write.clip(clip_of(row, target.parent, stated, f"{target.stem}: row {number}"))
+                write.clip(clip_of(Workspace(), row, target.parent, stated, f"{target.stem}: row {number}"))
                 count += 1
             except (AudioError, GovorError) as error:
                 rule = error.rule if isinstance(error, AudioError) else "malformed_row"
