@@ -92,7 +92,8 @@ class Workspace:
 
     def in_words(self, text: str) -> str:
         """A message as files of the workspace hold it: paths inside are relative to it."""
-        return text if self.root == Path() else text.replace(f"{self.root}{os.sep}", "")
+        inside = re.escape(f"{self.root}{os.sep}")
+        return text if self.root == Path() else re.sub(rf"(?<![\w.{re.escape(os.sep)}-]){inside}", "", text)
 
     @property
     def manifests(self) -> Path:

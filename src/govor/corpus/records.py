@@ -126,7 +126,7 @@ class Clip:
         row: Row = {}
         for name in _CHECKS:
             value = getattr(self, name)
-            if name in _REQUIRED or value not in (None, (), {}) or (name == "transcript" and self.transcribed):
+            if name in _REQUIRED or (self.transcribed if name == "transcript" else value not in (None, (), {})):
                 row[name] = value
         for name in ("segments", "prev_segments"):
             if row.get(name):
