@@ -63,7 +63,7 @@ def test_the_shift_of_a_match_is_where_the_copy_begins() -> None:
 
 def test_sound_too_short_or_silent_has_no_fingerprint() -> None:
     assert len(fingerprint(np.zeros(1_000, np.float32)).words) == 0
-    assert not fingerprint(np.zeros(16_000, np.float32)).heard.any()
+    assert not fingerprint(np.zeros(16_000, np.float32)).audible.any()
 
 
 def write(folder: Path, name: str, samples: np.ndarray, **row: Any) -> dict[str, Any]:

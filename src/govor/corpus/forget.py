@@ -47,10 +47,10 @@ def forget(workspace: Workspace, wish: Wish, dry_run: bool = False) -> Plan:
     Raises:
         GovorError: nothing of that name is there, or the name is blank.
     """
-    found = plan(workspace, wish)
+    removal = plan(workspace, wish)
     if not dry_run:
-        carry_out(wish, found)
-    return found
+        carry_out(wish, removal)
+    return removal
 
 
 def plan(workspace: Workspace, wish: Wish) -> Plan:
@@ -61,67 +61,67 @@ def plan(workspace: Workspace, wish: Wish) -> Plan:
     """
     if not name_key(wish.value):
         raise GovorError(f"'{wish.value}' is no name of a {wish.kind}: rows without one would all be meant.")
-    found = Plan(workspace)
+    removal = Plan(workspace)
     for path in _row_files(workspace):
         for row in _rows_of(path):
-            found.similar |= wish.nearly(row)
+            removal.similar |= wish.nearly(row)
             if wish.covers(row):
-                found.sounds |= _sounds(workspace, row)
-                found.clips.add(str(row.get("id") or _audio_of(workspace, row, path)))
-    if not found.clips:
-        like = f"; there is {', '.join(map(repr, sorted(found.similar)))}" if found.similar else ""
+                removal.sounds |= _sounds(workspace, row)
+                removal.clips.add(str(row.get("id") or _audio_of(workspace, row, path)))
+    if not removal.clips:
+        like = f"; there is {', '.join(map(repr, sorted(removal.similar)))}" if removal.similar else ""
         raise GovorError(f"No row has the {wish.kind} '{wish.value}' in any manifest below manifests/ or data/{like}.")
     for path in _row_files(workspace):
         for row in _rows_of(path):
-            if _meant(row, wish, found):
-                _hear(row, found)
+            if _meant(row, wish, removal):
+                _note_words(row, removal)
     needed: set[str] = set()
     for path in _row_files(workspace):
-        _plan_rows(path, wish, found, needed)
+        _plan_rows(path, wish, removal, needed)
     moved = _moved(workspace)
-    for audio in found.audio:
-        _plan_audio(audio, needed, moved, found)
-    _plan_copies(found, needed)
-    find_runs(found)
-    find_left(wish, found, set(_row_files(workspace)))
-    return found
+    for audio in removal.audio:
+        _plan_audio(audio, needed, moved, removal)
+    _plan_copies(removal, needed)
+    find_runs(removal)
+    find_left(wish, removal, set(_row_files(workspace)))
+    return removal
 
 
-def _plan_rows(path: Path, wish: Wish, found: Plan, needed: set[str]) -> None:
+def _plan_rows(path: Path, wish: Wish, plan: Plan, needed: set[str]) -> None:
     """What is done with the rows of one file; the audio of those that stay is `needed`."""
-    name = found.workspace.as_given(path)
+    name = plan.workspace.as_given(path)
     for row in _rows_of(path):
-        audio = _audio_of(found.workspace, row, path)
-        if not _meant(row, wish, found):
+        audio = _audio_of(plan.workspace, row, path)
+        if not _meant(row, wish, plan):
             needed |= {audio, str(split_blob(audio)[0])} if audio and split_blob(audio)[1] is None else {audio}
-            if _quotes(row, wish, found):
-                found.contexts[name] = found.contexts.get(name, 0) + 1
+            if _quotes(row, wish, plan):
+                plan.contexts[name] = plan.contexts.get(name, 0) + 1
             continue
-        found.rows[name] = found.rows.get(name, 0) + 1
-        _remember(row, found)
+        plan.rows[name] = plan.rows.get(name, 0) + 1
+        _remember(row, plan)
         if audio:
-            found.audio.add(audio)
+            plan.audio.add(audio)
 
 
-def carry_out(wish: Wish, found: Plan) -> None:
+def carry_out(wish: Wish, plan: Plan) -> None:
     """Do what the plan says: tombstones first, then audio, then rows, so that a crash forgets too much and never too little."""
-    workspace = found.workspace
+    workspace = plan.workspace
     digest = hashlib.sha256(name_key(wish.value).encode("utf-8", "surrogateescape")).hexdigest()
     stamp = {"when": now(), "kind": wish.kind, "value_sha256": digest}
-    _append(tombstones_file(workspace), [{**row, **stamp} for row in found.tombstones.values()])
-    for file in found.files:
+    _append(tombstones_file(workspace), [{**row, **stamp} for row in plan.tombstones.values()])
+    for file in plan.files:
         for beside in list(with_sidecars(file)):
             beside.unlink(missing_ok=True)
-    for path, (offset, length) in found.spans:
+    for path, (offset, length) in plan.spans:
         with path.open("r+b") as handle:
             handle.seek(offset)
             handle.write(bytes(length))
-    for folder in found.outputs:
+    for folder in plan.outputs:
         shutil.rmtree(folder)
-    for name in dict.fromkeys((*found.rows, *found.contexts)):
+    for name in dict.fromkeys((*plan.rows, *plan.contexts)):
         path = workspace.path(name)
         before = sha256_of(path)
-        _without(path, wish, found)
+        _without(path, wish, plan)
         _append(history_file(workspace), [{"path": name, "before": before, "after": sha256_of(path)}])
     for partial in workspace.manifests.glob(".*.partial"):
         partial.unlink()  # only a help for an inventory that was interrupted
@@ -174,16 +174,16 @@ def _sounds(workspace: Workspace, row: Row) -> set[str]:
     return known | ({f"audio:{_place(workspace.path(audio))}|{row.get('offset')}"} if audio else set())
 
 
-def _meant(row: Row, wish: Wish, found: Plan) -> bool:
-    return wish.covers(row) or bool(_sounds(found.workspace, row) & found.sounds)
+def _meant(row: Row, wish: Wish, plan: Plan) -> bool:
+    return wish.covers(row) or bool(_sounds(plan.workspace, row) & plan.sounds)
 
 
-def _hear(row: Row, found: Plan) -> None:
+def _note_words(row: Row, plan: Plan) -> None:
     """What a forgotten clip says, by where it is from."""
     for key in ("transcript", "transcript_raw", "text", "sentence"):
         written = sentence_key(str(row.get(key) or ""))
         if written:
-            found.said.setdefault(_where(row), set()).add(written)
+            plan.said.setdefault(_where(row), set()).add(written)
 
 
 def _where(row: Row) -> str:
@@ -191,7 +191,7 @@ def _where(row: Row) -> str:
     return name_key(str(row.get("source") or row.get("audio") or ""))
 
 
-def _quotes(row: Row, wish: Wish, found: Plan) -> bool:
+def _quotes(row: Row, wish: Wish, plan: Plan) -> bool:
     """Whether a row that stays has words of a forgotten clip as its context."""
     if not any(row.get(key) for key in _CONTEXT[:2]):
         return False
@@ -200,48 +200,48 @@ def _quotes(row: Row, wish: Wish, found: Plan) -> bool:
     before = sentence_key(str(row.get("prev_transcript") or ""))
     if not before:
         return False
-    near = found.said.get(_where(row), set())
+    near = plan.said.get(_where(row), set())
     return before in near or any(
         min(len(said), len(before)) >= _LONG_ENOUGH_LETTERS and (said in before or before in said) for said in near
     )
 
 
-def _remember(row: Row, found: Plan) -> None:
+def _remember(row: Row, plan: Plan) -> None:
     hashes = {key: row[key] for key in _HASHES if row.get(key)}
     if row.get("offset") is not None:
         hashes.pop("sha256", None)  # the file is not only theirs
     if hashes:
-        found.tombstones[to_json(hashes)] = hashes
+        plan.tombstones[to_json(hashes)] = hashes
 
 
-def _plan_audio(audio: str, needed: set[str], moved: dict[str, Path], found: Plan) -> None:
+def _plan_audio(audio: str, needed: set[str], moved: dict[str, Path], plan: Plan) -> None:
     path, span = split_blob(audio)
     if audio in needed or (span is None and str(path) in needed):
-        found.kept_audio.add(audio)
+        plan.kept_audio.add(audio)
     elif span is not None:
-        found.spans.add((found.workspace.path(path), span))
-    elif found.workspace.path(path).is_file():
-        found.files.add(found.workspace.path(path))
+        plan.spans.add((plan.workspace.path(path), span))
+    elif plan.workspace.path(path).is_file():
+        plan.files.add(plan.workspace.path(path))
     elif str(path) in moved and moved[str(path)].is_file():
-        found.files.add(moved[str(path)])
+        plan.files.add(moved[str(path)])
 
 
-def _plan_copies(found: Plan, needed: set[str]) -> None:
+def _plan_copies(plan: Plan, needed: set[str]) -> None:
     """The same bytes in folders that were exported, moved away as copies, or written for a page; results of such audio."""
-    workspace = found.workspace
+    workspace = plan.workspace
     wanted = {_place(workspace.path(name)) for name in needed}
-    sizes = {file.stat().st_size for file in found.files}
-    digests = {sha256_of(file) for file in found.files}
+    sizes = {file.stat().st_size for file in plan.files}
+    digests = {sha256_of(file) for file in plan.files}
     for folder in (workspace.manifests, workspace.uploads, workspace.data, workspace.reports, workspace.outputs):
         for file in find_audio(folder) if folder.is_dir() else ():
-            if _place(file) in wanted or file in found.files or file.stat().st_size not in sizes:
+            if _place(file) in wanted or file in plan.files or file.stat().st_size not in sizes:
                 continue
             if sha256_of(file) in digests:
-                found.files.add(file)
+                plan.files.add(file)
     # A recording without a known hash would come back.
-    known = {row.get("sha256") for row in found.tombstones.values()}
-    found.tombstones |= {digest: {"sha256": digest} for digest in digests - known}
-    gone = {_place(path) for path in (*found.files, *map(workspace.path, found.audio - found.kept_audio))}
+    known = {row.get("sha256") for row in plan.tombstones.values()}
+    plan.tombstones |= {digest: {"sha256": digest} for digest in digests - known}
+    gone = {_place(path) for path in (*plan.files, *map(workspace.path, plan.audio - plan.kept_audio))}
     for result in sorted(workspace.outputs.glob("*/*.json")):
         try:
             about = read_json(result)
@@ -249,7 +249,7 @@ def _plan_copies(found: Plan, needed: set[str]) -> None:
             continue
         named = about.get("audio") if isinstance(about, dict) else None
         if named and _place(workspace.path(str(named))) in gone and not result.parent.is_symlink():
-            found.outputs.add(result.parent)
+            plan.outputs.add(result.parent)
 
 
 def _place(path: Path) -> str:
@@ -280,15 +280,15 @@ def _forget_moves(workspace: Workspace) -> None:
                 write(row)
 
 
-def _without(path: Path, wish: Wish, found: Plan) -> None:
+def _without(path: Path, wish: Wish, plan: Plan) -> None:
     if path.suffix == ".jsonl":
         with row_writer(path) as write:
             for _, row in read_rows(path):
                 inner = row.get("row")
                 clip = inner if isinstance(inner, dict) else row
-                if _meant(clip, wish, found):
+                if _meant(clip, wish, plan):
                     continue
-                if _quotes(clip, wish, found):
+                if _quotes(clip, wish, plan):
                     for key in _CONTEXT:
                         clip.pop(key, None)
                 write(row)
@@ -302,10 +302,10 @@ def _without(path: Path, wish: Wish, found: Plan) -> None:
         lines = [header]
         for fields in cells:
             clip = dict(zip(header, fields, strict=False))
-            if _meant(clip, wish, found):
+            if _meant(clip, wish, plan):
                 continue
             named = itertools.zip_longest(header, fields, fillvalue="")
-            quotes = _quotes(clip, wish, found)
+            quotes = _quotes(clip, wish, plan)
             lines.append(["" if name in _CONTEXT else cell for name, cell in named] if quotes else fields)
         if path.suffix == ".tsv":
             target.writelines("\t".join(row) + "\n" for row in lines)

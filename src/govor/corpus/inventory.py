@@ -133,15 +133,15 @@ def passed_over(folder: Path) -> Counter[str]:
     """How many files below `folder` are neither recordings nor transcripts, by suffix: what may be a recording that cannot be
     read, or a text in a format that is not."""
     known = {*AUDIO_SUFFIXES, *_COMPANIONS, *map(str.lower, TRANSCRIPT_SUFFIXES)}
-    found: Counter[str] = Counter()
+    suffix_counts: Counter[str] = Counter()
     for _, folders, files in os.walk(folder):
         if MOVED_JOURNAL in files:
             folders.clear()
             continue
         folders[:] = [name for name in folders if not name.startswith(".")]
         suffixes = (Path(name).suffix.lower() for name in files if not name.startswith("."))
-        found.update(suffix for suffix in suffixes if suffix not in known)
-    return found
+        suffix_counts.update(suffix for suffix in suffixes if suffix not in known)
+    return suffix_counts
 
 
 def notes_on(prefixes: Counter[str], passed: Counter[str]) -> Iterator[str]:
@@ -186,9 +186,9 @@ def inventory(
         for row in engine.map(work, partial(_row, statement=statement, workspace=workspace), engine_name):
             digest = row["sha256"]
             if digest:
-                kept = first.setdefault(digest, row["id"])
-                row["duplicate"] = kept != row["id"]
-                row["duplicate_of"] = kept if row["duplicate"] else None
+                original = first.setdefault(digest, row["id"])
+                row["duplicate"] = original != row["id"]
+                row["duplicate_of"] = original if row["duplicate"] else None
             yield row
 
 
@@ -241,16 +241,16 @@ def read_transcript(audio: Path, encoding: str | None = None, language: str | No
             text = _text_of(file, encoding, language)
             if suffix in _OF_ANYTHING and timed.is_about_else(text, suffix):
                 continue
-            found = Beside(timed.read(text, suffix), file)
+            candidate = Beside(timed.read(text, suffix), file)
         except AudioError as error:
             message = str(error) if str(error).startswith(str(file)) else f"{file}: {error}"
             refused = refused or AudioError(error.rule, message)
             passed.append(message)
             continue
-        if found.transcript.text:
+        if candidate.transcript.text:
             note = f"{file.name} was read, since {'; '.join(passed)}" if passed else None
-            return replace(found, note=note)
-        empty = empty or found
+            return replace(candidate, note=note)
+        empty = empty or candidate
         passed.append(f"{file} holds no words")
     if refused:
         raise refused
@@ -353,9 +353,9 @@ def _row(work: tuple[tuple[Path, Path, Path, str], str | None], statement: State
             "channels": info.channels,
             "codec": info.codec,
         }
-        found = read_transcript(path, statement.encoding, row["language"])
-        if found is not None:
-            row |= _said(found, info.duration_seconds, row["speaker"])
+        beside = read_transcript(path, statement.encoding, row["language"])
+        if beside is not None:
+            row |= _said(beside, info.duration_seconds, row["speaker"])
     except AudioError as error:
         row["error"] = f"{error.rule}: {error}"
     except GovorError as error:
@@ -367,14 +367,14 @@ def _row(work: tuple[tuple[Path, Path, Path, str], str | None], statement: State
     return row | {key: workspace.in_words(row[key]) for key in ("error", "transcript_note") if row[key]}
 
 
-def _said(found: Beside, seconds: float, speaker: str | None) -> Row:
+def _said(beside: Beside, seconds: float, speaker: str | None) -> Row:
     """What a transcript says of a recording of that length."""
-    said = found.transcript
+    said = beside.transcript
     row: Row = {
         "transcript": said.text,
         "transcript_present": bool(said.text),
         "language_guess": guess(said.text),
-        "transcript_note": found.note,
+        "transcript_note": beside.note,
     }
     if said.segments:
         row["segments"] = [segment_row(segment) for segment in timed.closed(said.segments, seconds)]
@@ -425,8 +425,8 @@ def _stamp(path: Path, status: os.stat_result) -> str:
     parts = [f"{status.st_mtime_ns} {status.st_size}"]
     statements = (item_file(path),) if there(item_file(path)) else ()
     for beside in (*(file for _, file in transcripts_beside(path)), *statements):
-        held = beside.stat()
-        parts.append(f"{beside.suffix} {held.st_mtime_ns} {held.st_size}")
+        state = beside.stat()
+        parts.append(f"{beside.suffix} {state.st_mtime_ns} {state.st_size}")
     return hashlib.blake2b("|".join(parts).encode(), digest_size=8).hexdigest()
 
 

@@ -143,11 +143,11 @@ def preprocess_file(
     """
     target, folder = destination.files(workspace, source)
     vad = open_vad(pauses, progress.note)
-    record, kept_as = {**settings.model_dump(), "vad": vad.name}, folder / "preprocess.json"
-    if destination.resume and kept_as.exists() and {"channels": "mix", **read_json(kept_as)} != record:
+    record, record_file = {**settings.model_dump(), "vad": vad.name}, folder / "preprocess.json"
+    if destination.resume and record_file.exists() and {"channels": "mix", **read_json(record_file)} != record:
         raise GovorError(f"{folder} was begun with other settings; give the same ones, another --name, or --overwrite.")
     recordings = len(Manifest(source))
-    write_json(kept_as, record)
+    write_json(record_file, record)
     hours_in = hours_out = 0.0
     with outputs(workspace, target) as (keep, rejections):
         clips = read_clips(source, workspace.root)
@@ -160,7 +160,7 @@ def preprocess_file(
             for row in result.dropped:
                 rejections(row)
     if not keep.count:
-        kept_as.unlink()
+        record_file.unlink()
         with suppress(OSError):
             folder.rmdir()
         raise GovorError(f"None of the {recordings} recordings can be used: {rejections.reasons()}.")

@@ -98,22 +98,22 @@ def _convert(workspace: Workspace, file: Path, part: Path, stated: Statement, ex
     blob, name = part.with_suffix(".blob"), f"{extra['dataset']}/{part.stem}"
     with disk_errors(blob, blob.name), row_writer(part) as write, blob.open("wb") as handle:
         for number, row in enumerate(shard_rows(file)):
-            kept = placed(
+            stored = placed(
                 {**row, **{k: v for k, v in extra.items() if v}},
                 handle,
                 workspace.relative(blob),
                 f"{name}/{number:06d}",
             )
-            own = kept.get("id")
-            kept["id"] = f"{name}/{number:06d}"  # ids of a set's own columns need not be unique across shards
-            if own != kept["id"]:
-                kept.setdefault("dataset_id", own)
+            own = stored.get("id")
+            stored["id"] = f"{name}/{number:06d}"  # ids of a set's own columns need not be unique across shards
+            if own != stored["id"]:
+                stored.setdefault("dataset_id", own)
             try:
-                clip = clip_of(workspace, kept, part.parent, stated, f"{file.name}: row {number}")
+                clip = clip_of(workspace, stored, part.parent, stated, f"{file.name}: row {number}")
             except AudioError as error:
-                write(rejected(shown(kept), error.rule, message=str(error)))
+                write(rejected(shown(stored), error.rule, message=str(error)))
             except GovorError as error:
-                write(rejected(shown(kept), "malformed_row", message=str(error)))
+                write(rejected(shown(stored), "malformed_row", message=str(error)))
             else:
                 write.clip(clip)
 

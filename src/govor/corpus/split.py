@@ -229,13 +229,13 @@ def _deal(hours: dict[str, float], settings: SplitSettings, seed: str) -> dict[s
     )
     for part, share in shares:
         target = share * total
-        held = 0.0
+        dealt = 0.0
         for largest in (target / WANTED_GROUPS, target / 3, target * 1.25):
             for name in order:
-                fits = hours[name] <= largest and held + hours[name] <= target * 1.25
-                if name not in assigned and fits and held < 0.95 * target:
+                fits = hours[name] <= largest and dealt + hours[name] <= target * 1.25
+                if name not in assigned and fits and dealt < 0.95 * target:
                     assigned[name] = part
-                    held += hours[name]
+                    dealt += hours[name]
     return assigned
 
 

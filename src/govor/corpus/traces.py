@@ -27,23 +27,23 @@ def history_file(workspace: Workspace) -> Path:
     return workspace.manifests / "forgotten_from.jsonl"
 
 
-def find_runs(found: Plan) -> None:
+def find_runs(plan: Plan) -> None:
     """Runs by their record: what they name must be the manifest as it was, or as it was before earlier forgetting."""
-    workspace = found.workspace
+    workspace = plan.workspace
     history = history_file(workspace)
     after: dict[tuple[str, str], str] = {}
     if history.exists():
         after = {(row["path"], row["before"]): row["after"] for _, row in read_rows(history)}
-    touched = {*found.rows, *found.contexts}
+    touched = {*plan.rows, *plan.contexts}
     for run in workspace.runs():
         if not run.finished:
             continue
         entries = [entry for entry in run.data().values() if isinstance(entry, dict) and "path" in entry]
         states = [_state(workspace, entry, after) for entry in entries]
         if any(known and path in touched for path, known in states):
-            found.runs.append(workspace.as_given(run.folder))
+            plan.runs.append(workspace.as_given(run.folder))
         elif not all(known for _, known in states):
-            found.unknown_runs.append(workspace.as_given(run.folder))
+            plan.unknown_runs.append(workspace.as_given(run.folder))
 
 
 def _state(workspace: Workspace, entry: Row, after: dict[tuple[str, str], str]) -> tuple[str, bool]:
@@ -54,18 +54,18 @@ def _state(workspace: Workspace, entry: Row, after: dict[tuple[str, str], str]) 
     return name, path.exists() and sha256_of(path) == digest
 
 
-def find_left(wish: Wish, found: Plan, row_files: set[Path]) -> None:
+def find_left(wish: Wish, plan: Plan, row_files: set[Path]) -> None:
     """Files that are not ours to cut rows out of: parquet whose columns name them; pages, summaries, results and logs whose
     text does; tables and notes that lie beside their audio. `row_files` are those whose rows are cut out."""
-    workspace, moves = found.workspace, duplicates_folder(found.workspace) / MOVED_JOURNAL
+    workspace, moves = plan.workspace, duplicates_folder(plan.workspace) / MOVED_JOURNAL
     for path in sorted(workspace.manifests.rglob("*.parquet")):
-        if _parquet_holds(path, wish, found):
-            found.left.append(workspace.as_given(path))
-    named = _Names({wish.value, *found.clips} if len(wish.value) > 2 else found.clips)
-    going = {beside for file in found.files for beside in with_sidecars(file)}
+        if _parquet_holds(path, wish, plan):
+            plan.left.append(workspace.as_given(path))
+    named = _Names({wish.value, *plan.clips} if len(wish.value) > 2 else plan.clips)
+    going = {beside for file in plan.files for beside in with_sidecars(file)}
     going |= {tombstones_file(workspace), history_file(workspace)}
     # In a log, a number is rather a step than a clip's id.
-    elsewhere = _Names({name for name in (wish.value, *found.clips) if len(name) > 2 and not name.isdigit()})
+    elsewhere = _Names({name for name in (wish.value, *plan.clips) if len(name) > 2 and not name.isdigit()})
     places = {
         **dict.fromkeys((workspace.reports, workspace.manifests, workspace.models), named),
         **dict.fromkeys((workspace.outputs, workspace.logs, workspace.data, workspace.uploads), elsewhere),
@@ -73,15 +73,15 @@ def find_left(wish: Wish, found: Plan, row_files: set[Path]) -> None:
     for folder, names in places.items():
         files = folder.glob("*/*/*.md") if folder == workspace.models else folder.rglob("*")
         for path in sorted({path for path in files if path.suffix.lower() in _TEXTS} - row_files - going):
-            inside = path == moves or any(gone in path.parents for gone in found.outputs)
+            inside = path == moves or any(gone in path.parents for gone in plan.outputs)
             if path.is_file() and not inside and names.stand_in(path):
-                found.left.append(workspace.as_given(path))
+                plan.left.append(workspace.as_given(path))
     if wish.kind == "speaker":
-        folders = {folder for file in found.files for folder in (file.parent, file.parent.parent)}
+        folders = {folder for file in plan.files for folder in (file.parent, file.parent.parent)}
         notes = {path for folder in folders for path in folder.glob("*") if path.suffix.lower() in _TEXTS}
-        for path in sorted(notes - row_files - going - set(map(workspace.path, found.left))):
+        for path in sorted(notes - row_files - going - set(map(workspace.path, plan.left))):
             if path.is_file() and _Names({wish.value}).stand_in(path):
-                found.beside.append(workspace.as_given(path))
+                plan.beside.append(workspace.as_given(path))
 
 
 class _Names:
@@ -110,7 +110,7 @@ class _Names:
         return any(re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", line) for name in self._others if name in line)
 
 
-def _parquet_holds(path: Path, wish: Wish, found: Plan) -> bool:
+def _parquet_holds(path: Path, wish: Wish, plan: Plan) -> bool:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -118,7 +118,7 @@ def _parquet_holds(path: Path, wish: Wish, found: Plan) -> bool:
         with pq.ParquetFile(path) as file:
             columns = [name for name in file.schema_arrow.names if name in (*SPEAKER_KEYS, "source", "dataset", "id")]
             for batch in file.iter_batches(columns=columns):
-                if any(wish.covers(row) or str(row.get("id")) in found.clips for row in batch.to_pylist()):
+                if any(wish.covers(row) or str(row.get("id")) in plan.clips for row in batch.to_pylist()):
                     return True
     except (pa.ArrowInvalid, OSError):
         return True  # nobody can tell, so it is named

@@ -94,7 +94,6 @@ class Report:
     kept_seconds: float = 0.0
     dropped: Counter[str] = field(default_factory=Counter)
     warnings: Counter[str] = field(default_factory=Counter)
-    guesses: Counter[str] = field(default_factory=Counter)
 
     def as_dict(self) -> Row:
         """The report as JSON."""

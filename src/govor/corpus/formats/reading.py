@@ -38,7 +38,7 @@ _NAMED_AT_MOST = 5
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _SourceRow:
     """A row as it stands somewhere, the folder its paths may start from, and where it stands."""
 
     row: Row
@@ -70,27 +70,27 @@ def read_source(
     others = False
     with DiskMap() as parts, DiskMap() as named:
         reader = _Reader(workspace, source, statement, dropped, blob, known_as or blob, notice, named)
-        for found in reader.rows():
+        for item in reader.rows():
             try:
-                clip = clip_of(workspace, found.row, found.base, statement, found.where)
+                clip = clip_of(workspace, item.row, item.base, statement, item.where)
             except LackingError as error:
                 lacking = lacking or error
-                dropped(rejected(shown(found.row), error.rule, message=str(error)))
+                dropped(rejected(shown(item.row), error.rule, message=str(error)))
                 continue
             except GovorError as error:
                 others = True
                 rule = error.rule if isinstance(error, AudioError) else "malformed_row"
-                dropped(rejected(shown(found.row), rule, message=str(error)))
+                dropped(rejected(shown(item.row), rule, message=str(error)))
                 continue
             others = True
             part = f"{clip.audio} {clip.offset} {clip.duration}"
-            made = found.row.get("id") in (None, "")
+            made = item.row.get("id") in (None, "")
             name = next(
                 (name for name in (clip.id, *(made_ids(clip) if made else ())) if parts.get(name) in (None, part)), ""
             )
             if not name or name in parts:
                 why = "the row has no id, and its part of the file stands twice" if made else "the id stands twice"
-                dropped(rejected(shown(found.row), "duplicate_id", clip.id, "unique", why))
+                dropped(rejected(shown(item.row), "duplicate_id", clip.id, "unique", why))
                 continue
             parts[name] = part
             yield clip if name == clip.id else clip.replace(id=name)
@@ -116,7 +116,7 @@ class _Reader:
     notice: Notice
     named: DiskMap
 
-    def rows(self) -> Iterator[_Found]:
+    def rows(self) -> Iterator[_SourceRow]:
         """Every row, in a fixed order."""
         source = self.source
         if source.is_dir():
@@ -133,7 +133,7 @@ class _Reader:
                 if unnamed:
                     self.notice(f"{len(unnamed)} recordings beside {source} are named by no row: {_some(unnamed)}")
 
-    def _folder(self) -> Iterator[_Found]:
+    def _folder(self) -> Iterator[_SourceRow]:
         """Every layout that lies in a folder, then the recordings that nothing has named: pairs, unless a table stands in
         their folder or above."""
         source = self.source
@@ -141,8 +141,8 @@ class _Reader:
         strict = {table.parent for table in tables}  # their tables are lists of all there is
         for table in tables:
             split = split_of(table.relative_to(source).as_posix())
-            for found in self._table(table, table.parent):
-                yield _Found({"split": split, **found.row}, found.base, found.where) if split else found
+            for item in self._table(table, table.parent):
+                yield _SourceRow({"split": split, **item.row}, item.base, item.where) if split else item
         loose: set[Path] = set()  # their tables name some of what is there
         voices = [source / name for name in ("validated.tsv", "train.tsv", "dev.tsv", "test.tsv")]
         voices = self._free([voice for voice in voices if voice.is_file()], strict, "Common Voice tables")
@@ -171,7 +171,7 @@ class _Reader:
             self.notice(f"{len(passed)} {what} beside a metadata table were not read: {_some(passed)}")
         return free
 
-    def _left_over(self, strict: set[Path], loose: set[Path], results: set[Path]) -> Iterator[_Found]:
+    def _left_over(self, strict: set[Path], loose: set[Path], results: set[Path]) -> Iterator[_SourceRow]:
         """Recordings that no row has named: listed as dropped where a table should have, counted where it need not have, and
         read as pairs elsewhere. What an earlier result separated a recording into is no recording."""
         unnamed: list[Path] = []
@@ -195,18 +195,18 @@ class _Reader:
             skip = strict | loose | results
             yield from self._pairs(lambda path: self._is_named(path) or bool(skip & set(path.parents)))
 
-    def _pairs(self, unless: Callable[[Path], bool]) -> Iterator[_Found]:
+    def _pairs(self, unless: Callable[[Path], bool]) -> Iterator[_SourceRow]:
         """Recordings with their words beside them."""
         prefixes: Counter[str] = Counter()
         for row in inventory(self.workspace, [self.source], self.statement, unless=unless):
             prefixes.update(row.get("speaker_prefixes") or {})
-            yield _Found(row, self.source, str(row["audio"]))
+            yield _SourceRow(row, self.source, str(row["audio"]))
         for note in notes_on(prefixes, passed_over(self.source)):
             self.notice(note)
 
-    def _table(self, path: Path, base: Path) -> Iterator[_Found]:
+    def _table(self, path: Path, base: Path) -> Iterator[_SourceRow]:
         return self._noting(
-            _Found(
+            _SourceRow(
                 _known(row if row.get("line") != where else {**row, "line": self.workspace.in_words(where)}),
                 base,
                 where,
@@ -214,19 +214,19 @@ class _Reader:
             for row, where in table_rows(path, self.statement.encoding)
         )
 
-    def _noting(self, rows: Iterable[_Found]) -> Iterator[_Found]:
+    def _noting(self, rows: Iterable[_SourceRow]) -> Iterator[_SourceRow]:
         """The same rows; the recordings they name are noted."""
-        for found in rows:
-            value = next((found.row[key] for key in AUDIO_KEYS if found.row.get(key)), None)
+        for item in rows:
+            value = next((item.row[key] for key in AUDIO_KEYS if item.row.get(key)), None)
             if isinstance(value, str):
-                for path in (found.base / value, self.workspace.path(value)):
+                for path in (item.base / value, self.workspace.path(value)):
                     self.named[os.path.abspath(path)] = ""  # noqa: PTH100
-            yield found
+            yield item
 
     def _is_named(self, path: Path) -> bool:
         return os.path.abspath(path) in self.named  # noqa: PTH100  (resolve() would follow the user's links)
 
-    def _outputs(self, files: list[Path]) -> Iterator[_Found]:
+    def _outputs(self, files: list[Path]) -> Iterator[_SourceRow]:
         """Earlier results: `outputs/<file_id>/transcription*.json` with separated vocals or the audio it names."""
         for file in files:
             try:
@@ -234,7 +234,7 @@ class _Reader:
             except (OSError, ValueError, RecursionError):
                 problem = AudioError("bad_transcript", f"{file} is not valid JSON.")
                 named = self.workspace.as_given(file)
-                yield _Found({"error": problem, "id": file.parent.name, "audio": named}, file.parent, str(file))
+                yield _SourceRow({"error": problem, "id": file.parent.name, "audio": named}, file.parent, str(file))
                 continue
             inside = sorted(path for path in file.parent.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
             vocals = next((path for path in inside if "vocals" in path.stem.lower()), inside[0] if inside else None)
@@ -250,9 +250,9 @@ class _Reader:
             for key in ("text", "language", "segments", "license", "speaker"):
                 if isinstance(loaded, dict) and loaded.get(key):
                     row[key] = loaded[key]
-            yield _Found(row, file.parent, str(file))
+            yield _SourceRow(row, file.parent, str(file))
 
-    def _parquet(self, shards: list[Path], folder: Path) -> Iterator[_Found]:
+    def _parquet(self, shards: list[Path], folder: Path) -> Iterator[_SourceRow]:
         from govor.corpus.formats.parquet import rows_into_blob
 
         if self.blob is None or self.known_as is None:
@@ -261,7 +261,7 @@ class _Reader:
             )
         rows = rows_into_blob(shards, self.blob, self.workspace.relative(self.known_as))
         for number, row in enumerate(rows, start=1):
-            yield _Found(row, self.blob.parent, f"{folder if len(shards) > 1 else shards[0]}: row {number}")
+            yield _SourceRow(row, self.blob.parent, f"{folder if len(shards) > 1 else shards[0]}: row {number}")
 
 
 def _some(paths: list[Path], count: int = 0) -> str:
