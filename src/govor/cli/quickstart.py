@@ -291,18 +291,20 @@ def _package(run: Path, test: Path, headline: dict[str, Any]) -> dict[str, str]:
     from govor.corpus.manifests import Manifest
     from govor.families.opening import open_recogniser
     from govor.package.build import package
-    from govor.timing.longform import Ear, transcribe_recording
+    from govor.runs import Run
+    from govor.timing.longform import transcribe_recording
+    from govor.timing.transcribe import options_for
 
     with _stage("package"):
         if not (run / "package.json").exists():
-            checks = package(run, ["hf"], None)["checks"]["hf"]
+            checks = package(Run(run), ["hf"]).checks["hf"]
             console.note(
                 f"stock transformers gives the trained logits on {checks['clips']} clips (difference {checks['max_logit_difference']:.1e})"
             )
         clip = Manifest(test)[0]
         opened = open_recogniser(str(run))
-        heard = transcribe_recording(opened.recogniser, Path(clip.audio), Ear(clip.language, opened.context))
-        text = " ".join(piece["text"] for piece in heard)
+        heard = transcribe_recording(opened.recogniser, clip.file, options_for(opened, clip.language, previous=False))
+        text = " ".join(piece.text for piece in heard)
     return {"id": clip.id, "text": text}
 
 

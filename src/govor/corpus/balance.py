@@ -10,12 +10,13 @@ from pathlib import Path
 
 import jinja2
 
-from govor.corpus.alike import language_key, name_key
+from govor.corpus.alike import name_key
 from govor.corpus.manifests import Manifest
 from govor.corpus.records import Clip, Row
 from govor.errors import GovorError
 from govor.files import refuse_existing, write_text
 from govor.jsons import write_json
+from govor.languages import language_key
 from govor.progress import SILENT, Progress, counted
 from govor.runs import Workspace
 

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from govor.corpus.alike import language_key, name_key
+from govor.corpus.alike import name_key
 from govor.corpus.records import Clip, sentence_key
 from govor.corpus.speakers import is_diarised
+from govor.languages import language_key
 
 # What may not stand in two parts. Audio is the same where stretches of one file overlap, by its path or its hash.
 KINDS = ("speaker", "source", "near_duplicate_group", "pcm_sha256", "audio")

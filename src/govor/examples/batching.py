@@ -14,8 +14,7 @@ from typing import Protocol
 from govor.errors import GovorError
 from govor.examples.mixing import Mixture
 from govor.examples.spec import ExampleSpec
-
-FRAMES_PER_SECOND = 100
+from govor.mel import FRAMES_PER_SECOND
 
 
 class SpecSource(Protocol):

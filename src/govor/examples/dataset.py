@@ -24,9 +24,9 @@ from govor.errors import AudioError, GovorError
 from govor.examples.augment import Augmenter, augmented_clip
 from govor.examples.batching import Plan
 from govor.examples.mixing import uniform
+from govor.examples.settings import SpecAugment
 from govor.examples.spec import ExampleSpec
 from govor.examples.stripes import hide
-from govor.recipe import SpecAugment
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ class Task(Protocol):
     metrics: tuple[Metric, ...]
     gates: tuple[Metric, ...]
     contexts: tuple[ContextMode, ...]
+    evidence: tuple[str, ...]
 
     def refuse(self, clip: Clip) -> str | None:
         """What a row lacks for this task, in one sentence; None where it can be used."""

@@ -28,6 +28,7 @@ from govor.finetune.validation import Validation
 from govor.finetune.watch import read_metrics
 from govor.jsons import read_json, write_json
 from govor.recipe import Recipe
+from govor.runs import Run
 
 
 def average_and_judge(
@@ -55,7 +56,7 @@ def average_and_judge(
     if accelerator.is_main_process:
         write_average(run, members, weights, target)
     accelerator.wait_for_everyone()
-    family = load_checkpoint(run, target)
+    family = load_checkpoint(Run(run), target)
     family.module.to(accelerator.device)
     metrics = validation.measure(family, autocast)
     single = best_by(folder, metric)[0]
@@ -159,7 +160,7 @@ def _weighted(tensors: Sequence[torch.Tensor], weights: Sequence[float]) -> torc
 
 def _mean_of_adapters(run: Path, members: Sequence[Path], weights: Sequence[float]) -> dict[str, torch.Tensor]:
     """The mean of merged models: the base with the mean of the updates B·A added."""
-    base = load_base(run)
+    base = load_base(Run(run))
     stored = [load_file(member / adapters.WEIGHTS) for member in members]
     if any(other.keys() != stored[0].keys() for other in stored):
         raise GovorError("The checkpoints have adapters on different layers; nothing was averaged.")

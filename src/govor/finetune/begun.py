@@ -5,9 +5,9 @@ from __future__ import annotations
 import glob
 from pathlib import Path
 
-from govor.corpus.language import language_code
 from govor.errors import GovorError, disk_errors
 from govor.files import refuse_existing
+from govor.languages import language_code
 from govor.recipe import Recipe
 
 

@@ -11,13 +11,12 @@ from typing import Any
 from govor.corpus.manifests import Manifest
 from govor.errors import GovorError
 from govor.examples.batching import Plan
-from govor.families.base import spelled
-from govor.families.opening import trainable_folder
+from govor.families.opening import find_model, trainable_folder
 from govor.families.registry import family_class
 from govor.finetune.phases import stages
 from govor.finetune.planning import build_plan, load_augmenter
 from govor.finetune.survey import SourceData, odds, usable_rows
-from govor.hub import find_model
+from govor.mel import FRAMES_PER_SECOND
 from govor.recipe import Data, Recipe, Source
 
 # Shares are counted draw by draw; more draws than this would not change their first three digits.
@@ -53,7 +52,8 @@ def look(recipe: Recipe, manifest: Path, count: int, say: Callable[[str], None])
     """
     base = trainable_folder(find_model(recipe.base_model, say), say)
     family = family_class(recipe.family)
-    renderer, timed = family.load_renderer(base), family.supports_timestamps
+    renderer = family.load_renderer(base)
+    timed = "timestamps" in renderer.features
     rows = Manifest(manifest)
     if not len(rows):
         raise GovorError(f"{manifest} holds no clips, so there are no examples to show.")
@@ -78,10 +78,6 @@ def first_examples(plan: Plan, count: int) -> list[Shown]:
     while len(shown) < count:
         for draw, row in plan.draws(step):
             spec = source.spec(row, draw)
-            labels = source.renderer.labels(spec)
-            tokenizer = source.renderer.tokens.tokenizer
-            given = spelled(tokenizer, labels.tokens[: labels.given])
-            taught = spelled(tokenizer, labels.tokens[labels.given :])
             features = {
                 "timestamps": spec.with_timestamps,
                 "previous text": spec.with_previous,
@@ -95,9 +91,9 @@ def first_examples(plan: Plan, count: int) -> list[Shown]:
                     spec.clip.id,
                     spec.clip.audio,
                     round(spec.clip.duration, 3),
-                    source.cost_frames(spec) / 100,
+                    source.cost_frames(spec) / FRAMES_PER_SECOND,
                     tuple(name for name, there in features.items() if there),
-                    (*((text, ids, False) for text, ids in given), *((text, ids, True) for text, ids in taught)),
+                    tuple(source.renderer.spelled(spec)),
                 )
             )
         step += 1

@@ -14,14 +14,13 @@ from govor.examples.augment import Augmenter
 from govor.examples.batching import check_plan
 from govor.examples.mixing import Chance
 from govor.families import adapters
-from govor.families.opening import trainable_folder
+from govor.families.opening import find_model, trainable_folder
 from govor.families.registry import family_class, family_of
 from govor.finetune import groups
 from govor.finetune.phases import Stage, forecast, stages
 from govor.finetune.planning import load_augmenter
 from govor.finetune.survey import SourceData, odds, survey
 from govor.finetune.watch import Reporter
-from govor.hub import find_model
 from govor.recipe import Finetune, Recipe
 
 
@@ -50,7 +49,8 @@ def prepare(recipe: Recipe, state: PartialState, device: str, say: Callable[[str
     if found != recipe.family:
         raise GovorError(f"{recipe.base_model} is a {found} model and the recipe's family is {recipe.family}; set one.")
     family = family_class(recipe.family)
-    sources = survey(recipe, family.load_renderer(base), family.supports_timestamps)
+    renderer = family.load_renderer(base)
+    sources = survey(recipe, renderer, "timestamps" in renderer.features)
     rows = [len(source.train) for source in sources]
     planned = stages(recipe, rows)
     check_plan(sum(rows), settings.clips_per_step, state.num_processes)
@@ -95,7 +95,7 @@ def load(recipe: Recipe, ready: Ready, device: str) -> tuple[Any, list[str]]:
     settings = recipe.finetune
     options = _quantized(settings, device) if settings.lora.quantize != "none" else {}
     family = family_class(recipe.family).load(ready.base, **options)
-    family.allow_all_text()
+    family.prepare_training()
     targets: list[str] = []
     parts = family.parts()
     if settings.method == "lora":

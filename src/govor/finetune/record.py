@@ -9,21 +9,20 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from govor.config import apply_overrides, parse, read_yaml
+from govor.config import apply_overrides, read_yaml
 from govor.device import autocast, pick_device
 from govor.errors import GovorError
-from govor.families.opening import base_sha256, best_checkpoint, trainable_folder
+from govor.families.opening import base_sha256, best_checkpoint, find_model, trainable_folder
 from govor.families.registry import family_class, family_of
 from govor.finetune.average import average_and_judge
 from govor.finetune.diagnose import write_diagnosis
 from govor.finetune.survey import augment_sha256, fingerprints, survey
 from govor.finetune.validation import Validation
 from govor.finetune.watch import read_metrics
-from govor.hub import find_model
 from govor.jsons import read_json, write_json
 from govor.locks import held
 from govor.machine import environment
-from govor.recipe import Recipe
+from govor.recipe import Recipe, parse_recipe
 
 COMPARED_STEPS = 100
 
@@ -47,7 +46,7 @@ def repeated_recipe(record: Path, overrides: Sequence[str]) -> Recipe:
     found = _record(record)
     values = {**found["recipe"], "name": f"{found['run']}-again"}
     values["finetune"] = {**values["finetune"], "precision": found["precision"]}
-    return parse(Recipe, apply_overrides(values, list(overrides)), record.name)
+    return parse_recipe(apply_overrides(values, list(overrides)), record.name)
 
 
 def check_repeatable(record: Path, recipe: Recipe, say: Callable[[str], None]) -> None:
@@ -98,12 +97,13 @@ def average_run(run: Path, count: int, device: str, say: Callable[[str], None]) 
 def _average_run(run: Path, count: int, device: str, say: Callable[[str], None]) -> dict[str, Any]:
     if not (run / "run_manifest.json").exists():
         raise GovorError(f"{run} is no finished run (run_manifest.json is missing); train it first.")
-    recipe = parse(Recipe, read_yaml(run / "recipe.yaml"), str(run / "recipe.yaml"))
+    recipe = parse_recipe(read_yaml(run / "recipe.yaml"), str(run / "recipe.yaml"))
     chosen = pick_device(device).value
     accelerator = Accelerator(cpu=chosen == "cpu")
     _same_data(_record(run / "run_manifest.json"), recipe)
     family = family_class(family_of(run / "base", str(run)))
-    sources = survey(recipe, family.load_renderer(run / "base"), family.supports_timestamps)
+    renderer = family.load_renderer(run / "base")
+    sources = survey(recipe, renderer, "timestamps" in renderer.features)
     validation = Validation(recipe, sources, accelerator)
     precision = autocast(accelerator.device.type, read_json(run / "precision.json")["value"])
     result = average_and_judge(run, recipe, count, validation, precision, accelerator, say)

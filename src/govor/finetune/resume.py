@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from govor.config import parse, read_yaml
+from govor.config import read_yaml
 from govor.errors import GovorError
 from govor.files import write_text
 from govor.finetune.begun import finished_steps
 from govor.finetune.folder import data_sha256
 from govor.jsons import read_json, read_log, to_json
 from govor.machine import now
-from govor.recipe import Recipe
+from govor.recipe import Recipe, parse_recipe
 
 # Where a run computes, who is told, what is kept, and places: the base model and the manifests are known by their hashes.
 _NO_NUMBER = re.compile(
@@ -108,7 +108,7 @@ def noted(run: Path) -> list[dict[str, Any]]:
 
 def _begun_with(run: Path) -> Recipe:
     """Read as a recipe, so that a setting that did not exist then has its default."""
-    return parse(Recipe, read_yaml(run / "recipe.yaml"), str(run / "recipe.yaml"))
+    return parse_recipe(read_yaml(run / "recipe.yaml"), str(run / "recipe.yaml"))
 
 
 def _counts(name: str, old: Recipe, recipe: Recipe, run: Path) -> bool:

@@ -19,11 +19,12 @@ from govor.corpus.records import Clip
 from govor.errors import GovorError
 from govor.examples.dataset import Rows, has_previous, has_times, must_have_times
 from govor.examples.mixing import Chance, chance
+from govor.examples.settings import Examples
 from govor.examples.spec import ExampleSpec
 from govor.families.base import Renderer
 from govor.files import sha256_of
 from govor.finetune.phases import Stage
-from govor.recipe import Examples, Recipe, Source
+from govor.recipe import Recipe, Source
 
 
 @dataclass(frozen=True, slots=True)

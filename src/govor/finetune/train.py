@@ -267,7 +267,7 @@ def _trainer(
         ready.stages,
         ready.chances,
         family.renderer,
-        family.supports_timestamps,
+        "timestamps" in family.renderer.features,
         processes,
         ready.augmenter,
     )

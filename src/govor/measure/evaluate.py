@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from govor.audio import SAMPLE_RATE, Samples
 from govor.corpus.manifests import fingerprint, read_rows, write_rows
 from govor.corpus.records import Clip
-from govor.corpus.samples import clip_samples
-from govor.corpus.validate import noise_of
 from govor.errors import AudioError, GovorError
+from govor.families.recogniser import RECOGNITION
+from govor.families.task import DecodeOptions
 from govor.jsons import read_json, write_json
 from govor.metrics.recognition import ClipRow, summarise, with_counts
 from govor.metrics.text import NAME
@@ -23,8 +21,6 @@ if TYPE_CHECKING:  # scorings are read and compared without torch
     from govor.families.base import Recogniser
     from govor.families.task import ContextMode
 
-# Clips are decoded and transcribed in blocks of this many, so that memory does not grow with the set.
-_BLOCK = 256
 _COUNT_KEYS = set(Counts().to_row())
 
 
@@ -44,55 +40,9 @@ def transcribe_blocks(
     language: str | None = None,
     on_unreadable: Callable[[Clip, AudioError], None] | None = None,
 ) -> Iterator[list[ClipRow]]:
-    """Rows with raw reference and hypothesis, a block of clips at a time; each says what share of its block's seconds it took.
-
-    Args:
-        language: the one that the model is told for every clip, in place of the clip's own.
-        on_unreadable: hears of clips that cannot be read, which are left out; without it they are refused.
-
-    Raises:
-        AudioError: a clip cannot be read.
-    """
-    for at in range(0, len(clips), _BLOCK):
-        start = time.perf_counter()
-        block: list[Clip] = []
-        samples: list[Samples] = []
-        for clip in clips[at : at + _BLOCK]:
-            try:
-                samples.append(clip_samples(clip))
-                block.append(clip)
-            except AudioError as error:
-                if on_unreadable is None:
-                    raise
-                on_unreadable(clip, error)
-        codes = [language or clip.language for clip in block]
-        found = recogniser.transcribe(samples, codes, context, beam_size, on_done) if block else []
-        took = (time.perf_counter() - start) / max(sum(len(audio) for audio in samples), 1)
-        yield [
-            {
-                **clip_row(clip, len(audio), noise_of(audio) if clip.snr_db is None else clip.snr_db),
-                "hypothesis": hypothesis.text,
-                "mean_logprob": round(hypothesis.mean_logprob, 4),
-                "complete": hypothesis.complete,
-                "took_seconds": round(took * len(audio), 5),
-            }
-            for clip, audio, hypothesis in zip(block, samples, found, strict=True)
-        ]
-
-
-def clip_row(clip: Clip, samples: int, noise: float | None) -> ClipRow:
-    """What a scoring keeps of a clip itself."""
-    return {
-        "id": clip.id,
-        "audio": clip.audio,
-        "offset": clip.offset,
-        "duration": round(samples / SAMPLE_RATE, 4),
-        "language": clip.language,
-        "speaker": clip.speaker,
-        "source": clip.source,
-        "snr_db": noise,
-        "reference": clip.transcript,
-    }
+    """See `SpeechRecognition.answers`."""
+    options = DecodeOptions(context, beam_size, language=language)
+    return RECOGNITION.answers(recogniser, clips, options, on_done, on_unreadable)
 
 
 def eval_name(model: str, dataset: str, context: str) -> str:

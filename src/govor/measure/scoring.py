@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from govor.audio import split_blob
 from govor.corpus.manifests import fingerprint, read_clips
 from govor.corpus.records import Clip
-from govor.corpus.samples import check_length, fits_window
 from govor.errors import AudioError, GovorError
-from govor.measure.evaluate import clip_row, transcribe_blocks, write_eval
+from govor.families.recogniser import RECOGNITION, clip_row
+from govor.families.task import DecodeOptions
+from govor.measure.evaluate import transcribe_blocks, write_eval
 from govor.measure.partial import Partial
 from govor.measure.remote import Server, ask_all, latency_summary
 
@@ -51,28 +52,8 @@ def clips_to_score(manifest: Path, most: int | None = None) -> list[Clip]:
 
 
 def check_clips(recogniser: Recogniser, clips: Sequence[Clip], manifest: Path, language: str | None = None) -> None:
-    """Refuse clips that a model does not take, before any is transcribed.
-
-    Args:
-        language: the one that the model is told for every clip, in place of the clip's own.
-
-    Raises:
-        GovorError: clips are too long for it, or in a language that it cannot be told.
-    """
-    for clip in clips:
-        check_length(clip)
-    longest = recogniser.longest_seconds
-    too_long = [clip.id for clip in clips if clip.duration > longest and not fits_window(clip.duration)]
-    if too_long:
-        raise GovorError(
-            f"{len(too_long)} clips of {manifest} are longer than {recogniser.longest_seconds:g} s (first: {too_long[0]}); "
-            "validate the manifest first."
-        )
-    for code in sorted({language or clip.language for clip in clips}):
-        try:
-            recogniser.check_language(code)
-        except GovorError as error:
-            raise GovorError(f"{manifest}: {error}") from None
+    """See `SpeechRecognition.check_clips`."""
+    RECOGNITION.check_clips(recogniser, clips, manifest, DecodeOptions(language=language))
 
 
 def score_here(
@@ -102,7 +83,7 @@ def score_here(
 
     def unreadable(clip: Clip, error: AudioError) -> None:
         failed.append({"id": clip.id, "reason": str(error)})
-        lost.append(_lost(clip))
+        lost.append(RECOGNITION.unanswered(clip))
         if on_done:
             on_done(1)
 
@@ -152,7 +133,7 @@ def score_server(
         asked = {"latency_seconds": round(answer.latency_seconds, 4), "tries": answer.tries}
         if answer.text is None:
             failed.append({"id": clip.id, "reason": answer.reason or "no answer"})
-            lost.append({**_lost(clip), **asked})
+            lost.append({**RECOGNITION.unanswered(clip), **asked})
         else:
             row = {**clip_row(clip, answer.samples, answer.snr_db), "hypothesis": answer.text, **asked}
             asked_seconds += row["duration"]
@@ -173,10 +154,6 @@ def score_server(
     if not failed:
         partial.finished()
     return summary
-
-
-def _lost(clip: Clip) -> dict[str, Any]:
-    return {**clip_row(clip, 0, clip.snr_db), "duration": clip.duration, "hypothesis": ""}
 
 
 def in_order(rows: Sequence[dict[str, Any]], clips: Sequence[Clip]) -> list[dict[str, Any]]:

@@ -16,10 +16,10 @@ from pathlib import Path
 from govor.audio import probe
 from govor.corpus import timed
 from govor.corpus.inventory import INVENTORY_ONLY, Statement, is_inventory_row
-from govor.corpus.language import language_code
 from govor.corpus.records import Clip, Row, Segment, audio_path, segment_row
 from govor.errors import AudioError, GovorError
 from govor.jsons import parse_json
+from govor.languages import language_code
 from govor.runs import Workspace
 
 AUDIO_KEYS = ("audio", "audio_filepath", "file_name", "path")

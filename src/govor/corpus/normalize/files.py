@@ -6,7 +6,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from govor.corpus.language import language_code
 from govor.corpus.manifests import Manifest, read_clips, rejected
 from govor.corpus.normalize import Script, normalize_clips, normalizer
 from govor.corpus.outputs import outputs
@@ -14,6 +13,7 @@ from govor.corpus.records import Clip, Row
 from govor.errors import GovorError
 from govor.files import refuse_existing, write_text
 from govor.jsons import write_json
+from govor.languages import language_code
 from govor.progress import SILENT, Progress, counted
 from govor.runs import Workspace
 
