@@ -17,7 +17,7 @@ from rapidfuzz.distance import Levenshtein
 from govor.corpus import fillets
 from govor.corpus.manifests import read_clips
 from govor.families.opening import find_model, open_recogniser, trainable_folder
-from govor.measure.timestamps import Task, scored, troubled
+from govor.measure.timestamps import Case, scored, troubled
 from govor.metrics.text import scoring_text
 from govor.timing.align import align_pieces
 from govor.timing.heads import measure_heads
@@ -57,7 +57,7 @@ def main(_: str | None = None) -> None:
     )
 
 
-def _firsts(tasks: list[Task], found: list[Any]) -> list[float]:
+def _firsts(tasks: list[Case], found: list[Any]) -> list[float]:
     return [
         (one.words[first].start or 0.0) - start
         for task, one in zip(tasks, found, strict=True)
@@ -65,7 +65,7 @@ def _firsts(tasks: list[Task], found: list[Any]) -> list[float]:
     ]
 
 
-def _faster_whisper(tasks: list[Task]) -> tuple[list[float | None], float]:
+def _faster_whisper(tasks: list[Case]) -> tuple[list[float | None], float]:
     from ctranslate2.converters import TransformersConverter
     from faster_whisper import WhisperModel
 

@@ -139,9 +139,23 @@ class Workspace:
         """The file of one scoring, by what is filed under: model, set, context; or model and kind of measurement."""
         return self.evals / f"{'__'.join(parts)}.json"
 
+    def scorings(self, *parts: str) -> list[Path]:
+        """The files of scorings that are there; a part may be `*`."""
+        return sorted(self.evals.glob(f"{'__'.join(parts)}.json"))
+
     def headline(self, run: str) -> Path:
         """`manifests/eval_<run>.json`: before, after and verdict of a run."""
         return self.manifests / f"eval_{run}.json"
+
+    def read_headline(self, run: str) -> Record | None:
+        """Before, after and verdict of a run, as far as they were filed."""
+        file = self.headline(run)
+        return read_scoring(file) if exists(file) else None
+
+    def write_headline(self, run: str, headline: Json) -> Path:
+        """File them; returns the file."""
+        write_json(self.headline(run), headline)
+        return self.headline(run)
 
     def run(self, family: str, name: str) -> Run:
         """A run by family and name, whether it is there or not."""
@@ -384,8 +398,11 @@ class Run:
 
     def headline(self) -> Record | None:
         """Before, after and verdict, as far as they were filed."""
-        file = self.workspace.headline(self.name)
-        return read_json(file, _OF_SCORINGS) if exists(file) else None
+        return self.workspace.read_headline(self.name)
+
+    def write_headline(self, headline: Json) -> Path:
+        """File them; returns the file."""
+        return self.workspace.write_headline(self.name, headline)
 
     @contextmanager
     def held(self, doing: str) -> Iterator[None]:

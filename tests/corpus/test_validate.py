@@ -228,8 +228,8 @@ def of_length(folder: Path, seconds: float, said: float = 30.0) -> Clip:
 @pytest.mark.parametrize("seconds", [30.0, 30.003, 30.09])
 def test_a_little_over_30_s_is_cut_alike_everywhere(tmp_path: Path, seconds: float) -> None:
     from govor.examples.spec import ExampleSpec
+    from govor.families.recogniser import RECOGNITION
     from govor.families.whisper.tiny import tiny
-    from govor.measure.scoring import check_clips
 
     model = tiny()
     for said in (30.0, seconds):
@@ -238,7 +238,7 @@ def test_a_little_over_30_s_is_cut_alike_everywhere(tmp_path: Path, seconds: flo
         assert len(samples) == min(int(seconds * SAMPLE_RATE), 480_000)
         spec = ExampleSpec(clip, "en")
         model.renderer.check(spec)
-        check_clips(model, [clip], tmp_path)
+        RECOGNITION.check_clips(model, [clip], tmp_path, DecodeOptions())
         assert model.renderer.encode(spec, samples).mel.shape[1] == 3000
         assert len(model.transcribe([samples], ["en"], DecodeOptions("speech"))) == 1
         ((kept,), dropped) = made(clip.replace(segments=(Segment(0.0, seconds, "sol mar"),)), tmp_path / f"{said}")
@@ -249,13 +249,16 @@ def test_a_little_over_30_s_is_cut_alike_everywhere(tmp_path: Path, seconds: flo
 @pytest.mark.parametrize("seconds", [30.2, 30.5, 33.0])
 def test_more_than_a_little_over_30_s_is_refused_with_its_id(tmp_path: Path, seconds: float) -> None:
     from govor.examples.spec import ExampleSpec
+    from govor.families.recogniser import RECOGNITION
     from govor.families.whisper.tiny import tiny
-    from govor.measure.scoring import check_clips
 
     clip, model = of_length(tmp_path, seconds), tiny()
     with pytest.raises(AudioError, match=f"clip-{seconds}"):
         clip_samples(clip)
-    for check in (lambda: model.renderer.check(ExampleSpec(clip, "en")), lambda: check_clips(model, [clip], tmp_path)):
+    for check in (
+        lambda: model.renderer.check(ExampleSpec(clip, "en")),
+        lambda: RECOGNITION.check_clips(model, [clip], tmp_path, DecodeOptions()),
+    ):
         with pytest.raises(AudioError, match=f"clip-{seconds}"):
             check()
 

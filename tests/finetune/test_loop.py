@@ -10,7 +10,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from conftest import Silent, make_split, read_metrics, toy_recipe
+from conftest import Silent, make_split, read_metrics, toy_recipe, transcribe_clips
 from govor import recipe as recipes
 from govor.corpus.manifests import Manifest
 from govor.errors import GovorError
@@ -24,7 +24,6 @@ from govor.finetune.loop import StepRecord, Trainer
 from govor.finetune.optim import lr_factor
 from govor.finetune.phases import Stage, even_steps, stages
 from govor.finetune.train import train
-from govor.measure.evaluate import transcribe_clips
 from govor.recipe import Data, Finetune, Recipe
 
 

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from conftest import learn_by_heart
+from conftest import learn_by_heart, transcribe_clips
 from govor.audio import decode
 from govor.corpus.manifests import Manifest
 from govor.errors import GovorError
 from govor.families.opening import load_checkpoint, open_recogniser
 from govor.families.task import DecodeOptions
-from govor.measure.evaluate import transcribe_clips, write_eval
 from govor.measure.headline import add_to_headline
+from govor.measure.scoring import write_eval
 from govor.package.build import package
-from govor.runs import Run
+from govor.runs import Run, Workspace
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +99,14 @@ def test_the_package_carries_its_record_and_a_card_with_scores(run: Path) -> Non
         )
         rows = transcribe_clips(model.recogniser, list(Manifest(test)), "speech")
         files[name] = Path(f"manifests/evals/{name}.json")
-        write_eval(files[name].with_suffix(""), rows, {"model": name, "set": "toy-test", "context": "speech"}, test)
-    add_to_headline("toy", {"speech": (files["before"], files["after"])})
+        write_eval(
+            Workspace(),
+            files[name].with_suffix(""),
+            rows,
+            {"model": name, "set": "toy-test", "context": "speech"},
+            test,
+        )
+    add_to_headline(Workspace(), "toy", {"speech": (files["before"], files["after"])})
     package(Run(run), ["hf"], None)
     card = (run / "README.md").read_text()
     assert "| speech |" in card and "own (8)" in card and "base_model:" in card

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 import torch
 
-from conftest import learn_by_heart
+from conftest import learn_by_heart, transcribe_clips
 from govor.audio import decode
 from govor.cli.models import find_run
 from govor.corpus.manifests import Manifest, write_clips
@@ -26,11 +26,11 @@ from govor.families.whisper.model import Whisper
 from govor.families.whisper.tiny import tiny
 from govor.families.whisper.tokens import WhisperTokens, build_tokenizer
 from govor.languages import script_name
-from govor.measure.evaluate import transcribe_clips, write_eval
 from govor.measure.headline import add_to_headline
+from govor.measure.scoring import write_eval
 from govor.package import build
 from govor.package.build import package
-from govor.runs import Run
+from govor.runs import Run, Workspace
 from govor.timing import heads
 from govor.timing.align import AlignmentHeads
 from stock import VOCABULARIES, published, to_ggml
@@ -237,9 +237,9 @@ def scored(run: Path) -> dict[str, Any]:
             model = open_recogniser(source)
             rows = transcribe_clips(model.recogniser, list(Manifest(test)), context)
             files[name] = Path(f"manifests/evals/{name}-{context}")
-            write_eval(files[name], rows, {"model": name, "set": "toy-test", "context": context}, test)
+            write_eval(Workspace(), files[name], rows, {"model": name, "set": "toy-test", "context": context}, test)
         pairs[context] = (Path(f"{files['before']}.json"), Path(f"{files['after']}.json"))
-    return dict(add_to_headline("toy", pairs))["contexts"]  # type: ignore[no-any-return]
+    return dict(add_to_headline(Workspace(), "toy", pairs))["contexts"]  # type: ignore[no-any-return]
 
 
 def test_the_hubs_own_parser_reads_the_card(run: Path) -> None:

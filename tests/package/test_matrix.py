@@ -10,14 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from conftest import Silent, make_split, toy_recipe
+from conftest import Silent, make_split, toy_recipe, transcribe_clips
 from govor import recipe as recipes
 from govor.corpus.manifests import Manifest
 from govor.families.opening import best_checkpoint, open_recogniser
 from govor.families.qwen3_asr.tiny import tiny as tiny_qwen
 from govor.families.whisper.tiny import tiny
 from govor.finetune.train import train
-from govor.measure.evaluate import transcribe_clips
 from govor.package.build import package
 from govor.runs import Run
 from stock import published, to_ggml

@@ -12,7 +12,7 @@ import typer
 
 from govor.cli import console
 from govor.cli.models import check_model
-from govor.cli.options import Language, License, examples
+from govor.cli.options import Language, License, examples, workspace
 
 if TYPE_CHECKING:
     from govor.corpus.records import Clip
@@ -77,10 +77,11 @@ def quickstart(
     run = _train(recipe, standing)
     after = _scores(str(run), test)
     headline = _headline(recipe.name, before, after)
-    from govor.cli.measure import run_report
+    from govor.measure.report.build import report
+    from govor.runs import Run
 
     with _stage("report"):
-        page = run_report(run, None, overwrite=True)
+        page = Path(workspace().relative(report(Run(run, workspace()), overwrite=True)))
     spoken = _package(run, test, headline)
     console.say()
     _table(headline)
@@ -220,28 +221,19 @@ def _recipe(name: str, split: Path, base_model: str | None, overrides: list[str]
 
 def _scores(model: str, test: Path) -> dict[str, Path]:
     """Score padded and on the speech, or reuse scorings of the same model on the same clips."""
-    from govor.cli.evaluate import run_evaluation, score_line, tell_failed
-    from govor.corpus.manifests import fingerprint
+    from govor.cli.summary import tell_failed
     from govor.families.opening import scored_name
-    from govor.jsons import read_json
-    from govor.measure.evaluate import dataset_name, eval_name
-    from govor.runs import Workspace
+    from govor.measure.evaluate import EvalOptions, evaluate
+    from govor.measure.lines import score_line
+    from govor.measure.scoring import ClipSet
 
-    name = scored_name(model)
-    files = {c: Workspace().evals / f"{eval_name(name, dataset_name(test), c)}.json" for c in ("padded", "speech")}
-    trained = Path(model) / "metrics.json"
-    with _stage(f"score {name}"):
-        wanted = fingerprint(test)
-        for context, file in files.items():
-            if file.exists() and not (trained.exists() and trained.stat().st_mtime > file.stat().st_mtime):
-                old = read_json(file)
-                if (old.get("manifest"), old.get("source")) == (wanted, model) and not old.get("failed"):
-                    console.note(f"reusing {file}")
-                    continue
-            (summary,) = run_evaluation(model, test, (context,), overwrite=True)  # type: ignore[arg-type]
-            console.note(score_line(summary))
-            tell_failed([summary])
-    return files
+    with _stage(f"score {scored_name(model)}"):
+        scored = evaluate(workspace(), model, ClipSet.read(workspace(), test), EvalOptions(existing="renew"), console)
+        for one in scored:
+            if not one.reused:
+                console.note(score_line(one.result))
+                tell_failed([one.result])
+    return {one.result["context"]: one.file for one in scored}
 
 
 def _standing(recipe: Recipe) -> str:
@@ -281,9 +273,8 @@ def _headline(run: str, before: dict[str, Path], after: dict[str, Path]) -> dict
     from govor.measure.headline import add_to_headline
 
     with _stage("compare"):
-        return add_to_headline(
-            run, {context: (before[context], after[context]) for context in before}, True, console.note
-        )
+        pairs = {context: (before[context], after[context]) for context in before}
+        return add_to_headline(workspace(), run, pairs, True, console)
 
 
 def _package(run: Path, test: Path, headline: dict[str, Any]) -> dict[str, str]:
@@ -339,7 +330,7 @@ def _rate(summary: dict[str, Any], name: str) -> str:
 
 def _examples(headline: dict[str, Any]) -> None:
     """Three clips from the quarters of the list, not picked for looks."""
-    from govor.measure.evaluate import read_eval
+    from govor.measure.scoring import read_eval
     from govor.metrics.recognition import by_id
 
     files = headline["contexts"]["padded"]["files"]

@@ -21,6 +21,9 @@ from govor.errors import AudioError
 TOUCHING_SECONDS = 0.1
 # YouTube holds finished lines for 10 ms before the next one rolls in.
 _HOLD_SECONDS = 0.05
+# Words that come without sentences, of an aligner or a service, follow each other this closely in one breath.
+BREATH_SECONDS = 0.5
+MAX_BREATH_SECONDS = 15.0
 
 _CLOCK = r"[-−]?(?:\d{1,4}\s?:\s?)?\d{1,4}\s?:\s?\d{1,2}(?:\s?[.,]\s?\d{1,9}|:\d{3})?"
 _CUE_LINE = re.compile(

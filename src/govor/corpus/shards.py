@@ -45,8 +45,7 @@ def prepare_hub(
         UnreachableError: the Hub does not answer; what is done stays.
     """
     dataset, done = planned.dataset, Done()
-    known = None if dataset.language in ("mul", "und") else dataset.language
-    stated = replace(statement, language=statement.language or known)
+    stated = replace(statement, language=statement.language or dataset.one_language)
     extra = {
         "dataset": planned.name,
         "license": dataset.license,

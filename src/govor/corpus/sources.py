@@ -40,6 +40,11 @@ class Dataset(Settings):
     superseded_by: tuple[str, ...] = ()
     how: str | None = None
 
+    @property
+    def one_language(self) -> str | None:
+        """What all of it is in; None where it holds several languages, or nobody says which."""
+        return None if self.language in ("mul", "und") else self.language
+
 
 class Collection(Settings):
     """Datasets that are used together, and related ones that are left out, each with its reason."""

@@ -11,13 +11,9 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from govor.corpus.cues import Cue, bad
+from govor.corpus.cues import BREATH_SECONDS, MAX_BREATH_SECONDS, Cue, bad
 from govor.corpus.records import Row, Word
 from govor.errors import AudioError
-
-# Words of services that come without sentences follow each other this closely in one breath.
-_BREATH_SECONDS = 0.5
-_MAX_BREATH_SECONDS = 15.0
 
 
 def from_json_text(text: str) -> list[Cue] | None:
@@ -286,8 +282,8 @@ def _by_breath(words: Iterator[Word] | Iterator[Row]) -> Iterator[Cue]:
         end = word.get("end", word["start"])
         if breath:
             last = breath[-1]
-            apart = word["start"] - last.get("end", last["start"]) > _BREATH_SECONDS
-            if apart or end - breath[0]["start"] > _MAX_BREATH_SECONDS or word.get("speaker") != last.get("speaker"):
+            apart = word["start"] - last.get("end", last["start"]) > BREATH_SECONDS
+            if apart or end - breath[0]["start"] > MAX_BREATH_SECONDS or word.get("speaker") != last.get("speaker"):
                 yield _breath(breath)
                 breath = []
         breath.append(word)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from govor.corpus import cues, labels, spoken_json, tiers, ttml
@@ -151,7 +151,6 @@ _READERS: dict[str, Callable[[str], list[Cue] | None]] = {
 }
 # Where speakers have a place of their own, a name before a colon is what somebody says.
 _WITHOUT_PREFIXES = frozenset({spoken_json.from_json_text, tiers.from_textgrid, tiers.from_eaf, labels.from_tsv})
-TIMED_SUFFIXES = tuple(_READERS)
 
 
 def has_inline(text: str) -> bool:
@@ -232,15 +231,22 @@ def closed(segments: Sequence[Segment], total_seconds: float) -> tuple[Segment, 
 def to_srt(segments: Sequence[Segment]) -> str:
     """SubRip; a segment without an end ends where the next one begins, the last one with its start. One without words is
     left out."""
-    blocks: list[str] = []
+    spans: list[tuple[int, int, str]] = []
     for place, segment in enumerate(segments):
         if not segment.text.strip():
             continue
         after = next((other.start for other in segments[place + 1 :] if other.start > segment.start), segment.start)
         end = after if segment.end is None else segment.end
-        times = f"{clock(round(segment.start * 1000))} --> {clock(round(end * 1000))}"
-        blocks.append(f"{len(blocks) + 1}\n{times}\n{unmarked(segment.text)}\n")
-    return "\n".join(blocks)
+        spans.append((round(segment.start * 1000), round(end * 1000), unmarked(segment.text)))
+    return srt_of(spans)
+
+
+def srt_of(spans: Iterable[tuple[int, int, str]]) -> str:
+    """SubRip, from (start, end, text) with times in milliseconds."""
+    return "\n".join(
+        f"{number}\n{clock(start)} --> {clock(end)}\n{text}\n"
+        for number, (start, end, text) in enumerate(spans, start=1)
+    )
 
 
 def unmarked(text: str) -> str:

@@ -12,6 +12,12 @@ from typing import Protocol
 
 import torch
 
+# No language's speech needs more byte-level tokens in a second than this (fast Ge'ez: about 30).
+# Without a bound a model that loops writes until its positions end.
+MAX_TOKENS_PER_SECOND = 40
+# So much audio is transcribed together.
+BATCH_AUDIO_SECONDS = 120.0
+
 
 class StepDecoder(Protocol):
     """A batch of decoders in lockstep."""

@@ -82,6 +82,14 @@ class Task(Protocol):
         """The rows with what their figures are made of."""
         ...
 
+    def sound(self, row: Row) -> bool:
+        """Whether the evidence in a row of a scoring is of the right kind."""
+        ...
+
+    def current(self, summary: Row, rows: Sequence[Row] = ()) -> bool:
+        """Whether a scoring was counted as today; one that was not is counted anew when it is read."""
+        ...
+
     def rates(self, rows: Sequence[Row]) -> dict[str, float | None]:
         """Every metric over counted rows; None where nothing was counted."""
         ...

@@ -17,11 +17,11 @@ from govor.examples.batching import pack
 from govor.examples.dataset import Unread, convert, load_batch
 from govor.examples.spec import ExampleSpec
 from govor.families.base import Family, Recogniser
-from govor.families.task import ContextMode
+from govor.families.recogniser import RECOGNITION
+from govor.families.task import ContextMode, DecodeOptions
 from govor.finetune.checkpoints import Metrics
 from govor.finetune.survey import SourceData
 from govor.languages import language_key
-from govor.measure.evaluate import transcribe_blocks
 from govor.metrics.recognition import with_counts
 from govor.metrics.wer import Counts, total
 from govor.recipe import Recipe
@@ -99,7 +99,8 @@ class Validation:
             missed.add(next(number for number, other in enumerate(clips) if other is clip))
             self.unread.append(Unread(clip, error.rule, str(error)))
 
-        blocks = transcribe_blocks(family, clips, self.context, language=self.language, on_unreadable=leave_out)
+        options = DecodeOptions(self.context, language=self.language)
+        blocks = RECOGNITION.answers(family, clips, options, on_unreadable=leave_out)
         rows = with_counts([row for block in blocks for row in block])
         heard = [labels for number, (labels, _) in enumerate(mine) if number not in missed]
         counted = [(labels, row["words"], row["characters"]) for labels, row in zip(heard, rows, strict=True)]

@@ -21,7 +21,7 @@ from govor.audio import SAMPLE_RATE, Samples
 from govor.errors import GovorError
 from govor.families.base import GREEDY, IGNORED, Batch, Exporter, Family, Hypothesis, Inference
 from govor.families.checking import loading
-from govor.families.decoding import Found, beam, greedy
+from govor.families.decoding import BATCH_AUDIO_SECONDS, MAX_TOKENS_PER_SECOND, Found, beam, greedy
 from govor.families.loading import (
     check_dtypes,
     check_finite,
@@ -47,12 +47,8 @@ from govor.families.qwen3_asr.tokens import AUDIO_PAD, QwenTokens
 from govor.families.recogniser import RECOGNITION
 from govor.families.task import DecodeOptions, Task
 
-# No language's speech needs more byte-level tokens in a second than this (fast Ge'ez: about 30).
-# Without a bound a model that loops writes until its positions end.
-MAX_TOKENS_PER_SECOND = 40
 # "language Serbo-Croatian<asr_text>", where the model writes it itself.
 LANGUAGE_TOKENS = 16
-BATCH_AUDIO_SECONDS = 120.0
 
 
 class Qwen3Asr(Inference):

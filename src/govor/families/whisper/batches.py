@@ -8,14 +8,11 @@ from govor.audio import SAMPLE_RATE, Samples
 from govor.corpus.samples import WINDOW_SECONDS
 from govor.errors import GovorError
 from govor.families.base import Hypothesis
+from govor.families.decoding import BATCH_AUDIO_SECONDS, MAX_TOKENS_PER_SECOND
 from govor.families.task import ContextMode
 from govor.families.whisper.features import FULL_FRAMES, bucket_frames
 from govor.mel import FRAMES_PER_SECOND
 
-# No language's speech needs more byte-level tokens in a second than this (fast Ge'ez: about 30).
-# Without a bound a model that loops writes 448 tokens for every clip.
-MAX_TOKENS_PER_SECOND = 40
-BATCH_AUDIO_SECONDS = 120.0
 PROMPT_TOKENS = 4
 
 
