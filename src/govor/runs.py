@@ -90,6 +90,11 @@ class Workspace:
         absolute, root = Path(os.path.abspath(path)), Path(os.path.abspath(self.root))  # noqa: PTH100  (links stay)
         return absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else absolute.as_posix()
 
+    def in_words(self, text: str) -> str:
+        """A message as files of the workspace hold it: paths inside are relative to it."""
+        inside = re.escape(f"{self.root}{os.sep}")
+        return text if self.root == Path() else re.sub(rf"(?<![\w.{re.escape(os.sep)}-]){inside}", "", text)
+
     @property
     def manifests(self) -> Path:
         """What is known of recordings."""
@@ -322,6 +327,11 @@ class Run:
         """
         self.check_finished()
         return RunRecord.of(read_json(self.folder / RECORD, _OF_RECORD))
+
+    def data(self) -> dict[str, Json]:
+        """The manifests that its record names (path, rows, sha256), by source and part; of every version's record."""
+        self.check_finished()
+        return dict(read_json(self.folder / RECORD, _OF_RECORD).get("data") or {})
 
     def write_record(self, record: RunRecord) -> None:
         """The record, last of all that a run writes."""

@@ -121,9 +121,10 @@ def _corpus(audio: Path | None, language: str | None, license: str | None) -> li
     from govor.corpus.inventory import Statement
     from govor.corpus.manifests import read_clips, write_clips, write_rows
     from govor.corpus.normalize import normalize_clips
-    from govor.corpus.validate import Limits, validate
+    from govor.corpus.validate import Checks, Limits, validate
     from govor.errors import GovorError
     from govor.jsons import write_json
+    from govor.runs import Workspace
 
     folder = Path("manifests") / ("quickstart" if audio is None else _name(audio))
     if audio is not None and license is None:
@@ -142,7 +143,7 @@ def _corpus(audio: Path | None, language: str | None, license: str | None) -> li
         else:
             source = list(
                 console.counted(
-                    read_source(audio, Statement(language, license), dropped.append, notice=console.note),
+                    read_source(Workspace(), audio, Statement(language, license), dropped.append, notice=console.note),
                     "manifest",
                     None,
                 )
@@ -153,7 +154,7 @@ def _corpus(audio: Path | None, language: str | None, license: str | None) -> li
         rows = (clip.to_row() for clip in source)
         # Nothing is sliced here, so what is longer than a window is left out.
         with console.bar("validate", len(source)) as shown:
-            for running in validate(rows, Limits(max_seconds=30.0), kept.append, dropped.append):
+            for running in validate(Workspace(), rows, Checks(Limits(max_seconds=30.0)), kept.append, dropped.append):
                 shown.to(running.inventory, len(source))
                 report = running.as_dict()
         for sentence in running.advice():
@@ -180,8 +181,7 @@ def _stated(clip: Clip) -> Clip:
 
 def _split(clips: list[Clip], name: str, small: bool, guessed: bool) -> Path:
     """A test set of unseen sources; two speakers say most of the Czech lines, so speakers may cross there."""
-    from govor.cli.shape import write_split
-    from govor.corpus.split import SplitSettings, split
+    from govor.corpus.split import SplitSettings, split, write_split
     from govor.errors import GovorError
 
     hours = sum(clip.duration for clip in clips)

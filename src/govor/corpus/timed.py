@@ -11,11 +11,10 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from govor.corpus import cues, labels, spoken_json, tiers, ttml
 from govor.corpus.cues import Cue, bad, later_starts
-from govor.corpus.records import Segment
+from govor.corpus.records import Segment, Word
 from govor.corpus.speakers import kept_together, split_speakers, without_prefixes
 
 # Whisper's clock.
@@ -43,7 +42,7 @@ class Transcript:
 
     text: str
     segments: tuple[Segment, ...] = ()
-    words: tuple[Mapping[str, Any], ...] = ()
+    words: tuple[Word, ...] = ()
     prefixes: Mapping[str, int] = field(default_factory=dict)
     speakers: tuple[str, ...] = ()
 
@@ -74,16 +73,16 @@ def read(text: str, suffix: str) -> Transcript:
         return _untimed(text)
     if not text.strip():
         return Transcript("")
-    found = reader(text)
-    if found is None:
+    cue_list = reader(text)
+    if cue_list is None:
         raise bad(f"no timed line was found in the {suffix} file.")
     prefixes: Counter[str] = Counter()
     if reader not in _WITHOUT_PREFIXES:
-        found = split_speakers(found, prefixes)
-    found = sorted((cue for cue in found if cue.lines or cue.end is None), key=lambda cue: cue.start)
-    segments = tuple(cue.segment for cue in found)
+        cue_list = split_speakers(cue_list, prefixes)
+    cue_list = sorted((cue for cue in cue_list if cue.lines or cue.end is None), key=lambda cue: cue.start)
+    segments = tuple(cue.segment for cue in cue_list)
     speakers = tuple(dict.fromkeys(segment.speaker for segment in segments if segment.speaker))
-    words = tuple({**word, "word": cues.unjoined(word["word"])} for cue in found for word in cue.words)
+    words = tuple({**word, "word": cues.unjoined(word["word"])} for cue in cue_list for word in cue.words)
     return Transcript(plain(segments), segments, words, dict(prefixes), speakers)
 
 

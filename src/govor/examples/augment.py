@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +18,9 @@ from pydantic import Field, model_validator
 
 from govor.audio import SAMPLE_RATE, Samples, decode, find_audio
 from govor.config import Settings, parse, read_yaml
-from govor.corpus.manifests import rejected
-from govor.corpus.preprocess import safe_name, to_pcm16, write_pcm16
 from govor.corpus.records import Clip, Segment
-from govor.corpus.samples import clip_samples
 from govor.corpus.timed import snap
-from govor.errors import AudioError, GovorError
-from govor.files import workspace_path
+from govor.errors import GovorError
 
 CONFIG = Path("configs") / "augment.yaml"
 
@@ -120,8 +115,8 @@ class Augmenter:
     noises: tuple[Path, ...] = field(default=())
 
     @classmethod
-    def of(cls, settings: AugmentSettings) -> Augmenter:
-        """With the noise folder's recordings.
+    def of(cls, settings: AugmentSettings, root: Path = Path()) -> Augmenter:
+        """With the noise folder's recordings; the folder is relative to `root`, that of the workspace.
 
         Raises:
             GovorError: the folder holds none.
@@ -129,7 +124,8 @@ class Augmenter:
         folder = settings.noise.folder
         if folder is None or settings.noise.probability == 0:
             return cls(settings)
-        noises = tuple(find_audio(Path(folder))) if Path(folder).is_dir() else ()
+        place = root / folder
+        noises = tuple(find_audio(place)) if place.is_dir() else ()
         if not noises:
             raise GovorError(f"The noise folder {folder} holds no recordings; name another, or leave noise.folder out.")
         return cls(settings, noises)
@@ -326,26 +322,3 @@ def one_of_each(
         return lambda samples, generator: augmenter.apply(name, samples, generator)
 
     return [(name, effect(name)) for name in EFFECTS]
-
-
-def write_copy(
-    work: tuple[Clip, int], augmenter: Augmenter, folder: Path
-) -> tuple[Clip, list[str], dict[str, Any] | None]:
-    """One draw of one clip as a file below `folder`: its row, what was done, or why it could not be."""
-    clip, draw = work
-    try:
-        samples, done, factor = augmenter(clip_samples(clip), clip.id, draw)
-    except AudioError as error:
-        return clip, [], rejected(clip.to_row(), error.rule, message=str(error))
-    seconds = len(samples) / SAMPLE_RATE
-    if seconds > 30 >= clip.duration:
-        message = "slower than it was said it is longer than a window"
-        return clip, [], rejected(clip.to_row(), "too_long", round(seconds, 3), 30.0, message)
-    name = f"{clip.id}~{draw}"
-    path = folder / f"{safe_name(name)}.wav"
-    write_pcm16(path, to_pcm16(samples))
-    made = augmented_clip(clip, factor, seconds)
-    extra = {**clip.extra, "augmented": done, "augmented_from": clip.id}
-    # What was one sound stays one group: no copy may be in training while its original is held out.
-    group = clip.near_duplicate_group or clip.id
-    return made.replace(id=name, audio=workspace_path(path), extra=extra, near_duplicate_group=group), done, None

@@ -13,7 +13,7 @@ from govor.corpus.formats.parquet import rows_into_blob
 from govor.corpus.formats.rows import clip_of, shown
 from govor.corpus.inventory import Statement
 from govor.corpus.manifests import rejected, row_writer
-from govor.corpus.prepare import prepare_hub
+from govor.corpus.shards import prepare_hub
 from govor.corpus.sources import plan, registry, split_of
 from govor.errors import AudioError, GovorError, nearest
 from govor.metrics.text import NAME
@@ -85,7 +85,7 @@ def set_manifest(
     local = _local(data, name, wanted)
     if local:
         progress.note(f"{name}: reading {len(local)} parquet files")
-        _from_parquet(local, folder, target, wanted)
+        _from_parquet(workspace, local, folder, target, wanted)
         return target
     if data is not None:
         raise GovorError(f"{data / name} holds no parquet files for the set '{name}'.")
@@ -97,7 +97,7 @@ def set_manifest(
             f"{name}: {wanted.source} cannot be fetched ({note}); put its parquet files into DIR/{name}/ and give "
             "--suite-data DIR, or write its manifest to " + str(target) + "."
         )
-    for _ in prepare_hub(planned, folder, target, None, None):
+    for _ in prepare_hub(workspace, planned, folder, target, Statement()):
         pass
     return target
 
@@ -109,17 +109,17 @@ def _local(data: Path | None, name: str, wanted: TestSet) -> list[Path]:
     return [path for path in files if split_of(path.as_posix()) == wanted.split] or files
 
 
-def _from_parquet(files: list[Path], folder: Path, target: Path, wanted: TestSet) -> None:
+def _from_parquet(workspace: Workspace, files: list[Path], folder: Path, target: Path, wanted: TestSet) -> None:
     known = registry().datasets.get(wanted.source)
     stated = Statement(known.one_language if known else None, None)
     about = {"dataset": wanted.source, "license": known.license if known else None}
     count = 0
-    rows = rows_into_blob(files, folder / "audio.blob")
+    rows = rows_into_blob(files, folder / "audio.blob", workspace.relative(folder / "audio.blob"))
     with row_writer(target) as write, row_writer(target.with_name(f"{target.stem}.dropped.jsonl")) as drop:
         for number, row in enumerate(rows):
             row = {**row, **{key: value for key, value in about.items() if value}, "id": f"{target.stem}/{number:06d}"}
             try:
-                write.clip(clip_of(row, target.parent, stated, f"{target.stem}: row {number}"))
+                write.clip(clip_of(workspace, row, target.parent, stated, f"{target.stem}: row {number}"))
                 count += 1
             except (AudioError, GovorError) as error:
                 rule = error.rule if isinstance(error, AudioError) else "malformed_row"
