@@ -42,8 +42,9 @@ def check_model(
 
     if device.partition(":")[0] not in ("auto", "cuda", "mps", "cpu"):
         raise GovorError(f"There is no device '{device}'; {nearest(device, ('auto', 'cuda', 'mps', 'cpu'))}")
-    find_here(model)
-    kind = None if engine == "ct2" else family_here(model)
+    place = workspace().model(model)
+    find_here(place)
+    kind = None if engine == "ct2" else family_here(place)
     if kind is None:
         return
     for code in languages:
