@@ -98,7 +98,7 @@ def with_context(split: Path) -> Path:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest begins first, so that no process is left with it alone at the end."""
-    first = ("test_real.py", "test_report_page.py", "test_matrix.py", "test_mended_runs.py", "test_resume.py")
+    first = ("test_real.py", "test_page.py", "test_matrix.py", "test_stopping.py", "test_resume.py")
     items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))
 
 

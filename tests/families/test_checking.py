@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from families.test_convert import to_ctranslate2, write_ggml
+from families.whisper.test_convert import to_ctranslate2, write_ggml
 from govor.errors import GovorError
 from govor.families.checking import check_adapters, read_model_config, shapes_of
 from govor.families.opening import open_recogniser

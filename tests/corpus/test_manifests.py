@@ -8,8 +8,8 @@ from subprocess import CompletedProcess
 import numpy as np
 import pytest
 import soundfile
-from test_duplicates import real_like, run, write
 
+from corpus.test_duplicates import real_like, run, write
 from govor.corpus.duplicates import with_sidecars
 from govor.corpus.formats import export, read_source
 from govor.corpus.guarded import check_url, is_public
