@@ -275,7 +275,7 @@ def _augment_all(
     from govor import engine
     from govor.cli.summary import outputs
     from govor.corpus.manifests import read_clips
-    from govor.examples.augment import write_copy
+    from govor.examples.copies import write_copy
 
     effects: Counter[str] = Counter()
     with outputs(target, target.with_name(f"{target.stem}.dropped.jsonl")) as (keep, rejections):

@@ -27,8 +27,9 @@ from govor.families.registry import family_class, family_of
 from govor.files import atomic_folder
 from govor.finetune.begun import recipe_of
 from govor.finetune.checkpoints import Metrics, State, best_by, rank_of, value_of, weights_of
+from govor.finetune.data import check_same_data
 from govor.finetune.diagnose import write_diagnosis
-from govor.finetune.survey import check_same_data, survey
+from govor.finetune.survey import survey
 from govor.finetune.validation import Validation, metric_named
 from govor.metrics.metric import LOSS, Metric
 from govor.progress import SILENT, Progress

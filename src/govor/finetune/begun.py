@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import glob
+from typing import Literal
 
 from govor.config import parse, read_yaml
 from govor.corpus.language import language_code
 from govor.errors import GovorError, disk_errors
 from govor.files import refuse_existing
+from govor.finetune.data import fingerprints
 from govor.recipe import Recipe
-from govor.runs import Run
+from govor.runs import Run, Workspace
+
+Standing = Literal["none", "other", "begun", "finished"]
 
 
 def with_code(recipe: Recipe) -> Recipe:
@@ -68,3 +72,15 @@ def holds_run(run: Run) -> bool:
     return run.last_checkpoint() is not None or any(
         path.name not in _OF_A_TRY and not path.name.startswith(".") for path in run.folder.iterdir()
     )
+
+
+def standing(workspace: Workspace, recipe: Recipe) -> Standing:
+    """How far the run of a recipe's name has come, and whether it was made of the same recipe and data."""
+    run = workspace.run(recipe.family, recipe.name)
+    if not run.finished and run.last_checkpoint() is None:
+        return "none"
+    if not run.recipe_file.exists() or read_yaml(run.recipe_file) != recipe.model_dump(mode="json"):
+        return "other"
+    if not run.finished:
+        return "begun"
+    return "finished" if run.record().data == fingerprints(workspace, recipe) else "other"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from govor.finetune import resume
 from govor.finetune.average import Judge
+from govor.finetune.data import augment_sha256
 from govor.finetune.diagnose import write_diagnosis
 from govor.finetune.prepare import about_source
 from govor.finetune.session import Session
-from govor.finetune.survey import all_languages, all_licenses, augment_sha256
+from govor.finetune.survey import all_languages, all_licenses
 from govor.jsons import read_json
 from govor.machine import environment, memory_mb, now
 from govor.runs import Json, RunRecord, read_state

@@ -10,12 +10,10 @@ from pathlib import Path
 from govor import files
 from govor.device import pick_precision
 from govor.errors import disk_errors
-from govor.files import sha256_of_lines
 from govor.finetune.begun import holds_run
-from govor.finetune.survey import augment_sha256
 from govor.progress import SILENT, Progress
 from govor.recipe import Recipe
-from govor.runs import Json, Run, Workspace
+from govor.runs import Run
 
 
 class Place:
@@ -102,12 +100,6 @@ def _throw_away(path: Path, run: Path) -> Path:
             gone = path.rename(files.beside(run))
     files.remove(gone)
     return gone
-
-
-def data_sha256(workspace: Workspace, recipe: Recipe, data: dict[str, Json]) -> str:
-    """One hash over a run's manifests and augmentation."""
-    augment = augment_sha256(workspace, recipe)
-    return sha256_of_lines([data[part]["sha256"] for part in sorted(data)] + ([augment] if augment else []))
 
 
 def choose_precision(run: Run, recipe: Recipe, device: str, resume: bool) -> None:

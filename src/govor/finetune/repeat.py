@@ -1,20 +1,18 @@
-"""Repeating a run from its record, and comparing the losses of the two."""
+"""Whether a run can be repeated from its record, and how the losses of the two compare; see also `request`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from govor.config import apply_overrides, parse
 from govor.errors import GovorError
 from govor.families.opening import base_sha256, trainable_folder
-from govor.finetune.survey import check_same_data
+from govor.finetune.data import check_same_data
 from govor.hub import find_model
 from govor.machine import environment
 from govor.progress import SILENT, Progress
 from govor.recipe import Recipe
-from govor.runs import Json, Run, Workspace, read_record
+from govor.runs import Run, Workspace, read_record
 
 COMPARED_STEPS = 100
 
@@ -27,18 +25,6 @@ class Repeated:
     equal: int
     largest_difference: float
     sentence: str
-
-
-def repeated_recipe(record: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe of a recorded run, under another name and with the number format that was chosen for it.
-
-    Raises:
-        GovorError: the file is no record of a run.
-    """
-    found = read_record(record)
-    values: Json = {**found.recipe, "name": f"{found.run}-again"}
-    values["finetune"] = {**values["finetune"], "precision": found.precision}
-    return parse(Recipe, apply_overrides(values, list(overrides)), record.name)
 
 
 def check_repeatable(workspace: Workspace, record: Path, recipe: Recipe, progress: Progress = SILENT) -> None:

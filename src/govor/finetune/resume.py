@@ -15,7 +15,7 @@ from typing import Any
 from govor.errors import GovorError
 from govor.files import write_text
 from govor.finetune.begun import recipe_of
-from govor.finetune.folder import data_sha256
+from govor.finetune.data import data_sha256
 from govor.jsons import read_log, to_json
 from govor.machine import now
 from govor.recipe import Recipe

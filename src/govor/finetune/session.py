@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from accelerate import Accelerator
 
@@ -18,15 +18,16 @@ from govor.families.opening import tell_mended
 from govor.files import write_text
 from govor.finetune import checklist, checkpoints, resume
 from govor.finetune.begun import may_start
-from govor.finetune.folder import choose_precision, data_sha256
+from govor.finetune.data import data_sha256, fingerprints
+from govor.finetune.folder import choose_precision
 from govor.finetune.loop import Trainer
 from govor.finetune.memory import fitting_budget
 from govor.finetune.phases import even_steps
 from govor.finetune.planning import build_plan
 from govor.finetune.prepare import Ready, load, prepare, tell
 from govor.finetune.process import Process
+from govor.finetune.request import Resume
 from govor.finetune.resume import Change
-from govor.finetune.survey import fingerprints
 from govor.finetune.track import check_installed
 from govor.finetune.upload import Uploader
 from govor.finetune.validation import Validation, metric_named
@@ -34,9 +35,6 @@ from govor.logs import RunLog
 from govor.metrics.metric import Metric
 from govor.recipe import Recipe
 from govor.runs import Json, Run, Workspace, read_state
-
-# Whether to go on with a run: not, as it was begun, or with other settings or data, which its record then says.
-Resume = bool | Literal["changed"]
 
 
 @dataclass(slots=True)

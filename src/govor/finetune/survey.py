@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from govor.audio import split_blob
 from govor.corpus.licenses import gate, licenses
-from govor.corpus.manifests import Manifest, fingerprint, read_clips
+from govor.corpus.manifests import Manifest, read_clips
 from govor.corpus.records import Clip
 from govor.errors import GovorError
 from govor.examples.dataset import Rows
@@ -23,9 +23,8 @@ from govor.examples.phases import Phase
 from govor.examples.spec import ExampleSpec
 from govor.families.base import Renderer
 from govor.families.task import Task
-from govor.files import sha256_of
 from govor.recipe import Examples, Recipe, Source
-from govor.runs import Json, RunRecord, Workspace
+from govor.runs import Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,35 +98,6 @@ class Survey:
             licenses(train),
             dict(left_out),
         )
-
-
-def fingerprints(workspace: Workspace, recipe: Recipe) -> dict[str, Json]:
-    """Path, rows and hash of each manifest of a run, by `source/part`."""
-    manifests = {
-        f"{name}/{part}": workspace.path(source.split) / f"{part}.jsonl"
-        for name, source in recipe.data.by_name().items()
-        for part in ("train", "validation")
-    }
-    return {part: {**fingerprint(path), "path": workspace.as_given(path)} for part, path in manifests.items()}
-
-
-def augment_sha256(workspace: Workspace, recipe: Recipe) -> str | None:
-    """The hash of the augmentation's settings, which are as much a part of a run as its data."""
-    file = recipe.examples.augment
-    return None if file is None else sha256_of(workspace.path(file))
-
-
-def check_same_data(workspace: Workspace, record: RunRecord, recipe: Recipe) -> None:
-    """Refuse where manifests or augmentation are not those of a run's record."""
-    for part, manifest in fingerprints(workspace, recipe).items():
-        before = record.data.get(part)
-        if before is None or before["sha256"] != manifest["sha256"]:
-            raise GovorError(
-                f"{manifest['path']} is not the manifest that {record.run} was trained on (its hash differs); bring the old "
-                "one back, or train the recipe anew."
-            )
-    if augment_sha256(workspace, recipe) != record.augment_sha256:
-        raise GovorError(f"{recipe.examples.augment} is not what {record.run} was trained with (its hash differs).")
 
 
 def survey(workspace: Workspace, recipe: Recipe, renderer: Renderer, task: Task) -> list[SourceData]:

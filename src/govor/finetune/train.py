@@ -15,7 +15,8 @@ from govor.finetune.evaluate import evaluate, save
 from govor.finetune.loop import StepRecord
 from govor.finetune.process import taking_part
 from govor.finetune.reporting import SILENT_RUN, RunProgress
-from govor.finetune.session import Resume, Session, begin
+from govor.finetune.request import Resume
+from govor.finetune.session import Session, begin
 from govor.finetune.stopping import StopNow
 from govor.recipe import Recipe
 from govor.runs import Json, Run, Workspace
