@@ -16,8 +16,7 @@ from rapidfuzz.distance import Levenshtein
 
 from govor.corpus import fillets
 from govor.corpus.manifests import read_clips
-from govor.families.opening import open_recogniser, trainable_folder
-from govor.hub import find_model
+from govor.families.opening import find_model, open_recogniser, trainable_folder
 from govor.measure.timestamps import Task, scored, troubled
 from govor.metrics.text import scoring_text
 from govor.timing.align import align_pieces

@@ -63,11 +63,10 @@ def stock() -> tuple[str, float]:
     from govor.corpus.manifests import Manifest
     from govor.corpus.samples import clip_samples
     from govor.examples.spec import ExampleSpec
-    from govor.families.opening import trainable_folder
+    from govor.families.opening import find_model, trainable_folder
     from govor.families.whisper.features import log_mel
     from govor.families.whisper.labels import build_labels
     from govor.families.whisper.tokens import WhisperTokens
-    from govor.hub import find_model
 
     base = trainable_folder(find_model(MODEL, print))
     model = WhisperForConditionalGeneration.from_pretrained(base)

@@ -16,11 +16,10 @@ from govor.corpus import fillets
 from govor.corpus.manifests import Manifest
 from govor.examples.batching import Plan
 from govor.examples.dataset import Choices, TrainingSource, load_batch
-from govor.families.opening import trainable_folder
+from govor.families.opening import find_model, trainable_folder
 from govor.families.whisper.model import Whisper
 from govor.finetune.groups import assign
 from govor.finetune.optim import build_optimizer
-from govor.hub import find_model
 
 CLIPS_PER_STEP = 16
 STEPS = (1, 2, 3)  # step 0 warms up

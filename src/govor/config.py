@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from govor.errors import GovorError, nearest
 from govor.files import read_text, shortened
@@ -32,6 +32,16 @@ class Settings(BaseModel):
         if isinstance(value, bool) and field.annotation is not bool:
             raise ValueError("a number or text was wanted")
         return value
+
+
+def no_truth(value: Any) -> Any:
+    """Python counts True as 1; inside of mappings nothing else would notice."""
+    if isinstance(value, bool):
+        raise ValueError("a number was wanted")
+    return value
+
+
+Share = Annotated[float, Field(ge=0, le=1), BeforeValidator(no_truth)]
 
 
 Model = TypeVar("Model", bound=Settings)

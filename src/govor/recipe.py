@@ -6,33 +6,33 @@ resolved whole is saved in the run and can be run again.
 
 from __future__ import annotations
 
+import types
+from collections.abc import Callable, Mapping
+from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import yaml
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, create_model, field_validator, model_validator
 
-from govor.config import Settings, apply_overrides, merge, parse, read_yaml
+from govor.config import Settings, apply_overrides, merge, no_truth, parse, read_yaml
 from govor.errors import GovorError, nearest
+from govor.examples.phases import Schedule
+from govor.examples.settings import Examples
+from govor.families.lora import Lora
+from govor.families.registry import family_names, settings_of
+from govor.families.settings import FamilySettings, Gates
 from govor.files import check_ordinary, exists, shortened
+from govor.metrics.metric import LOSS
 from govor.runs import NAME
 
 _MOST_PARENTS = 16
 
 
-def _no_truth(value: Any) -> Any:
-    """Python counts True as 1; inside of mappings nothing else would notice."""
-    if isinstance(value, bool):
-        raise ValueError("a number was wanted")
-    return value
-
-
-Share = Annotated[float, Field(ge=0, le=1), BeforeValidator(_no_truth)]
-Rate = Annotated[float, Field(gt=0, le=1), BeforeValidator(_no_truth)]
-Weight = Annotated[float, Field(ge=0), BeforeValidator(_no_truth)]
+Rate = Annotated[float, Field(gt=0, le=1), BeforeValidator(no_truth)]
+Weight = Annotated[float, Field(ge=0), BeforeValidator(no_truth)]
 Groups = Annotated[dict[str, Rate], Field(min_length=1)]
-Schedule = Literal["linear", "cosine", "constant"]
 
 
 class Source(Settings):
@@ -75,58 +75,7 @@ class Data(Settings):
         return self.sources if self.split is None else {Path(self.split).name: Source(split=self.split)}
 
 
-class SpecAugment(Settings):
-    """Stripes of the spectrogram hidden while training (Park et al. 2019), drawn anew at every pass."""
-
-    share: Share = Field(0.0, description="share of examples with stripes; 0 is off")
-    time_stripes: int = Field(2, ge=0, le=20, description="stripes over all bands")
-    time_stripe_seconds: float = Field(0.5, gt=0, le=10, description="longest stripe; a tenth of a clip at most")
-    frequency_stripes: int = Field(2, ge=0, le=20, description="stripes over the whole clip")
-    frequency_stripe_bands: int = Field(20, ge=1, le=128, description="most mel bands of one")
-
-
-class Examples(Settings):
-    """How a manifest row becomes a training example."""
-
-    context: Literal["speech", "padded"] = Field(
-        "speech",
-        description="what the encoder sees: the clip's bucket, or the full 30 s as stock training does",
-    )
-    full_length_share: Share = Field(0.0, description="share of examples padded to 30 s while context is speech")
-    timestamps_share: Share = Field(
-        0.0, description="share of all examples taught with times, as far as rows have them"
-    )
-    previous_share: Share = Field(
-        0.0, description="share of all examples given the text before, as far as rows have it"
-    )
-    language: str | None = Field(None, description="one language token for all clips (BCS); each clip's own if unset")
-    augment: str | None = Field(None, description="YAML file of augmentation (configs/augment.yaml); none by default")
-    spec_augment: SpecAugment = SpecAugment()
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Examples:
-        if self.context == "padded" and self.full_length_share:
-            raise ValueError(
-                f"context is 'padded' (every example is full length) and full_length_share is {self.full_length_share}; "
-                "drop one of the two"
-            )
-        return self
-
-
-class Lora(Settings):
-    """Low-rank adapters instead of all weights (Hu et al. 2021)."""
-
-    rank: int = Field(16, ge=1, le=1024, description="width of the adapters")
-    alpha: int = Field(32, ge=1, description="the update is scaled by alpha / rank")
-    rslora: bool = Field(False, description="scale by alpha / sqrt(rank) instead, for large ranks")
-    dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the adapters")
-    targets: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
-        None, description="parameter groups that get adapters (decoder, encoder.top8, …); the family's choice if unset"
-    )
-    quantize: Literal["none", "8bit", "4bit"] = Field("none", description="the frozen weights' format; needs a GPU")
-
-
-class Phase(Settings):
+class PhaseSettings(Settings):
     """A stretch of a run with data, schedule and trained parts of its own."""
 
     name: str = Field(description="what it is called in tables and logs")
@@ -140,7 +89,7 @@ class Phase(Settings):
     warmup_steps: int | None = Field(None, ge=0, description="finetune.warmup_steps if unset")
 
     @model_validator(mode="after")
-    def _one_kind_of_rate(self) -> Phase:
+    def _one_kind_of_rate(self) -> PhaseSettings:
         if self.lr is not None and self.groups is not None:
             raise ValueError(f"phase '{self.name}' has both lr and groups; the rates stand in groups, drop lr")
         return self
@@ -156,7 +105,9 @@ class Finetune(Settings):
         120.0, description="context seconds one device takes at once; accumulation follows. auto: probed on a GPU"
     )
     epochs: float = Field(3.0, gt=0, le=10_000, description="passes over the data, where no phases are listed")
-    phases: tuple[Phase, ...] = Field((), description="phases in order, each with its own data, schedule and parts")
+    phases: tuple[PhaseSettings, ...] = Field(
+        (), description="phases in order, each with its own data, schedule and parts"
+    )
     max_steps: int | None = Field(None, ge=1, description="end here even if the epochs are not over")
     lr: Rate = Field(1e-5, description="peak learning rate of AdamW")
     groups: Groups | None = Field(
@@ -193,7 +144,7 @@ class Evaluation(Settings):
     """How the run is watched and which checkpoint is best."""
 
     evaluations: int = Field(20, ge=1, description="evaluations per run; each writes a checkpoint")
-    metric: Literal["loss", "wer", "cer"] = Field("wer", description="the best checkpoint has the lowest of this")
+    metric: str = Field(LOSS.name, description="the best checkpoint has the best of this; the task's first if unset")
     decode_clips: int = Field(64, ge=0, description="validation clips of each source transcribed at each evaluation")
     loss_clips: int = Field(256, ge=1, description="validation clips of each source whose loss is taken each time")
     keep_best: int = Field(
@@ -217,38 +168,13 @@ class Evaluation(Settings):
         return self
 
 
-class Gates(Settings):
-    """What a run must reach. Unset gates are not asked."""
-
-    measured_on: str | None = Field(
-        None, description="SUITE/SET that the rates are of; the run's own test set if unset"
-    )
-    context: Literal["padded", "speech"] | None = Field(
-        None, description="the audio context that is judged; the one that the run was trained for if unset"
-    )
-    wer: float | None = Field(None, gt=0, description="highest WER; of a suite's set with the suite's normaliser")
-    wer_upper: float | None = Field(None, gt=0, description="highest upper bound of that WER's 95 % interval")
-    cer: float | None = Field(None, gt=0, description="highest CER")
-    timestamp_offset_seconds: float | None = Field(None, gt=0, description="highest mean offset of word times")
-    timestamp_coverage: Share | None = Field(None, description="lowest share of words placed in their own line")
-    hallucination_rate: Share | None = Field(None, description="highest share of speechless sounds that yield text")
-
-    @model_validator(mode="after")
-    def _names_a_set(self) -> Gates:
-        if self.measured_on is not None and (self.measured_on.count("/") != 1 or not all(self.measured_on.split("/"))):
-            raise ValueError(
-                f"acceptance.measured_on is '{self.measured_on}', and SUITE/SET was wanted, such as hebrew/eval-d1"
-            )
-        return self
-
-    def gates(self) -> dict[str, float]:
-        """The gates that are asked, with their limits."""
-        limits = self.model_dump(exclude={"measured_on", "context", "stages"})
-        return {name: limit for name, limit in limits.items() if limit is not None}
-
-
 class Acceptance(Gates):
-    """What a run must reach before it is used; `govor accept` judges it, by stage where a team goes in stages."""
+    """What a run must reach before it is used; `govor accept` judges it, by stage where a team goes in stages.
+
+    `of_stage` is the class of one stage's gates.
+    """
+
+    of_stage: ClassVar[type[Gates]] = Gates
 
     stages: dict[str, Gates] = Field(
         {},
@@ -280,7 +206,7 @@ class Acceptance(Gates):
             raise GovorError(f"There is no stage '{stage}'; {known}")
         own = self.model_dump(exclude={"stages"})
         over = {} if stage is None else self.stages[stage].model_dump(exclude_none=True)
-        return stage, Gates(**{**own, **over})
+        return stage, self.of_stage(**{**own, **over})
 
 
 class Tracking(Settings):
@@ -304,10 +230,10 @@ class Tracking(Settings):
 
 
 class Recipe(Settings):
-    """One run."""
+    """One run. What of it is the family's own stands in a subclass, which `recipe_of` makes."""
 
     name: str = Field(description="the run's name and folder")
-    family: Literal["whisper", "qwen3_asr"] = Field("whisper", description="the model family")
+    family: str = Field(family_names()[0], description="the model family")
     base_model: str = Field(description="a folder, a Hub id such as openai/whisper-base, or a ggml file")
     data: Data
     examples: Examples = Examples()
@@ -334,21 +260,17 @@ class Recipe(Settings):
             )
         return self
 
+    @field_validator("family", mode="before")
+    @classmethod
+    def _known_family(cls, family: object) -> object:
+        if not isinstance(family, bool) and family not in family_names():
+            *others, last = (f"'{name}'" for name in family_names())
+            raise ValueError(f"input should be {', '.join(others)} or {last}")
+        return family
+
     @model_validator(mode="after")
-    def _whispers_alone(self) -> Recipe:
-        examples = self.examples
-        if self.family == "whisper":
-            return self
-        if examples.timestamps_share:
-            raise ValueError(
-                f"examples.timestamps_share is {examples.timestamps_share} and the family is {self.family}, which "
-                "has no time tokens; set it to 0, or train a whisper"
-            )
-        if examples.context == "padded" or examples.full_length_share:
-            raise ValueError(
-                f"the family {self.family} never pads a clip, and examples.context is '{examples.context}' with a "
-                f"full_length_share of {examples.full_length_share}; leave both out"
-            )
+    def _family_has_it(self) -> Recipe:
+        settings_of(self.family).check_examples(self.examples)
         return self
 
     @model_validator(mode="after")
@@ -381,6 +303,62 @@ class Recipe(Settings):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
+def recipe_of(family: str) -> type[Recipe]:
+    """The recipe of a family: with its own section `examples`, and the metrics and gates of its task."""
+    return _recipe_of(settings_of(family))
+
+
+def acceptance_of(family: str) -> type[Acceptance]:
+    """The section `acceptance` of a family's recipe."""
+    return _acceptance_of(settings_of(family))
+
+
+@cache
+def _recipe_of(settings: FamilySettings) -> type[Recipe]:
+    metrics = tuple(metric.name for metric in settings.task.metrics)
+    about = Evaluation.model_fields["metric"].description
+    metric = (Literal[(LOSS.name, *metrics)], Field(metrics[0], description=about))
+    evaluation = _subclass((Evaluation,), metric=metric)
+    acceptance = _acceptance_of(settings)
+    return _subclass(
+        (Recipe,),
+        examples=(settings.examples, settings.examples()),
+        evaluation=(evaluation, evaluation()),
+        acceptance=(acceptance, acceptance()),
+    )
+
+
+@cache
+def _acceptance_of(settings: FamilySettings) -> type[Acceptance]:
+    about = Acceptance.model_fields["stages"].description
+    of_stages = types.GenericAlias(dict, (str, settings.gates))
+    made = _subclass((Acceptance, settings.gates), stages=(of_stages, Field({}, description=about)))
+    made.of_stage = settings.gates
+    return made
+
+
+Section = TypeVar("Section", bound=Settings)
+
+
+def _subclass(
+    bases: tuple[type[Section], *tuple[type[Settings], ...]], **fields: tuple[object, object]
+) -> type[Section]:
+    """A class of settings with other fields (type, default) than its base's, which keep their places."""
+    create: Callable[..., type[Section]] = create_model
+    return create(bases[0].__name__, __base__=bases, **fields)
+
+
+def family_in(values: Mapping[str, Any]) -> str:
+    """The family that a recipe's plain values name; the first of all where they name none that there is."""
+    named = values.get("family")
+    return named if isinstance(named, str) and named in family_names() else family_names()[0]
+
+
+def parse_recipe(values: dict[str, Any], where: str) -> Recipe:
+    """A recipe from plain values, by the family that it names; `where` begins the message of a GovorError."""
+    return parse(recipe_of(family_in(values)), values, where)
+
+
 def shipped() -> dict[str, Path]:
     """Recipes that come with govor, by name."""
     folder = Path(str(resources.files("govor") / "recipes"))
@@ -402,7 +380,7 @@ def load(name: str, overrides: list[str] | None = None) -> Recipe:
     """The resolved recipe: its `extends` chain, itself, then `overrides`."""
     path = find(name)
     values = apply_overrides(_with_parents(path, ()), overrides or [])
-    return parse(Recipe, values, path.name)
+    return parse_recipe(values, path.name)
 
 
 def extension_text(values: dict[str, Any], path: Path) -> str:
@@ -412,7 +390,7 @@ def extension_text(values: dict[str, Any], path: Path) -> str:
         GovorError: a value that a recipe may not have.
     """
     parent = _with_parents(find(str(values["extends"])), ())
-    parse(Recipe, merge(parent, {key: value for key, value in values.items() if key != "extends"}), path.name)
+    parse_recipe(merge(parent, {key: value for key, value in values.items() if key != "extends"}), path.name)
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 

@@ -21,6 +21,7 @@ from govor.corpus.samples import clip_samples
 from govor.corpus.vad import Vad
 from govor.corpus.validate import Limits, Report, validate
 from govor.errors import AudioError
+from govor.families.task import DecodeOptions
 
 Run = Callable[..., CompletedProcess[str]]
 
@@ -234,7 +235,7 @@ def test_a_little_over_30_s_is_cut_alike_everywhere(tmp_path: Path, seconds: flo
         model.renderer.check(spec)
         check_clips(model, [clip], tmp_path)
         assert model.renderer.encode(spec, samples).mel.shape[1] == 3000
-        assert len(model.transcribe([samples], ["en"], "speech")) == 1
+        assert len(model.transcribe([samples], ["en"], DecodeOptions("speech"))) == 1
         ((kept,), dropped) = made(clip.replace(segments=(Segment(0.0, seconds, "sol mar"),)), tmp_path / f"{said}")
         assert not dropped and kept.duration <= 30.0
         assert kept.segments[-1].end is not None and kept.segments[-1].end <= 30.0

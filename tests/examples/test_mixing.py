@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from govor.corpus.records import Clip
 from govor.examples.batching import Plan, Stretch
 from govor.examples.mixing import Mixture, chance
+from govor.examples.settings import SpecAugment
 from govor.examples.spec import ExampleSpec
 from govor.examples.stripes import hide
-from govor.recipe import SpecAugment
 
 weights = st.lists(st.one_of(st.just(0.0), st.floats(1e-6, 1e6)), min_size=1, max_size=6).filter(any)
 

@@ -15,13 +15,14 @@ from govor.corpus.records import Clip
 from govor.errors import GovorError
 from govor.examples.spec import ExampleSpec
 from govor.families import adapters
+from govor.families.lora import Lora
 from govor.families.opening import load_checkpoint
 from govor.families.qwen3_asr.tiny import tiny as tiny_qwen
 from govor.families.whisper.tiny import tiny
 from govor.finetune.average import write_average
 from govor.finetune.record import average_run
 from govor.finetune.train import train
-from govor.recipe import Lora
+from govor.runs import Run
 
 FAMILIES = [pytest.param(tiny, id="whisper"), pytest.param(tiny_qwen, id="qwen3_asr")]
 
@@ -145,7 +146,7 @@ def test_a_checkpoint_holds_the_adapters_alone_and_opens_merged(
     assert (newest / adapters.WEIGHTS).stat().st_size < 0.5 * (
         lora_run.parents[2] / "tiny/model.safetensors"
     ).stat().st_size
-    family = load_checkpoint(lora_run, newest)
+    family = load_checkpoint(Run(lora_run), newest)
     assert not adapters.has_adapters(family.module)
     base = load_file(lora_run.parents[2] / "tiny/model.safetensors")
     key = "model.decoder.layers.0.fc1.weight"
@@ -167,7 +168,7 @@ def test_another_base_model_is_refused(lora_run: Path, monkeypatch: pytest.Monke
     (copy / "base_model.json").write_text(json.dumps({**kept, "sha256": "0" * 64}))
     newest = sorted((copy / "checkpoints").glob("step-*"))[-1]
     with pytest.raises(GovorError, match="which has changed since"):
-        load_checkpoint(copy, newest)
+        load_checkpoint(Run(copy), newest)
 
 
 def test_the_mean_of_adapters_is_the_mean_of_merged_models(lora_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +177,7 @@ def test_the_mean_of_adapters_is_the_mean_of_merged_models(lora_run: Path, monke
     weights = [0.5, 0.3, 0.2]
     write_average(lora_run, members, weights, lora_run / "checkpoints" / "average-3")
     found = load_file(lora_run / "checkpoints/average-3/model.safetensors")
-    merged = [load_checkpoint(lora_run, member).module.state_dict() for member in members]
+    merged = [load_checkpoint(Run(lora_run), member).module.state_dict() for member in members]
     for name, value in found.items():
         wanted = sum(weight * state[name].double() for weight, state in zip(weights, merged, strict=True))
         torch.testing.assert_close(value.double(), wanted, atol=1e-6, rtol=1e-5)

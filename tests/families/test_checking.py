@@ -17,6 +17,7 @@ from families.whisper.test_convert import to_ctranslate2, write_ggml
 from govor.errors import GovorError
 from govor.families.checking import check_adapters, read_model_config, shapes_of
 from govor.families.opening import open_recogniser
+from govor.families.registry import settings_of
 from govor.families.whisper.convert import check_ctranslate2, from_ctranslate2, from_ggml
 from govor.families.whisper.ct2 import CTranslate2Whisper
 from govor.families.whisper.tiny import tiny
@@ -173,7 +174,7 @@ def test_the_links_of_the_hubs_cache_are_followed(tiny_folder: Path, tmp_path: P
     snapshot.mkdir(parents=True)
     for file in blobs.iterdir():
         (snapshot / file.name).symlink_to(Path("../../blobs") / file.name)
-    assert read_model_config(snapshot)["model_type"] == "whisper"
+    assert read_model_config(snapshot, settings_of("whisper"))["model_type"] == "whisper"
 
 
 @pytest.mark.parametrize(
@@ -345,5 +346,5 @@ def test_what_a_ggml_file_announces_takes_no_memory(tmp_path: Path) -> None:
 
 def test_the_walk_over_a_whole_model_finds_nothing(tiny_folder: Path, tmp_path: Path) -> None:
     check_ctranslate2(to_ctranslate2(tiny_folder, tmp_path / "ct2", "int8"))
-    assert read_model_config(tiny_folder)["d_model"] == 64
+    assert read_model_config(tiny_folder, settings_of("whisper"))["d_model"] == 64
     assert np.prod(shapes_of(tiny_folder / "model.safetensors")["model.encoder.conv1.weight"]) == 64 * 80 * 3

@@ -6,6 +6,7 @@ import torch
 from transformers.generation import GenerationMixin
 
 from govor.families.decoding import beam, greedy
+from govor.families.task import DecodeOptions
 from govor.families.whisper.batches import batches_by_length, max_new_tokens
 from govor.families.whisper.forward import encode
 from govor.families.whisper.model import Whisper
@@ -98,9 +99,9 @@ def test_how_clips_are_batched_changes_nothing(eager_model: Whisper, beams: int)
         generator.normal(0, 0.1, int(16_000 * seconds)).astype(np.float32)
         for seconds in (0.4, 1.3, 0.5, 2.2, 1.4, 0.45)
     ]
-    together = eager_model.transcribe(clips, ["cs", "he", "cs", "mg", "he", "bs"], beam_size=beams)
+    together = eager_model.transcribe(clips, ["cs", "he", "cs", "mg", "he", "bs"], DecodeOptions(beam_size=beams))
     for clip, language, found in zip(clips, ["cs", "he", "cs", "mg", "he", "bs"], together, strict=True):
-        alone = eager_model.transcribe([clip], [language], beam_size=beams)[0]
+        alone = eager_model.transcribe([clip], [language], DecodeOptions(beam_size=beams))[0]
         assert found.tokens == alone.tokens
         assert found.mean_logprob == pytest.approx(alone.mean_logprob, abs=1e-4)
 

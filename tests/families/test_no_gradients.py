@@ -16,11 +16,12 @@ from govor.corpus.records import Clip
 from govor.examples.spec import ExampleSpec
 from govor.families import adapters
 from govor.families.base import Aligner, Inference, Recogniser
+from govor.families.lora import Lora
 from govor.families.qwen3_asr.tiny import tiny as tiny_qwen
-from govor.families.registry import _FAMILIES, family_class
+from govor.families.registry import family_class, family_names
+from govor.families.task import DecodeOptions
 from govor.families.whisper.tiny import tiny
 from govor.measure.evaluate import transcribe_clips
-from govor.recipe import Lora
 
 FAMILIES = [pytest.param(tiny, id="whisper"), pytest.param(tiny_qwen, id="qwen3_asr")]
 NOISE = [np.random.default_rng(i).normal(0, 0.1, 8000 + 4000 * i).astype(np.float32) for i in range(3)]
@@ -60,9 +61,9 @@ def graphs(module: torch.nn.Module) -> Iterator[list[str]]:
 
 ASKED: dict[str, Callable[[Any], object]] = {
     "greedy": lambda family: family.transcribe(NOISE, ["en", "de", "en"]),
-    "padded": lambda family: family.transcribe(NOISE[:1], ["en"], "padded"),
-    "beams": lambda family: family.transcribe(NOISE[:2], ["en", "de"], beam_size=3),
-    "drawn": lambda family: family.transcribe(NOISE[:2], ["en", "de"], temperature=0.7),
+    "padded": lambda family: family.transcribe(NOISE[:1], ["en"], DecodeOptions("padded")),
+    "beams": lambda family: family.transcribe(NOISE[:2], ["en", "de"], DecodeOptions(beam_size=3)),
+    "drawn": lambda family: family.transcribe(NOISE[:2], ["en", "de"], DecodeOptions(temperature=0.7)),
     "language found": lambda family: family.transcribe(NOISE[:2], [None, None]),
     "text before": lambda family: family.transcribe(NOISE[:2], ["en", "en"], previous=["before", None]),
     "n best": lambda family: family.nbest(NOISE[0], "en", 2),
@@ -102,7 +103,7 @@ def test_every_recogniser_has_the_guard_as_its_base() -> None:
             if inspect.isclass(value) and value.__module__ == info.name and hasattr(value, "transcribe"):
                 found.add(value)
     found.discard(Recogniser)
-    assert {family_class(name) for name in _FAMILIES} <= found and len(found) >= 3
+    assert {family_class(name) for name in family_names()} <= found and len(found) >= 3
     for recogniser in found:
         assert issubclass(recogniser, Inference), recogniser
         for name in ("transcribe", "nbest", "attend"):

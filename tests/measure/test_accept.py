@@ -14,10 +14,10 @@ from govor.corpus.manifests import read_clips, write_clips
 from govor.corpus.records import Clip
 from govor.errors import GovorError
 from govor.families.base import Hypothesis
+from govor.families.recogniser import RecognitionGates
 from govor.measure.accept import judge
 from govor.measure.audit import best_threshold, judged, partners, plant, precision_recall
 from govor.measure.hallucination import measure, sentence, sounds
-from govor.recipe import Acceptance
 
 Govor = Callable[..., Any]
 
@@ -140,25 +140,25 @@ def test_gates_are_judged_by_what_was_measured(workspace: Path, govor: Govor) ->
         "accepted: true\n"
     )
     Path("manifests/evals/r1__timestamps__x__speech.json").unlink()  # the others are of other clips, or of some
-    assert not judge(run, Acceptance(timestamp_offset_seconds=0.08))["accepted"]
+    assert not judge(run, RecognitionGates(timestamp_offset_seconds=0.08))["accepted"]
     published = {"wer": 0.06, "wer_interval": [0.05, 0.07]}
     found = {"published": published, "wer": 0.09, "wer_interval": [0.08, 0.1], "cer": 0.02}
     suite = {"sets": {"eval-d1": {"contexts": {"speech": found}}}}
     Path("manifests/evals/r1__suite-hebrew.json").write_text(json.dumps(suite))
-    on = judge(run, Acceptance(measured_on="hebrew/eval-d1", wer=0.065, wer_upper=0.075))
+    on = judge(run, RecognitionGates(measured_on="hebrew/eval-d1", wer=0.065, wer_upper=0.075))
     assert on["accepted"] and [gate["measured"] for gate in on["gates"]] == [0.06, 0.07]
-    other = judge(run, Acceptance(measured_on="hebrew/eval-d1", context="padded", wer=0.065))
+    other = judge(run, RecognitionGates(measured_on="hebrew/eval-d1", context="padded", wer=0.065))
     assert not other["accepted"] and "--suite hebrew --context padded" in other["gates"][0]["reason"]
-    elsewhere = judge(run, Acceptance(measured_on="hebrew/eval-d1", timestamp_coverage=0.9))
+    elsewhere = judge(run, RecognitionGates(measured_on="hebrew/eval-d1", timestamp_coverage=0.9))
     assert "manifests/suites/hebrew/eval-d1.jsonl --timestamps" in elsewhere["gates"][0]["reason"]
-    assert not judge(run, Acceptance(measured_on="hebrew/fleurs", wer=0.5))["accepted"]
+    assert not judge(run, RecognitionGates(measured_on="hebrew/fleurs", wer=0.5))["accepted"]
     suite["sets"]["eval-d1"]["contexts"]["speech"]["failed"] = 2
     Path("manifests/evals/r1__suite-hebrew.json").write_text(json.dumps(suite))
-    unread = judge(run, Acceptance(measured_on="hebrew/eval-d1", wer=0.065))
+    unread = judge(run, RecognitionGates(measured_on="hebrew/eval-d1", wer=0.065))
     assert not unread["accepted"] and "2 clips could not be read" in unread["gates"][0]["reason"]
     Path("manifests/evals/r1__suite-mine.json").write_text("[]")
     with pytest.raises(GovorError, match=r"suite-mine\.json holds a list where an object"):
-        judge(run, Acceptance(measured_on="mine/a", wer=0.1))
+        judge(run, RecognitionGates(measured_on="mine/a", wer=0.1))
 
 
 def test_gates_that_make_no_sense_are_refused(workspace: Path, govor: Govor) -> None:

@@ -18,6 +18,7 @@ from govor import recipe as recipes
 from govor.corpus.alike import language_key, name_key, normal_form
 from govor.corpus.normalize import normalizer
 from govor.errors import GovorError
+from govor.families.recogniser import RecognitionGates
 from govor.measure.accept import judge
 from govor.measure.evaluate import read_eval
 from govor.metrics.compare import compare
@@ -26,7 +27,6 @@ from govor.metrics.recognition import summarise, with_counts
 from govor.metrics.slices import by_slice
 from govor.metrics.text import NAME, NORMALISERS, characters_as_words, ivrit_text, lenient_text, scoring_text
 from govor.metrics.wer import score, scored_words, word_diff
-from govor.recipe import Gates
 
 Govor = Callable[..., CompletedProcess[str]]
 
@@ -304,7 +304,7 @@ def test_the_stages_of_a_recipe_are_judged_by_name(workspace: Path, govor: Govor
     Path("manifests/eval_r1.json").write_text(json.dumps({"run": "r1", "contexts": {"padded": {"after": few}}}))
     said = judge(run)["gates"][0]
     assert said["passed"] and "3 clip(s) are too few to tell it from chance" in said["reason"]
-    upper = judge(run, Gates(wer_upper=0.9))
+    upper = judge(run, RecognitionGates(wer_upper=0.9))
     assert not upper["accepted"] and "3 clip(s) give no interval" in upper["gates"][0]["reason"]
     Path("manifests/eval_r1.json").write_text(
         json.dumps({"run": "r1", "contexts": {"padded": {"after": {**few, "normaliser": "strict-v1"}}}})

@@ -13,9 +13,11 @@ from govor.audio import decode
 from govor.corpus.manifests import Manifest
 from govor.errors import GovorError
 from govor.families.opening import load_checkpoint, open_recogniser
+from govor.families.task import DecodeOptions
 from govor.measure.evaluate import transcribe_clips, write_eval
 from govor.measure.headline import add_to_headline
 from govor.package.build import package
+from govor.runs import Run
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +33,9 @@ def run(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_packaged_equals_trained_bit_for_bit(run: Path) -> None:
-    result = package(run, ["hf"], None)
-    assert result["checks"]["hf"]["clips"] == 4 and result["checks"]["hf"]["max_logit_difference"] < 1e-4
-    checkpoint = load_file(run / "checkpoints" / result["checkpoint"] / "model.safetensors")
+    result = package(Run(run), ["hf"], None)
+    assert result.checks["hf"]["clips"] == 4 and result.checks["hf"]["max_logit_difference"] < 1e-4
+    checkpoint = load_file(run / "checkpoints" / result.checkpoint / "model.safetensors")
     packaged = load_file(run / "model.safetensors")
     assert checkpoint.keys() == packaged.keys()
     assert all(np.array_equal(checkpoint[name], packaged[name]) for name in checkpoint)
@@ -42,14 +44,16 @@ def test_packaged_equals_trained_bit_for_bit(run: Path) -> None:
 def test_the_stock_pipeline_transcribes_with_the_package(run: Path) -> None:
     from transformers import pipeline
 
-    package(run, ["hf"], None)
+    package(Run(run), ["hf"], None)
     asr = pipeline("automatic-speech-recognition", str(run), device="cpu")
     clips = Manifest("manifests/splits/toy/train.jsonl")
     clip = next(iter(clips))
     text = asr(
         {"raw": decode(clip.audio), "sampling_rate": 16_000}, generate_kwargs={"language": "en", "num_beams": 1}
     )["text"]
-    ours = open_recogniser(str(run)).recogniser.transcribe([decode(clip.audio)], ["en"], "padded")[0].text
+    ours = (
+        open_recogniser(str(run)).recogniser.transcribe([decode(clip.audio)], ["en"], DecodeOptions("padded"))[0].text
+    )
     assert text.strip() == ours != ""
     # Batches need a padding token.
     some = [{"raw": decode(clip.audio), "sampling_rate": 16_000} for clip in islice(iter(clips), 2)]
@@ -61,14 +65,18 @@ def test_ct2_and_faster_whisper_load_the_package(run: Path) -> None:
     from faster_whisper import WhisperModel
     from faster_whisper.tokenizer import Tokenizer
 
-    checks = package(run, ["hf", "ct2"], None)["checks"]["ct2"]
+    checks = package(Run(run), ["hf", "ct2"], None).checks["ct2"]
     assert checks["encoder_relative_error"] < 1e-4 and checks["same_text"] == checks["clips"]
     clips = list(Manifest("manifests/splits/toy/train.jsonl"))
     ours = transcribe_clips(open_recogniser(str(run)).recogniser, clips, "speech")
     engine = transcribe_clips(open_recogniser(str(run), engine="ct2").recogniser, clips, "speech")
     assert [row["hypothesis"] for row in engine] == [row["hypothesis"] for row in ours]
     assert [row["hypothesis"] for row in ours] == [row["reference"] for row in ours], "it has learned them"
-    padded = open_recogniser(str(run)).recogniser.transcribe([decode(clips[0].audio)], ["en"], "padded")[0].text
+    padded = (
+        open_recogniser(str(run))
+        .recogniser.transcribe([decode(clips[0].audio)], ["en"], DecodeOptions("padded"))[0]
+        .text
+    )
     # faster-whisper's own features, prompt and engine, on a full window, so that its padding plays no part.
     stock = WhisperModel(str(run / "ct2"), device="cpu", compute_type="float32")
     window = np.pad(decode(clips[0].audio), (0, 30 * 16_000 - len(decode(clips[0].audio))))
@@ -93,7 +101,7 @@ def test_the_package_carries_its_record_and_a_card_with_scores(run: Path) -> Non
         files[name] = Path(f"manifests/evals/{name}.json")
         write_eval(files[name].with_suffix(""), rows, {"model": name, "set": "toy-test", "context": "speech"}, test)
     add_to_headline("toy", {"speech": (files["before"], files["after"])})
-    package(run, ["hf"], None)
+    package(Run(run), ["hf"], None)
     card = (run / "README.md").read_text()
     assert "| speech |" in card and "own (8)" in card and "base_model:" in card
     assert json.loads((run / "run_manifest.json").read_text())["run"] == "toy"
@@ -113,8 +121,8 @@ def test_an_export_that_differs_fails_and_leaves_the_package_before_as_it_was(
 ) -> None:
     from govor.package import build
 
-    def other(folder: Path, checkpoint: Path) -> object:
-        whisper = load_checkpoint(folder, checkpoint)
+    def other(run: Run, checkpoint: Path) -> object:
+        whisper = load_checkpoint(run, checkpoint)
         plain = whisper.save
 
         def save(target: Path) -> None:
@@ -129,26 +137,26 @@ def test_an_export_that_differs_fails_and_leaves_the_package_before_as_it_was(
         whisper.save = save
         return whisper
 
-    package(run, ["hf"], None)
+    package(Run(run), ["hf"], None)
     before = [(file.name, file.read_bytes()) for file in sorted(run.iterdir()) if file.is_file()]
     monkeypatch.setattr(build, "load_checkpoint", other)
     with pytest.raises(GovorError, match="other logits than the trained one"):
-        package(run, ["hf"], None)
+        package(Run(run), ["hf"], None)
     after = [(file.name, file.read_bytes()) for file in sorted(run.iterdir()) if file.is_file()]
     assert after == before and not list(run.glob(".hf*"))
 
 
 def test_an_unknown_checkpoint_or_an_unfinished_run_is_one_sentence(run: Path, tmp_path: Path) -> None:
     with pytest.raises(GovorError, match="no checkpoint 'step-9'; there are: step-"):
-        package(run, ["hf"], "step-9")
+        package(Run(run), ["hf"], "step-9")
     with pytest.raises(GovorError, match="no finished run"):
-        package(tmp_path, ["hf"], None)
+        package(Run(tmp_path), ["hf"], None)
 
 
 def test_a_new_package_leaves_no_older_ct2_behind(run: Path) -> None:
-    package(run, ["hf", "ct2"], None)
+    package(Run(run), ["hf", "ct2"], None)
     assert (run / "ct2/model.bin").exists()
-    assert package(run, ["hf"], None)["formats"] == ["hf"]
+    assert package(Run(run), ["hf"], None).formats == ["hf"]
     assert not (run / "ct2").exists()
 
 
@@ -157,7 +165,7 @@ def test_a_conversion_that_fails_is_one_sentence_and_leaves_the_package_before(
 ) -> None:
     from ctranslate2.converters import TransformersConverter
 
-    package(run, ["hf", "ct2"], None)
+    package(Run(run), ["hf", "ct2"], None)
     before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
 
     def fails(*_: object, **__: object) -> None:
@@ -167,5 +175,5 @@ def test_a_conversion_that_fails_is_one_sentence_and_leaves_the_package_before(
     with pytest.raises(
         GovorError, match="CTranslate2 could not convert the model: unknown layer; nothing was packaged"
     ):
-        package(run, ["hf", "ct2"], None)
+        package(Run(run), ["hf", "ct2"], None)
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before

@@ -20,6 +20,7 @@ from govor.errors import GovorError
 from govor.families.base import Head
 from govor.families.opening import open_recogniser
 from govor.families.qwen3_asr.tiny import tiny as tiny_qwen
+from govor.families.task import DecodeOptions
 from govor.families.whisper.convert import from_ggml
 from govor.families.whisper.model import Whisper
 from govor.families.whisper.tiny import tiny
@@ -29,6 +30,7 @@ from govor.measure.headline import add_to_headline
 from govor.package import build
 from govor.package.build import package
 from govor.package.processor import script_of
+from govor.runs import Run
 from govor.timing import heads
 from govor.timing.align import Listening
 from stock import VOCABULARIES, published, to_ggml
@@ -122,7 +124,7 @@ def test_the_package_assumes_the_language_of_its_run_alone(run: Path, languages:
         (run / "run_manifest.json").write_text(json.dumps(changed))
         left = {"language": "ja", "task": "translate", "forced_decoder_ids": [[1, 50266], [2, 50358]]}
         base.write_text(json.dumps({**json.loads(before), **left}))
-        package(run, ["hf", "ct2"], None)
+        package(Run(run), ["hf", "ct2"], None)
         found = json.loads((run / "generation_config.json").read_text())
         assert found.get("language") == (token or ("en" if languages == ["en"] else None))
         assert found["task"] == "transcribe" and found.get("forced_decoder_ids") is None
@@ -150,9 +152,12 @@ def test_an_english_only_model_is_told_no_language(tmp_path: Path) -> None:
 def test_the_stock_pipeline_needs_no_language_and_gives_times(run: Path) -> None:
     from transformers import pipeline
 
-    package(run, ["hf"], None)
+    package(Run(run), ["hf"], None)
     samples = samples_of(run, 3)
-    ours = [item.text for item in open_recogniser(str(run)).recogniser.transcribe(samples, ["en"] * 3, "padded")]
+    ours = [
+        item.text
+        for item in open_recogniser(str(run)).recogniser.transcribe(samples, ["en"] * 3, DecodeOptions("padded"))
+    ]
     asr = pipeline("automatic-speech-recognition", str(run), device="cpu")
     given = [{"raw": audio, "sampling_rate": 16_000} for audio in samples]
     plain = {"num_beams": 1}
@@ -202,7 +207,7 @@ def stated(run: Path) -> list[list[list[int]]]:
 
 def test_measured_heads_reach_the_package_before_and_after(run: Path) -> None:
     (run / heads.FILE).unlink(missing_ok=True)
-    package(run, ["hf", "ct2"], None)
+    package(Run(run), ["hf", "ct2"], None)
     assert stated(run) == [[[1, 0], [1, 1]]] * 2, "those of its base"
     heads.keep(run, measured(((0, 1), (1, 1))), "speech", {"model": "toy"})
     assert stated(run) == [[[0, 1], [1, 1]]] * 2, "measured on a package that was there"
@@ -210,7 +215,7 @@ def test_measured_heads_reach_the_package_before_and_after(run: Path) -> None:
     assert stated(run) == [[[0, 0]]] * 2, "stock tools pad"
     heads.keep(run, measured(((1, 0),)), "speech", {"model": "toy"})
     assert stated(run) == [[[0, 0]]] * 2
-    package(run, ["hf", "ct2"], None)
+    package(Run(run), ["hf", "ct2"], None)
     assert stated(run) == [[[0, 0]]] * 2, "measured before it is packaged"
     (run / heads.FILE).unlink()
 
@@ -242,7 +247,7 @@ def test_the_hubs_own_parser_reads_the_card(run: Path) -> None:
     from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 
     contexts = scored(run)
-    package(run, ["hf", "ct2"], None)
+    package(Run(run), ["hf", "ct2"], None)
     card = ModelCard.load(run / "README.md")
     data = card.data
     assert isinstance(data, ModelCardData)
@@ -281,7 +286,7 @@ def test_the_card_states_the_licence_as_the_hub_spells_it(
     before = file.read_text()
     try:
         file.write_text(json.dumps({**json.loads(before), "licenses": stated_licenses, "languages": ["no", "he"]}))
-        package(run, ["hf"], None)
+        package(Run(run), ["hf"], None)
     finally:
         file.write_text(before)
     data = ModelCard.load(run / "README.md").data
@@ -290,14 +295,14 @@ def test_the_card_states_the_licence_as_the_hub_spells_it(
 
 
 def test_the_snippets_of_the_card_run_as_they_stand(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    package(run, ["hf", "ct2"], None)
+    package(Run(run), ["hf", "ct2"], None)
     soundfile.write("clip.wav", samples_of(run)[0], 16_000)
     blocks = re.findall(r"```python\n(.*?)```", (run / "README.md").read_text(), re.S)
     assert len(blocks) == 2 and all("models/whisper/toy" in block for block in blocks)
     for block in blocks:
         exec(compile(block, "README.md", "exec"), {})
     said = capsys.readouterr().out.splitlines()
-    ours = open_recogniser(str(run)).recogniser.transcribe(samples_of(run), ["en"], "padded")[0].text
+    ours = open_recogniser(str(run)).recogniser.transcribe(samples_of(run), ["en"], DecodeOptions("padded"))[0].text
     assert said[0].strip() == ours != ""
 
 
@@ -305,7 +310,7 @@ def test_the_snippets_of_the_card_run_as_they_stand(run: Path, capsys: pytest.Ca
 def test_files_are_as_readable_as_the_umask_lets_them(run: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
-        package(run, ["hf", "ct2"], None)
+        package(Run(run), ["hf", "ct2"], None)
     finally:
         os.umask(before)
     packaged = [*(file for file in run.iterdir() if file.is_file()), *(run / "ct2").iterdir()]
@@ -335,10 +340,10 @@ def test_the_processor_alone_is_a_package_with_its_proof(run: Path) -> None:
     try:
         hebrew = [clip.replace(transcript="שָׁלוֹם, צה״ל") for clip in rows]
         write_clips(Path("manifests/splits/toy/train.jsonl"), hebrew)
-        result = package(run, ["hf"], None)
+        result = package(Run(run), ["hf"], None)
     finally:
         write_clips(Path("manifests/splits/toy/train.jsonl"), rows)
-    folder = Path(result["processor"])
+    folder = Path(result.processor)
     assert folder == Path("models/processor/toy") and not list(folder.glob("*.safetensors"))
     proof = json.loads((folder / "proof.json").read_text())
     assert set(proof["letters_by_script"]) == {"LATIN", "CYRILLIC", "HEBREW"}
@@ -354,21 +359,21 @@ def test_the_processor_alone_is_a_package_with_its_proof(run: Path) -> None:
 def test_a_tokenizer_that_loses_letters_is_refused_and_the_package_before_stays(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package(run, ["hf"], None)
+    package(Run(run), ["hf"], None)
     before = {
         file: file.read_bytes() for file in [*run.iterdir(), *Path("models/processor/toy").iterdir()] if file.is_file()
     }
     whole = build.load_checkpoint
 
-    def lossy(folder: Path, checkpoint: Path) -> Any:
-        family = whole(folder, checkpoint)
+    def lossy(run: Run, checkpoint: Path) -> Any:
+        family = whole(run, checkpoint)
         family.save_processor = Whisper(family.module, ascii_only).save_processor
         return family
 
     ascii_only = WhisperTokens(build_tokenizer([bytes([byte]) for byte in range(128)], []))
     monkeypatch.setattr(build, "load_checkpoint", lossy)
     with pytest.raises(GovorError, match="does not keep this text"):
-        package(run, ["hf"], None)
+        package(Run(run), ["hf"], None)
     after = {
         file: file.read_bytes() for file in [*run.iterdir(), *Path("models/processor/toy").iterdir()] if file.is_file()
     }
@@ -387,7 +392,7 @@ def test_autopeft_loads_a_checkpoint_and_finds_its_base(
     from peft import AutoPeftModel
 
     from govor.families import adapters
-    from govor.recipe import Lora
+    from govor.families.lora import Lora
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("GOVOR_CACHE", str(tmp_path / "cache"))

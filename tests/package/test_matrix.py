@@ -19,6 +19,7 @@ from govor.families.whisper.tiny import tiny
 from govor.finetune.train import train
 from govor.measure.evaluate import transcribe_clips
 from govor.package.build import package
+from govor.runs import Run
 from stock import published, to_ggml
 
 
@@ -74,7 +75,7 @@ def a_package(make: Callable[[], Any], family: str, method: str) -> Callable[[Pa
     def write(root: Path) -> str:
         saved(make)(root)
         run = trained(root, family, "base", method, "earlier")
-        package(run, ["hf"], None)
+        package(Run(run), ["hf"], None)
         return str(run)
 
     return write
@@ -157,17 +158,17 @@ def test_trained_scored_packaged_and_loaded_again(
     assert (chosen / "adapter_model.safetensors").exists() == (method == "lora")
     wanted = said(str(run))
     assert wanted == said(str(chosen)), "a run is its best checkpoint"
-    result = package(run, ["hf", FORMATS[family]], None)  # type: ignore[list-item]
-    assert ("merge" in result["checks"]) == (method == "lora")
-    assert result["checks"]["hf"]["max_logit_difference"] < 1e-3
+    result = package(Run(run), ["hf", FORMATS[family]], None)  # type: ignore[list-item]
+    assert ("merge" in result.checks) == (method == "lora")
+    assert result.checks["hf"]["max_logit_difference"] < 1e-3
     assert said(str(run)) == wanted, "the package is the run"
     moved = shutil.copytree(run, tmp_path / "elsewhere", ignore=shutil.ignore_patterns("checkpoints", "base", ".*"))
     assert said(str(moved)) == wanted, "it needs nothing but itself"
     if family == "whisper":
-        assert result["checks"]["ct2"]["encoder_relative_error"] < 1e-4
+        assert result.checks["ct2"]["encoder_relative_error"] < 1e-4
         assert said(str(run), "ct2") == wanted
     else:
-        assert result["checks"]["thinker"]["max_logit_difference"] < 1e-3
+        assert result.checks["thinker"]["max_logit_difference"] < 1e-3
         assert said(str(run / "thinker")) == wanted
     packaged = open_recogniser(str(moved)).recogniser.module.state_dict()  # type: ignore[attr-defined]
     ours = open_recogniser(str(chosen)).recogniser.module.state_dict()  # type: ignore[attr-defined]
@@ -182,7 +183,7 @@ def test_adapters_are_exported_in_small_number_formats_too(
     monkeypatch.chdir(tmp_path)
     saved(whisper)(tmp_path)
     run = trained(tmp_path, "whisper", "base", "lora", "mine")
-    assert package(run, ["ct2"], None, quantization)["checks"]["ct2"]["quantization"] == quantization
+    assert package(Run(run), ["ct2"], None, quantization).checks["ct2"]["quantization"] == quantization
 
 
 def test_the_command_packages_adapters(govor: Any, workspace: Path) -> None:

@@ -13,6 +13,7 @@ from govor.audio import SAMPLE_RATE
 from govor.corpus.records import Clip
 from govor.errors import AudioError, GovorError
 from govor.families.base import Aligner, Attention, Hypothesis
+from govor.families.task import DecodeOptions
 from govor.families.whisper.attention import all_heads
 from govor.families.whisper.model import Whisper
 from govor.families.whisper.tiny import tiny
@@ -101,14 +102,16 @@ def test_a_tiny_whisper_attends_with_every_head_and_sums_to_one() -> None:
     model = tiny()
     assert isinstance(model, Aligner) and isinstance(model, Whisper)
     pieces = [[" sol", " luna"], [" mar"], []]
-    found = model.attend([said("sol luna"), said("mar"), said("pan")], pieces, ["en"] * 3, "padded", model.heads)
+    found = model.attend(
+        [said("sol luna"), said("mar"), said("pan")], pieces, ["en"] * 3, DecodeOptions("padded"), model.heads
+    )
     assert found[2] is None
     first = found[0]
     assert first is not None and first.heads == all_heads(model.module) and set(first.owner) == {0, 1}
     assert first.weights.shape[0] == len(model.heads) and len(first.logprobs) == first.weights.shape[1]
     # What the padding gets is cut off, so the sums lie below one.
     assert (first.weights.sum(axis=2) <= 1 + 1e-4).all() and (first.weights >= 0).all()
-    alone = model.attend([said("mar")], [[" mar"]], ["en"], "padded", model.heads[:1])[0]
+    alone = model.attend([said("mar")], [[" mar"]], ["en"], DecodeOptions("padded"), model.heads[:1])[0]
     assert alone is not None and found[1] is not None
     np.testing.assert_allclose(alone.weights[0], found[1].weights[0], atol=1e-5)
 
@@ -218,9 +221,9 @@ class Scripted:
         self.asked: list[tuple[int, float, Any]] = []
 
     def transcribe(
-        self, clips: Sequence[Any], *_: Any, previous: Any = None, temperature: float = 0.0, **__: Any
+        self, clips: Sequence[Any], _languages: Any, options: DecodeOptions, *_: Any, previous: Any = None, **__: Any
     ) -> Any:
-        self.asked.append((len(clips), temperature, previous))
+        self.asked.append((len(clips), options.temperature, previous))
         return [self.answers.pop(0) if self.answers else Hypothesis(SPOKEN, [1, 2], -0.2) for _ in clips]
 
 
@@ -316,9 +319,9 @@ def test_a_row_that_lies_about_its_length_is_refused(workspace: Path) -> None:
 
 def test_a_temperature_draws_the_same_every_time() -> None:
     model, clip = tiny(), said(TEXT)
-    first, again = (model.transcribe([clip], ["en"], "speech", temperature=1.0)[0] for _ in range(2))
+    first, again = (model.transcribe([clip], ["en"], DecodeOptions(temperature=1.0))[0] for _ in range(2))
     assert first.tokens == again.tokens and first.no_speech is not None and 0 <= first.no_speech <= 1
-    assert model.transcribe([clip], ["en"], "speech")[0].tokens != first.tokens
-    told = model.transcribe([clip, clip], ["en", "en"], "speech", previous=["sol luna", None])
-    plain = model.transcribe([clip], ["en"], "speech")[0]
+    assert model.transcribe([clip], ["en"], DecodeOptions("speech"))[0].tokens != first.tokens
+    told = model.transcribe([clip, clip], ["en", "en"], previous=["sol luna", None])
+    plain = model.transcribe([clip], ["en"], DecodeOptions("speech"))[0]
     assert told[1].tokens == plain.tokens and told[0].mean_logprob != plain.mean_logprob

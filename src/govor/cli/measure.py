@@ -121,15 +121,13 @@ def accept(
     as_json: Json = False,
 ) -> None:
     """Judge a run by the gates of its recipe; exit 1 when one is red. Nothing unmeasured passes."""
-    from govor.config import apply_overrides, parse
     from govor.errors import GovorError
-    from govor.measure.accept import judge, keep
-    from govor.recipe import Gates
+    from govor.measure.accept import gates_given, judge, keep
 
     if gates and stage is not None:
         raise GovorError("--stage asks the recipe's gates and --set gives others; give one of them.")
     folder = find_run(run)
-    own = parse(Gates, apply_overrides({}, gates), "--set") if gates else None
+    own = gates_given(folder, gates) if gates else None
     verdict = judge(folder, own, stage)
     file = keep(folder.name, verdict)
     lines = [f"{'green' if e['passed'] else 'red  '}  {e['gate']}: {e['reason']}" for e in verdict["gates"]]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from govor.cli import console
+from govor.cli.options import workspace
 
 if TYPE_CHECKING:  # a command's help must not wait for torch
     from govor.families.opening import Opened
@@ -36,23 +37,23 @@ def check_model(
         GovorError: with what is wrong. What needs the weights is found later.
     """
     from govor.errors import GovorError, nearest
-    from govor.families.registry import family_of
+    from govor.families.registry import family_of, settings_of
     from govor.hub import find_here
+    from govor.runs import Run
 
     if device.partition(":")[0] not in ("auto", "cuda", "mps", "cpu"):
         raise GovorError(f"There is no device '{device}'; {nearest(device, ('auto', 'cuda', 'mps', 'cpu'))}")
     found = find_here(model)
     if found is None or found.format != "hf" or engine == "ct2":
         return
-    runs = [place for place in (found.path, found.path.parent.parent) if (place / "base").is_dir()]
-    unpackaged = runs and not (found.path / "package.json").exists()
-    kind = family_of(runs[0] / "base" if unpackaged else found.path, model)
-    if kind == "whisper":
-        from govor.families.whisper.tokens import LANGUAGES, token_code
-
-        for code in languages:
-            if code is not None and token_code(code) not in LANGUAGES:
-                raise GovorError(f"Whisper has no token for language '{code}'; {nearest(code, LANGUAGES)}")
+    run = next(
+        (run for run in (Run(found.path), Run(found.path.parent.parent)) if (run.folder / "base").is_dir()), None
+    )
+    unpackaged = run is not None and not Run(found.path).packaged
+    kind = family_of(run.folder / "base" if run is not None and unpackaged else found.path, model)
+    for code in languages:
+        if code is not None:
+            settings_of(kind).check_language(code)
 
 
 def check_eval(path: Path) -> None:
@@ -82,21 +83,4 @@ def open_model(
 
 def find_run(name: str) -> Path:
     """A run's folder by path or by name below models/."""
-    from govor.errors import GovorError, nearest
-    from govor.files import exists, shortened
-
-    if exists(Path(name)):
-        if Path(name).is_dir():
-            return Path(name)
-        raise GovorError(f"{name} is no folder; a run's name or folder was wanted.")
-    folders = [path for path in Path("models").glob("*/*") if path.is_dir() and not path.name.startswith(".")]
-    folders = [path for path in folders if path.parent.name != "processor"]  # no runs, though they bear their names
-    found = [path for path in folders if path.name == name]
-    if len(found) > 1:
-        raise GovorError(
-            f"There are {len(found)} runs called '{name}': {', '.join(map(str, found))}; give one of the paths."
-        )
-    if found:
-        return found[0]
-    runs = [path.name for path in folders]
-    raise GovorError(f"There is no run '{shortened(name)}'; {nearest(name, runs)}")
+    return workspace().find_run(name).folder

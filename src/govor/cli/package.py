@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from govor.cli import console
-from govor.cli.models import find_run
-from govor.cli.options import Json, Overwrite, examples
+from govor.cli.options import Json, Overwrite, examples, workspace
 
 
 def register(app: typer.Typer) -> None:
@@ -21,8 +20,11 @@ def register(app: typer.Typer) -> None:
 def package(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run's name or folder.")],
     format_: Annotated[
-        str, typer.Option("--format", help="hf, ct2 (Whisper), thinker (Qwen3-ASR for vLLM), with commas.")
-    ] = "hf",
+        str | None,
+        typer.Option(
+            "--format", help="hf, ct2 (Whisper), thinker (Qwen3-ASR for vLLM), with commas.", show_default="hf"
+        ),
+    ] = None,
     checkpoint: Annotated[
         str | None, typer.Option(help="Another checkpoint than the best, by name.", show_default=False)
     ] = None,
@@ -33,27 +35,22 @@ def package(
     as_json: Json = False,
 ) -> None:
     """Make a run's best checkpoint a folder that transformers, CTranslate2 and faster-whisper load, proven equal."""
-    from govor.errors import GovorError, nearest
+    from govor.families.registry import known_formats
     from govor.files import refuse_existing
-    from govor.package import FORMATS
-    from govor.runs import Run
 
-    folder = find_run(run)
-    formats = [name for name in FORMATS if name in format_.split(",")]
-    unknown = [name for name in format_.split(",") if name not in FORMATS]
-    if unknown:
-        raise GovorError(f"There is no format '{unknown[0]}'; {nearest(unknown[0], FORMATS)}")
-    refuse_existing(folder / "package.json", overwrite, "--overwrite to package it again")
-    Run(folder).check_finished()
+    found = workspace().find_run(run)
+    wanted = known_formats(format_.split(",")) if format_ is not None else []
+    refuse_existing(found.folder / "package.json", overwrite, "--overwrite to package it again")
+    found.check_finished()
     if checkpoint is not None:
-        Run(folder).checkpoint(checkpoint)
+        found.checkpoint(checkpoint)
     from govor.package.build import package as build  # only now: it imports torch
 
-    result = build(folder, formats, checkpoint, ct2_quantization)
+    result = build(found, wanted, checkpoint, ct2_quantization)
     lines = [
         f"{name}: {', '.join(f'{key} {value}' for key, value in check.items())}"
-        for name, check in result["checks"].items()
+        for name, check in result.checks.items()
     ]
-    console.result("\n".join(lines), result, as_json)
-    made = f"{folder} ({result['checkpoint']}), {result['processor']}"
-    console.made(made, f"govor transcribe {folder} AUDIO")
+    console.result("\n".join(lines), result.as_json(), as_json)
+    made = f"{found.folder} ({result.checkpoint}), {result.processor}"
+    console.made(made, f"govor transcribe {found.folder} AUDIO")

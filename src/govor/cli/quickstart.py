@@ -274,11 +274,12 @@ def _package(run: Path, test: Path, headline: dict[str, Any]) -> dict[str, str]:
     from govor.corpus.manifests import Manifest
     from govor.families.opening import open_recogniser
     from govor.package.build import package
+    from govor.runs import Run
     from govor.timing.longform import Ear, transcribe_recording
 
     with _stage("package"):
         if not (run / "package.json").exists():
-            checks = package(run, ["hf"], None)["checks"]["hf"]
+            checks = package(Run(run), ["hf"]).checks["hf"]
             console.note(
                 f"stock transformers gives the trained logits on {checks['clips']} clips (difference {checks['max_logit_difference']:.1e})"
             )

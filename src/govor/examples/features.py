@@ -14,10 +14,10 @@ from govor.audio import Samples
 from govor.corpus.records import Clip
 from govor.examples.augment import Augmenter, augmented_clip
 from govor.examples.mixing import Chance, chance, uniform
+from govor.examples.settings import Examples
+from govor.examples.settings import SpecAugment as SpecAugmentSettings
 from govor.examples.spec import ExampleSpec
 from govor.examples.spec_augment import hide
-from govor.recipe import Examples
-from govor.recipe import SpecAugment as SpecAugmentSettings
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from govor.examples.mixing import Chance, Mixture
-from govor.recipe import Schedule
+
+Schedule = Literal["linear", "cosine", "constant"]
 
 
 @dataclass(frozen=True, slots=True)

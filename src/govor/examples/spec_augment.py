@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from govor.examples.mixing import draw_seed
-from govor.recipe import SpecAugment
+from govor.examples.settings import SpecAugment
 
 FRAMES_PER_SECOND = 100
 _LONGEST_PART = 0.1  # of the clip: a short clip must keep its words

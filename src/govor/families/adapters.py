@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from govor.errors import GovorError
-from govor.recipe import Lora
+from govor.families.base import Batch, Family
+from govor.families.lora import Lora
 
 WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
@@ -64,8 +65,7 @@ def _findable(base_model: str) -> str:
     A ggml file or CTranslate2 folder, and weights that came from a package since the Hub could not be reached, are kept in
     the `transformers` layout in our cache.
     """
-    from govor.families.opening import trainable_folder
-    from govor.hub import find_model
+    from govor.families.opening import find_model, trainable_folder
 
     try:
         found = find_model(base_model)
@@ -107,7 +107,7 @@ def merge(module: nn.Module) -> None:
 
 
 @torch.no_grad()  # not inference_mode: what it makes are the model's weights from here on
-def merge_with_proof(family: Any, batch: dict[str, Any]) -> float:
+def merge_with_proof(family: Family, batch: Batch) -> float:
     """Merge and return the largest difference that it makes to the logits of `batch`.
 
     Raises:

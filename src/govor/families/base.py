@@ -1,7 +1,8 @@
 """What a model family must be able to do: the seam between the training loop and a model.
 
-A `Family` renders examples, computes a loss and saves itself. A `Recogniser` transcribes. Whisper is both, the turn
-detector a Family alone, an exported CTranslate2 model a Recogniser alone. Training, evaluation and serving all go through these methods, so they cannot drift.
+A `Family` renders examples, computes a loss, saves and exports itself. A `Recogniser` transcribes. What recognises speech
+is both, a classifier a Family alone, an exported CTranslate2 model a Recogniser alone. Training, evaluation and serving all
+go through these methods, so they cannot drift.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from torch import nn
 from govor.audio import Samples
 from govor.corpus.records import Clip
 from govor.examples.spec import ExampleSpec
-from govor.families.task import ContextMode, Task
+from govor.families.task import DecodeOptions, Task
+from govor.runs import Json
 
+GREEDY = DecodeOptions()
 # Every value has one entry per example: a tensor whose first dimension is the batch, or a list of tensors.
 Batch = dict[str, Any]
 
@@ -100,27 +103,34 @@ class Renderer(Protocol):
         ...
 
 
-def spelled(tokenizer: Tokenizer, ids: Sequence[int]) -> list[tuple[str, int]]:
-    """Ids as a person reads them: (text, number of ids), each steering token by itself, runs of text together."""
+def spelled(tokenizer: Tokenizer, labels: Labels) -> list[tuple[str, int, bool]]:
+    """See `Renderer.spelled`: each steering token by itself, runs of text together; hundreds of one token are one piece."""
+    given, taught = labels.tokens[: labels.given], labels.tokens[labels.given :]
+    return [
+        (text, count, counts)
+        for ids, counts in ((given, False), (taught, True))
+        for text, count in _pieces(tokenizer, ids)
+    ]
+
+
+def _pieces(tokenizer: Tokenizer, ids: Sequence[int]) -> list[tuple[str, int]]:
     added = tokenizer.get_added_tokens_decoder()
-    found: list[tuple[str, int]] = []
+    pieces: list[tuple[str, int]] = []
     run: list[int] = []
     for index in [*ids, None]:
         # Hundreds of audio tokens in a row are one piece.
-        if found and not run and index is not None and index in added and found[-1][0] == added[index].content:
-            found[-1] = (found[-1][0], found[-1][1] + 1)
+        if pieces and not run and index is not None and index in added and pieces[-1][0] == added[index].content:
+            pieces[-1] = (pieces[-1][0], pieces[-1][1] + 1)
             continue
-        known = index is not None and index not in added and tokenizer.id_to_token(index) is not None
-        if known:
-            assert index is not None
+        if index is not None and index not in added and tokenizer.id_to_token(index) is not None:
             run.append(index)
             continue
         if run:
-            found.append((tokenizer.decode(run, skip_special_tokens=False), len(run)))
+            pieces.append((tokenizer.decode(run, skip_special_tokens=False), len(run)))
             run = []
         if index is not None:
-            found.append((added[index].content if index in added else f"<|{index}|>", 1))
-    return found
+            pieces.append((added[index].content if index in added else f"<|{index}|>", 1))
+    return pieces
 
 
 class Inference:
@@ -130,36 +140,55 @@ class Inference:
     to it, since a decorator in each family is easily lost, and nothing but memory and time would tell.
     """
 
-    def __init_subclass__(cls, **options: Any) -> None:
+    def __init_subclass__(cls, **options: object) -> None:
         super().__init_subclass__(**options)
         for name in ("transcribe", "nbest", "attend"):
             if name in vars(cls):
                 setattr(cls, name, torch.inference_mode()(vars(cls)[name]))
 
 
+Quantization = Literal["float32", "float16", "int8"]
+
+
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """What a package shall be like: the number format of converted weights, and the language that goes without saying."""
+    """What a package shall be like: the number format of converted weights, and the languages that the model is for."""
 
-    quantization: Literal["float32", "float16", "int8"] = "float32"
-    language: str | None = None
+    quantization: Quantization = "float32"
+    languages: tuple[str, ...] = ()
+
+    @property
+    def language(self) -> str | None:
+        """The one that goes without saying, if it is for one alone."""
+        return self.languages[0] if len(self.languages) == 1 else None
 
 
 class Exporter(Protocol):
-    """One format that a family can be packaged in. `folder` is where below the package it lies; "." is its root."""
+    """One format that a family can be packaged in. `folder` is where below the package it lies; "." is its root.
+
+    What is written into the root comes first, so that the others can be made of it.
+    """
 
     folder: str
 
-    def write(self, family: Any, target: Path, options: ExportOptions) -> None:
-        """Write the model into `target`."""
+    def check_installed(self) -> None:
+        """Raise GovorError where a program that it needs is not installed."""
         ...
 
-    def verify(self, family: Any, target: Path, clips: list[Clip], options: ExportOptions) -> dict[str, Any]:
+    def write(self, family: Any, target: Path, options: ExportOptions) -> None:
+        """Write the model into `target`, which need not be there."""
+        ...
+
+    def verify(self, family: Any, target: Path, clips: Sequence[Clip], options: ExportOptions) -> Json:
         """What a consumer of the format gives on some clips beside what the trained model gives.
 
         Raises:
             GovorError: they differ by more than the format loses.
         """
+        ...
+
+    def usage(self, folder: str, options: ExportOptions) -> list[str]:
+        """Lines of Markdown for the model card: how to use the package in `folder`; none where there is nothing to say."""
         ...
 
 
@@ -178,7 +207,7 @@ class Family(Protocol):
     notes: list[str]
 
     @classmethod
-    def load(cls, folder: Path, dtype: torch.dtype = torch.float32, **options: Any) -> Self:
+    def load(cls, folder: Path, dtype: torch.dtype = torch.float32, **options: object) -> Self:
         """From a folder in the `transformers` layout, everything checked; `options` go to the library that loads it."""
         ...
 
@@ -240,6 +269,25 @@ class Family(Protocol):
         ...
 
 
+class Vocabulary(Protocol):
+    """Text to ids and back."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The library's tokenizer."""
+        ...
+
+
+@runtime_checkable
+class Tokenising(Protocol):
+    """A family that writes text in tokens."""
+
+    @property
+    def tokens(self) -> Vocabulary:
+        """Its vocabulary."""
+        ...
+
+
 @runtime_checkable
 class Recogniser(Protocol):
     """Writes down what was said. A Family that does is a recogniser too; an exported model may be nothing else.
@@ -260,23 +308,22 @@ class Recogniser(Protocol):
         self,
         clips: Sequence[Samples],
         languages: Sequence[str | None],
-        context: ContextMode = "speech",
-        beam_size: int = 1,
+        options: DecodeOptions = GREEDY,
         on_done: Callable[[int], None] | None = None,
         previous: Sequence[str | None] | None = None,
-        temperature: float = 0.0,
     ) -> list[Hypothesis]:
         """Transcriptions in the order of `clips` (none over `longest_seconds`).
 
         Args:
+            languages: what the model is told of each clip's language; one of None it finds itself.
+            options: its `language` does not count here.
             on_done: hears of every finished batch.
             previous: the text before each clip, for models that were taught to use it.
-            temperature: above 0 tokens are drawn rather than searched for, the same ones at every call.
         """
         ...
 
-    def nbest(self, clip: Samples, language: str | None, n: int, context: ContextMode = "speech") -> list[Hypothesis]:
-        """The `n` best transcriptions of one clip, best first."""
+    def nbest(self, clip: Samples, language: str | None, n: int, options: DecodeOptions = GREEDY) -> list[Hypothesis]:
+        """The `n` best transcriptions of one clip, best first, found with as many beams; of `options` the context counts."""
         ...
 
 
@@ -294,13 +341,14 @@ class Aligner(Protocol):
         clips: Sequence[Samples],
         pieces: Sequence[Sequence[str]],
         languages: Sequence[str],
-        context: ContextMode = "speech",
+        options: DecodeOptions = GREEDY,
         heads: Sequence[Head] | None = None,
         on_done: Callable[[int], None] | None = None,
     ) -> list[Attention | None]:
         """Attention over each clip while its pieces (the text, cut; each with the space before it) are written.
 
         Args:
+            options: its context counts.
             heads: those wanted; the ones that the model's configuration names if None.
             on_done: hears of every finished batch.
 

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from govor.errors import GovorError
+from govor.families.settings import FamilySettings, Shapes
 from govor.files import check_ordinary, exists, shortened
 from govor.jsons import Record, parse_json, read_json
-
-Shapes = dict[str, tuple[int, ...]]
 
 _INDEX = "model.safetensors.index.json"
 _OBJECTS = (
@@ -63,29 +62,15 @@ _IDS = (
 )
 _LENGTHS = ("max_length", "max_new_tokens", "min_length", "max_initial_timestamp_index", "num_beams", "top_k")
 _ANY_ID = 10_000_000
-_WINDOW_POSITIONS = 1500
 _INSIDE = ("audio_config", "text_config", "thinker_config")
-# `transformers` leaves out of config.json what equals its defaults.
-_WHISPER_DEFAULTS = {
-    "vocab_size": 51865,
-    "num_mel_bins": 80,
-    "d_model": 384,
-    "encoder_layers": 4,
-    "decoder_layers": 4,
-    "encoder_attention_heads": 6,
-    "decoder_attention_heads": 6,
-    "encoder_ffn_dim": 1536,
-    "decoder_ffn_dim": 1536,
-    "max_source_positions": 1500,
-    "max_target_positions": 448,
-}
 
 
-def read_model_config(folder: Path, weights: Sequence[Path] | None = None) -> Record:
+def read_model_config(folder: Path, settings: FamilySettings, weights: Sequence[Path] | None = None) -> Record:
     """`config.json` of a model folder, after it and all that lies beside it was judged: JSON that is whole and not too deep,
     sizes and ids in range, a tokenizer that is one, shards that lie in the folder, weights of the sizes that are stated.
 
     Args:
+        settings: those of the family that the model says it is of.
         weights: safetensors files elsewhere that go with this configuration, as those of a checkpoint.
 
     Raises:
@@ -95,8 +80,8 @@ def read_model_config(folder: Path, weights: Sequence[Path] | None = None) -> Re
     file = folder / "config.json"
     config = read_json(file)
     for place, part in _parts(config):
-        _check_sizes(file, place, part)
-    vocabulary = _vocabulary(config)
+        check_sizes(file, place, part)
+    vocabulary = _vocabulary(config, settings)
     for place, part in _parts(config):
         # The lists of what to suppress are defaults of the library here, for another vocabulary; nothing reads them.
         used = {key: value for key, value in part.items() if not isinstance(value, list) or key == "eos_token_id"}
@@ -108,10 +93,10 @@ def read_model_config(folder: Path, weights: Sequence[Path] | None = None) -> Re
         if exists(folder / name):
             _check_beside(folder / name, read_json(folder / name), vocabulary)
     if exists(folder / "tokenizer.json"):
-        check_tokenizer(folder / "tokenizer.json", vocabulary if config.get("model_type") == "whisper" else None)
+        check_tokenizer(folder / "tokenizer.json", vocabulary, settings.steering)
     files = weight_files(folder) if weights is None else weights
-    if files:
-        _check_fit(config, _all_shapes(files), folder)
+    if files and settings.check_model is not None:
+        settings.check_model(config, _all_shapes(files), folder)
     return config
 
 
@@ -192,61 +177,8 @@ def shapes_of(file: Path) -> Shapes:
     return shapes
 
 
-def whisper_shapes(config: Mapping[str, Any]) -> Shapes:
-    """Name and shape of every weight that a Whisper of this configuration has (the head is tied to the embeddings)."""
-    sizes = {**_WHISPER_DEFAULTS, **{key: config[key] for key in _WHISPER_DEFAULTS if key in config}}
-    width = sizes["d_model"]
-    shapes: Shapes = {
-        "encoder.conv1.weight": (width, sizes["num_mel_bins"], 3),
-        "encoder.conv1.bias": (width,),
-        "encoder.conv2.weight": (width, width, 3),
-        "encoder.conv2.bias": (width,),
-        "encoder.embed_positions.weight": (sizes["max_source_positions"], width),
-        "decoder.embed_positions.weight": (sizes["max_target_positions"], width),
-        "decoder.embed_tokens.weight": (sizes["vocab_size"], width),
-    }
-    for part in ("encoder", "decoder"):
-        inner = sizes[f"{part}_ffn_dim"]
-        norms = ["layer_norm"]
-        for layer in range(sizes[f"{part}_layers"]):
-            own = f"layers.{layer}"
-            attentions = ("self_attn", "encoder_attn") if part == "decoder" else ("self_attn",)
-            for attention in attentions:
-                for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-                    shapes[f"{part}.{own}.{attention}.{name}.weight"] = (width, width)
-                    if name != "k_proj":
-                        shapes[f"{part}.{own}.{attention}.{name}.bias"] = (width,)
-            norms += [f"{own}.{name}" for name in (*(f"{item}_layer_norm" for item in attentions), "final_layer_norm")]
-            shapes |= {f"{part}.{own}.fc1.weight": (inner, width), f"{part}.{own}.fc1.bias": (inner,)}
-            shapes |= {f"{part}.{own}.fc2.weight": (width, inner), f"{part}.{own}.fc2.bias": (width,)}
-        shapes |= {f"{part}.{name}.{kind}": (width,) for name in norms for kind in ("weight", "bias")}
-    return {f"model.{name}": shape for name, shape in shapes.items()}
-
-
-def check_whisper_sizes(config: Mapping[str, Any], found: Shapes, origin: Path) -> None:
-    """Refuse weights of other shapes than a Whisper of this configuration has, and far fewer of them: what is missing would
-    be made up, however much memory that takes. (Which of them are missing, the loader says.)
-
-    Raises:
-        GovorError: `origin` stands in the message.
-    """
-    _check_sizes(origin, "", config)
-    if config.get("max_source_positions", _WINDOW_POSITIONS) < _WINDOW_POSITIONS:
-        raise GovorError(
-            f"{origin}: max_source_positions is {config['max_source_positions']}, and a window of 30 s has {_WINDOW_POSITIONS}."
-        )
-    wanted = whisper_shapes(config)
-    given = {name if name.startswith("model.") else f"model.{name}": shape for name, shape in found.items()}
-    for name, shape in wanted.items():
-        if given.get(name, shape) != shape:
-            raise GovorError(
-                f"{origin}: '{name}' is {_by(given[name])}, and its sizes ask for {_by(shape)}; fetch or train it again."
-            )
-    _check_count(sum(map(math.prod, wanted.values())), found, origin)
-
-
-def check_tokenizer(file: Path, vocabulary: int | None = None) -> None:
-    """Refuse what is no tokenizer; with `vocabulary`, steering tokens must have ids below it too."""
+def check_tokenizer(file: Path, vocabulary: int = _ANY_ID, steering: Sequence[str] = ()) -> None:
+    """Refuse what is no tokenizer, or gives one of the tokens `steering` an id that a vocabulary of that size lacks."""
     found = read_json(file)
     added, model = found.get("added_tokens", []), found.get("model")
     # A file without a vocabulary of its own is what damaged downloads leave.
@@ -258,8 +190,7 @@ def check_tokenizer(file: Path, vocabulary: int | None = None) -> None:
         raise GovorError(
             f"{file} is damaged: 'added_tokens' is no list of tokens with an id and a content; fetch it again."
         )
-    steering = ("<|endoftext|>", "<|startoftranscript|>", "<|transcribe|>", "<|notimestamps|>")
-    for one in added if vocabulary is not None else ():
+    for one in added:
         if one["content"] in steering and one["id"] >= vocabulary:
             raise GovorError(
                 f"{file} gives '{one['content']}' the id {one['id']}, and the model has {vocabulary}; it is another model's."
@@ -332,15 +263,16 @@ def _parts(config: Record, place: str = "") -> Iterator[tuple[str, Record]]:
             yield from _parts(config[key], f"{place}{key}.")
 
 
-def _vocabulary(config: Record) -> int:
+def _vocabulary(config: Record, settings: FamilySettings) -> int:
     texts = [part for place, part in _parts(config) if not place or place.endswith("text_config.")]
     sizes = [part["vocab_size"] for part in texts if "vocab_size" in part]
-    if not sizes and config.get("model_type") == "whisper":
-        return _WHISPER_DEFAULTS["vocab_size"]
+    if not sizes and settings.vocabulary is not None:
+        return settings.vocabulary
     return max(sizes, default=_ANY_ID)
 
 
-def _check_sizes(file: Path, place: str, part: Mapping[str, Any]) -> None:
+def check_sizes(file: Path, place: str, part: Mapping[str, Any]) -> None:
+    """Refuse sizes out of range in a part of a configuration; `place` stands before their names."""
     for key, most in _SIZES.items():
         value = part.get(key)
         if key not in part or (value is None and key in _MAY_BE_NULL):
@@ -377,44 +309,13 @@ def _check_beside(file: Path, found: Record, vocabulary: int) -> None:
                     f"{file}: {key} is {shortened(json.dumps(found[key]), 40)}, and a whole number was wanted; fetch it again."
                 )
     if file.name == "preprocessor_config.json":
-        _check_sizes(file, "", found)
+        check_sizes(file, "", found)
     if file.name == "processor_config.json" and isinstance(found.get("feature_extractor"), dict):
-        _check_sizes(file, "feature_extractor.", found["feature_extractor"])
+        check_sizes(file, "feature_extractor.", found["feature_extractor"])
 
 
-def _check_fit(config: Record, found: Shapes, folder: Path) -> None:
-    if config.get("model_type") == "whisper":
-        check_whisper_sizes(config, found, folder / "config.json")
-        return
-    # Of Qwen3-ASR the sizes that memory goes by; the loader compares every weight.
-    thinker = config.get("thinker_config")
-    inner = thinker if isinstance(thinker, dict) else config
-    audio, text = inner.get("audio_config"), inner.get("text_config")
-    if not isinstance(audio, dict) or not isinstance(text, dict):
-        raise GovorError(f"{config.where} lacks an audio_config or a text_config; fetch the model again.")
-    language = "thinker.model" if thinker is not None else "model.language_model"
-    tower = "thinker.audio_tower" if thinker is not None else "model.audio_tower"
-    hidden = text.get("hidden_size")
-    wanted = {
-        f"{language}.embed_tokens.weight": (text.get("vocab_size"), hidden),
-        f"{language}.layers.0.mlp.gate_proj.weight": (text.get("intermediate_size"), hidden),
-        f"{tower}.layers.0.fc1.weight": (audio.get("encoder_ffn_dim"), audio.get("d_model")),
-    }
-    for name, shape in wanted.items():
-        given = found.get(name)
-        if given is not None and (
-            len(given) != 2 or any(w not in (None, h) for w, h in zip(shape, given, strict=True))
-        ):
-            raise GovorError(
-                f"{folder}: '{name}' is {_by(given)}, and config.json asks for {_by([size or 0 for size in shape])}; "
-                "fetch or train it again."
-            )
-    layers = text.get("num_hidden_layers", 0) * 3 * (hidden or 0) * text.get("intermediate_size", 0)
-    layers += audio.get("encoder_layers", 0) * 2 * audio.get("d_model", 0) * audio.get("encoder_ffn_dim", 0)
-    _check_count((text.get("vocab_size") or 0) * (hidden or 0) + layers, found, folder)
-
-
-def _check_count(wanted: int, found: Shapes, origin: Path) -> None:
+def check_count(wanted: int, found: Shapes, origin: Path) -> None:
+    """Refuse weights that are far fewer numbers than the sizes ask for."""
     there = sum(map(math.prod, found.values()))
     if wanted > 2 * there:
         raise GovorError(
@@ -437,5 +338,6 @@ def _whole(values: Any) -> TypeGuard[list[int]]:
     return isinstance(values, list) and all(_is_id(value) for value in values)
 
 
-def _by(shape: Sequence[int]) -> str:
+def by_sizes(shape: Sequence[int]) -> str:
+    """A shape as people write it."""
     return "×".join(map(str, shape)) or "a single number"

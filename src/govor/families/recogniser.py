@@ -10,11 +10,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from govor.audio import SAMPLE_RATE, Samples
+from govor.config import Share
 from govor.corpus.records import Clip
 from govor.corpus.samples import check_length, clip_samples, fits_window
 from govor.corpus.validate import noise_of
 from govor.errors import AudioError, GovorError
+from govor.families.settings import Gates
 from govor.families.task import ContextMode, DecodeOptions, Row
 from govor.metrics import compare, recognition
 from govor.metrics.metric import Metric
@@ -25,6 +29,17 @@ if TYPE_CHECKING:  # scorings are read and compared without torch
 
 # Clips are decoded and transcribed in blocks of this many, so that memory does not grow with the set.
 _BLOCK = 256
+
+
+class RecognitionGates(Gates):
+    """What a recogniser must reach."""
+
+    wer: float | None = Field(None, gt=0, description="highest WER; of a suite's set with the suite's normaliser")
+    wer_upper: float | None = Field(None, gt=0, description="highest upper bound of that WER's 95 % interval")
+    cer: float | None = Field(None, gt=0, description="highest CER")
+    timestamp_offset_seconds: float | None = Field(None, gt=0, description="highest mean offset of word times")
+    timestamp_coverage: Share | None = Field(None, description="lowest share of words placed in their own line")
+    hallucination_rate: Share | None = Field(None, description="highest share of speechless sounds that yield text")
 
 
 def clip_row(clip: Clip, samples: int, noise: float | None) -> Row:
@@ -94,9 +109,7 @@ class SpeechRecognition:
             start = time.perf_counter()
             block, samples = _readable(clips[at : at + _BLOCK], on_unreadable)
             languages = [options.language or clip.language for clip in block]
-            hypotheses = (
-                model.transcribe(samples, languages, options.context, options.beam_size, on_done) if block else []
-            )
+            hypotheses = model.transcribe(samples, languages, options, on_done) if block else []
             took = (time.perf_counter() - start) / max(sum(len(audio) for audio in samples), 1)
             yield [
                 {

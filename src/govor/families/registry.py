@@ -1,36 +1,117 @@
-"""The families by name. A new one is a folder beside this file and a line in the table."""
+"""The families by name. A new one is a folder beside this file and a line in the table.
+
+Its folder holds `settings.py` with `SETTINGS`, which needs no torch, and `model.py` with `FAMILY`, the class.
+"""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from govor.errors import GovorError
+from govor.errors import GovorError, nearest
 from govor.families.checking import read_model_config
+from govor.families.settings import FamilySettings
 from govor.families.task import Task
 from govor.files import shortened
+from govor.hub import PackagedModel
 from govor.jsons import read_json
 
-# Name in recipes and `model_type` in config.json → module and class. Imported when asked for: each pulls its model's code.
+if TYPE_CHECKING:
+    from govor.families.base import Family, Recogniser
+
+# Name in recipes and `model_type` in config.json → package. The first is the one of recipes that name none.
 _FAMILIES = {
-    "whisper": ("govor.families.whisper.model", "Whisper"),
-    "qwen3_asr": ("govor.families.qwen3_asr.model", "Qwen3Asr"),
+    "whisper": "govor.families.whisper",
+    "qwen3_asr": "govor.families.qwen3_asr",
 }
+
+
+def register(name: str, package: str) -> None:
+    """Add a family that lies elsewhere, by the name of its package."""
+    _FAMILIES[name] = package
+
+
+def family_names() -> tuple[str, ...]:
+    """Every family that govor knows."""
+    return tuple(_FAMILIES)
+
+
+def settings_of(name: str) -> FamilySettings:
+    """What is known of a family without loading it; torch is not imported."""
+    settings: FamilySettings = importlib.import_module(f"{_FAMILIES[name]}.settings").SETTINGS
+    return settings
 
 
 def task_of(name: str) -> Task:
     """What a family is trained and judged for; torch is not imported."""
-    settings = importlib.import_module(_FAMILIES[name][0].replace(".model", ".settings"))
-    task: Task = settings.TASK
-    return task
+    return settings_of(name).task
 
 
-def family_class(name: str) -> Any:
-    """The class of a family."""
-    module, attribute = _FAMILIES[name]
-    return getattr(importlib.import_module(module), attribute)
+def family_class(name: str) -> type[Family]:
+    """The class of a family; its model's code is imported, and torch."""
+    family: type[Family] = importlib.import_module(f"{_FAMILIES[name]}.model").FAMILY
+    return family
+
+
+def formats() -> dict[str, list[str]]:
+    """What models can be packaged in, and which families can."""
+    found: dict[str, list[str]] = {}
+    for name in _FAMILIES:
+        for kind in settings_of(name).formats:
+            found.setdefault(kind, []).append(name)
+    return found
+
+
+def known_formats(names: Sequence[str]) -> list[str]:
+    """Formats by name, each once, in our order.
+
+    Raises:
+        GovorError: there is no such format.
+    """
+    known = formats()
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise GovorError(f"There is no format '{unknown[0]}'; {nearest(unknown[0], known)}")
+    return [name for name in known if name in names]
+
+
+def engine(kind: str) -> tuple[str, Callable[[Path], Recogniser]]:
+    """The family whose exports an engine runs, and what opens one.
+
+    Raises:
+        GovorError: no family has that engine.
+    """
+    for name in _FAMILIES:
+        opens = settings_of(name).engines.get(kind)
+        if opens is not None:
+            return name, opens
+    raise GovorError(f"There is no engine '{kind}'; {nearest(kind, ['torch', *engines()])}")
+
+
+def engines() -> list[str]:
+    """What runs exported models, beside torch."""
+    return [kind for name in _FAMILIES for kind in settings_of(name).engines]
+
+
+def importer(kind: str) -> Callable[[Path], Family]:
+    """What makes a model of weights in another format.
+
+    Raises:
+        GovorError: no family reads that format.
+    """
+    for name in _FAMILIES:
+        imports = settings_of(name).importers.get(kind)
+        if imports is not None:
+            return imports
+    raise GovorError(f"No model can be made of weights in the format '{kind}'; take its version in safetensors.")
+
+
+def packaged(source: str) -> PackagedModel | None:
+    """The package that carries the weights that the Hub calls so."""
+    every = (settings_of(name).packages.get(source) for name in _FAMILIES)
+    return next((found for found in every if found is not None), None)
 
 
 def family_of(folder: Path, source: str, weights: Sequence[Path] | None = None) -> str:
@@ -49,5 +130,5 @@ def family_of(folder: Path, source: str, weights: Sequence[Path] | None = None) 
     kind = read_json(file).get("model_type")
     if not isinstance(kind, str) or kind not in _FAMILIES:
         raise GovorError(f"{source} is a '{shortened(kind)}' model; govor knows {' and '.join(_FAMILIES)}.")
-    read_model_config(folder, weights)
+    read_model_config(folder, settings_of(kind), weights)
     return kind

@@ -70,7 +70,7 @@ class Judge:
         if self.accelerator.is_main_process:
             write_average(self.run, members, weights, target)
         self.accelerator.wait_for_everyone()
-        family = load_checkpoint(self.run.folder, target)
+        family = load_checkpoint(self.run, target)
         family.module.to(self.accelerator.device)
         result = self._judged(members, weights, target, self.validation.measure(family, self.number_format))
         self.accelerator.wait_for_everyone()
@@ -221,7 +221,7 @@ def _weighted(tensors: Sequence[torch.Tensor], weights: Sequence[float]) -> torc
 
 def _mean_of_adapters(run: Run, members: Sequence[Path], weights: Sequence[float]) -> dict[str, torch.Tensor]:
     """The mean of merged models: the base with the mean of the updates B·A added."""
-    base = load_base(run.folder)
+    base = load_base(run)
     stored = [load_file(member / adapters.WEIGHTS) for member in members]
     if any(other.keys() != stored[0].keys() for other in stored):
         raise GovorError("The checkpoints have adapters on different layers; nothing was averaged.")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import glob
 from typing import Literal
 
-from govor.config import parse, read_yaml
+from govor.config import read_yaml
 from govor.corpus.language import language_code
 from govor.errors import GovorError, disk_errors
 from govor.files import refuse_existing
 from govor.finetune.data import fingerprints
-from govor.recipe import Recipe
+from govor.recipe import Recipe, parse_recipe
 from govor.runs import Run, Workspace
 
 Standing = Literal["none", "other", "begun", "finished"]
@@ -31,7 +31,7 @@ def with_code(recipe: Recipe) -> Recipe:
 
 def recipe_of(run: Run) -> Recipe:
     """What a run was begun with, read as a recipe, so that a setting that did not exist then has its default."""
-    return parse(Recipe, read_yaml(run.recipe_file), str(run.recipe_file))
+    return parse_recipe(read_yaml(run.recipe_file), str(run.recipe_file))
 
 
 def may_start(run: Run, resume: bool, overwrite: bool) -> None:

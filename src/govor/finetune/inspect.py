@@ -12,13 +12,12 @@ from govor.examples.batching import Plan
 from govor.examples.dataset import TrainingSource
 from govor.examples.features import FEATURES
 from govor.families.base import Renderer
-from govor.families.opening import trainable_folder
+from govor.families.opening import find_model, trainable_folder
 from govor.families.registry import family_class
 from govor.finetune.phases import phases_of
 from govor.finetune.planning import build_plan, load_augmenter
 from govor.finetune.prepare import with_chances
 from govor.finetune.survey import Survey, usable_rows
-from govor.hub import find_model
 from govor.progress import SILENT, Progress, TableRow
 from govor.recipe import Data, Recipe, Source
 from govor.runs import Workspace

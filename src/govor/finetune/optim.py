@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from govor.examples.phases import Phase
+from govor.examples.phases import Phase, Schedule
 from govor.finetune.groups import Group
-from govor.recipe import Schedule
 
 
 def lr_factor(step: int, total_steps: int, warmup_steps: int, schedule: Schedule) -> float:

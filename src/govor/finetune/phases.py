@@ -10,8 +10,7 @@ from govor.errors import GovorError
 from govor.examples.mixing import Mixture
 from govor.examples.phases import Phase
 from govor.progress import TableRow
-from govor.recipe import Phase as PhaseSettings
-from govor.recipe import Recipe
+from govor.recipe import PhaseSettings, Recipe
 
 # A set seen this often within one phase is learned by heart rather than learned from.
 _MANY_REPEATS = 4

@@ -16,13 +16,12 @@ from govor.examples.features import FEATURES
 from govor.examples.phases import Phase
 from govor.families import adapters
 from govor.families.base import Family
-from govor.families.opening import base_sha256, trainable_folder
+from govor.families.opening import base_sha256, find_model, trainable_folder
 from govor.families.registry import family_class, family_of
 from govor.finetune import groups
 from govor.finetune.phases import forecast, phases_of
 from govor.finetune.planning import load_augmenter
 from govor.finetune.survey import SourceData, chances, survey
-from govor.hub import find_model
 from govor.progress import Progress, TableRow
 from govor.recipe import Finetune, Recipe
 from govor.runs import Json, Workspace

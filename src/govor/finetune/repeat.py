@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from govor.errors import GovorError
-from govor.families.opening import base_sha256, trainable_folder
+from govor.families.opening import base_sha256, find_model, trainable_folder
 from govor.finetune.data import check_same_data
-from govor.hub import find_model
 from govor.machine import environment
 from govor.progress import SILENT, Progress
 from govor.recipe import Recipe

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Literal
 
 from govor import recipe as recipes
-from govor.config import apply_overrides, parse
+from govor.config import apply_overrides
 from govor.corpus.manifests import Manifest
 from govor.errors import GovorError
 from govor.examples.augment import load_settings
 from govor.finetune.begun import may_start_early, with_code
 from govor.finetune.track import check_installed
-from govor.recipe import Recipe
+from govor.recipe import Recipe, parse_recipe
 from govor.runs import Json, Workspace, read_record
 
 # Whether to go on with a run: not, as it was begun, or with other settings or data, which its record then says.
@@ -79,7 +79,7 @@ def repeated_recipe(record: Path, overrides: Sequence[str] = ()) -> Recipe:
     found = read_record(record)
     values: Json = {**found.recipe, "name": f"{found.run}-again"}
     values["finetune"] = {**values["finetune"], "precision": found.precision}
-    return parse(Recipe, apply_overrides(values, list(overrides)), record.name)
+    return parse_recipe(apply_overrides(values, list(overrides)), record.name)
 
 
 def check_early(workspace: Workspace, request: Request) -> None:

@@ -20,10 +20,11 @@ from govor.examples.dataset import Rows
 from govor.examples.features import FEATURES, Feature, rendered
 from govor.examples.mixing import Chance
 from govor.examples.phases import Phase
+from govor.examples.settings import Examples
 from govor.examples.spec import ExampleSpec
 from govor.families.base import Renderer
 from govor.families.task import Task
-from govor.recipe import Examples, Recipe, Source
+from govor.recipe import Recipe, Source
 from govor.runs import Workspace
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from govor.config import parse, read_yaml
+from govor.config import apply_overrides, parse, read_yaml
 from govor.corpus.manifests import fingerprint
 from govor.errors import GovorError
+from govor.families.registry import settings_of
+from govor.families.settings import Gates
 from govor.jsons import read_json, write_json
 from govor.machine import now
 from govor.measure.suites import suites
 from govor.metrics.intervals import FEWEST_CLUSTERS
 from govor.metrics.text import NAME, NORMALISERS
-from govor.recipe import Acceptance, Gates
+from govor.recipe import acceptance_of, family_in
 from govor.runs import Workspace
 
 # What a verdict says it was measured on where the recipe names no suite.
@@ -38,7 +40,8 @@ def judge(run: Path, gates: Gates | None = None, stage: str | None = None) -> di
     recipe = read_yaml(recipe_file)
     wanted = gates
     if wanted is None:
-        stage, wanted = parse(Acceptance, recipe.get("acceptance") or {}, str(recipe_file)).at(stage)
+        asked = parse(acceptance_of(family_in(recipe)), recipe.get("acceptance") or {}, str(recipe_file))
+        stage, wanted = asked.at(stage)
     if not wanted.gates():
         raise GovorError(
             f"The recipe of {run.name} states no gates; state some under `acceptance:`, or here, for example --set wer=0.3."
@@ -69,6 +72,13 @@ def judge(run: Path, gates: Gates | None = None, stage: str | None = None) -> di
         "context": context,
         "gates": entries,
     }
+
+
+def gates_given(run: Path, overrides: list[str]) -> Gates:
+    """Gates as they are given with --set, in place of those of the run's recipe."""
+    file = run / "recipe.yaml"
+    family = family_in(read_yaml(file) if file.exists() else {})
+    return parse(settings_of(family).gates, apply_overrides({}, overrides), "--set")
 
 
 def keep(run: str, verdict: dict[str, Any]) -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 from govor.audio import SAMPLE_RATE, Samples
 from govor.corpus.vad import Vad
 from govor.families.base import Recogniser
-from govor.families.task import ContextMode
+from govor.families.task import ContextMode, DecodeOptions
 from govor.timing.longform import Ear, judged, loop_at, somebody_speaks
 
 SECONDS = (1.0, 4.0, 10.0, 28.0)
@@ -45,7 +45,7 @@ def measure(
     """
     made = list(sounds())
     how = Ear(language, context)
-    heard = recogniser.transcribe([wave for _, wave in made], [language] * len(made), context, on_done=on_done)
+    heard = recogniser.transcribe([wave for _, wave in made], [language] * len(made), DecodeOptions(context), on_done)
     rows: list[dict[str, Any]] = []
     for (kind, wave), hypothesis in zip(made, heard, strict=True):
         silent = not somebody_speaks(wave, None)

@@ -7,13 +7,14 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from tokenizers import Tokenizer
 
 from govor.errors import GovorError
+from govor.families.base import Family, Tokenising
 from govor.files import atomic_folder, sha256_of
 from govor.jsons import read_json, write_json
+from govor.runs import Json, Run
 
 PROOF = "proof.json"
 # A sentence with every letter of the language in Latin and in Cyrillic: whatever a run is of, these two shall survive.
@@ -25,19 +26,20 @@ _PANGRAMS = (
 _STEERING = re.compile(r"<\|[^|]*\|>")
 
 
-def package_processor(family: Any, run: Path, texts: Iterable[str]) -> Path:
-    """Write `models/processor/<run>/` and return it; `texts` are transcripts of the run, which must survive.
+def package_processor(family: Family, run: Run, texts: Iterable[str]) -> Path:
+    """Write `models/processor/<run>/` and return it; `texts` are transcripts of the run, which must survive where the
+    family has a tokenizer.
 
     Raises:
         GovorError: a text comes back from the stock tokenizer as another one (composed letters count as the same), or
             is other ids than training saw.
     """
-    target = Path("models") / "processor" / run.name
+    target = run.workspace.models / "processor" / run.name
     if (target / PROOF).exists() and read_json(target / PROOF).get("family") != family.name:
         target = target.with_name(f"{run.name}-{family.name}")  # another family's run of the same name
     with atomic_folder(target, "the processor", replace=True) as folder:
         family.save_processor(folder)
-        proof = _proof(folder, family.tokens.tokenizer, texts)
+        proof = _proof(folder, family.tokens.tokenizer, texts) if isinstance(family, Tokenising) else {}
         files = {file.name: sha256_of(file) for file in sorted(folder.iterdir())}
         write_json(folder / PROOF, {"run": run.name, "family": family.name, **proof, "sha256": files})
     return target
@@ -50,7 +52,7 @@ def script_of(letter: str) -> str | None:
     return unicodedata.name(letter, "UNNAMED").split()[0]
 
 
-def _proof(folder: Path, trained: Tokenizer, texts: Iterable[str]) -> dict[str, Any]:
+def _proof(folder: Path, trained: Tokenizer, texts: Iterable[str]) -> Json:
     """How many texts went through the stock tokenizer of `folder` and back, and how many letters of which scripts."""
     from transformers import AutoProcessor
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from govor.audio import SAMPLE_RATE, Samples
 from govor.families.base import Aligner, Attention, Head
-from govor.families.task import ContextMode
+from govor.families.task import ContextMode, DecodeOptions
 from govor.timing.path import best_path
 from govor.timing.words import Method, Word, ends_sentence, ordered, pieces_of
 
@@ -94,7 +94,7 @@ def align_pieces(
         return [shared_out(samples, parts) for samples, parts in zip(clips, pieces, strict=True)]
     heads = listening.heads if listening else None
     late = listening.late_seconds if listening else 0.0
-    heard = recogniser.attend(clips, pieces, languages, context, heads, on_done)
+    heard = recogniser.attend(clips, pieces, languages, DecodeOptions(context), heads, on_done)
     return [on_the_clock(*row, late) for row in zip(clips, pieces, heard, strict=True)]
 
 

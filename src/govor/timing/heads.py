@@ -18,7 +18,7 @@ import numpy as np
 from govor.corpus.records import Clip
 from govor.errors import GovorError
 from govor.families.base import Aligner, Attention, Head
-from govor.families.task import ContextMode
+from govor.families.task import ContextMode, DecodeOptions
 from govor.jsons import read_json, write_json
 from govor.timing.align import Listening, gains_of, prices, spans_of
 from govor.timing.splice import Splice, splices
@@ -67,7 +67,9 @@ def measure_heads(
     made = list(splices(short, SPLICES, 0, _GAPS_SECONDS, most_lines=6))
     texts = [[piece for line in splice.lines for piece in pieces_of(line.text, splice.language)] for splice in made]
     languages = [splice.language for splice in made]
-    heard = recogniser.attend([s.samples for s in made], texts, languages, context, recogniser.heads, on_done)
+    heard = recogniser.attend(
+        [s.samples for s in made], texts, languages, DecodeOptions(context), recogniser.heads, on_done
+    )
     cases = [_case(s, attention) for s, attention in zip(made, heard, strict=True) if attention is not None]
     borders = sum(len(case.times) for case in cases)
     if borders < FEWEST_BORDERS:

@@ -16,7 +16,7 @@ import numpy as np
 from govor.audio import SAMPLE_RATE, Samples, cut_at_pauses, decode, stream
 from govor.corpus.vad import Vad, seconds_of_speech
 from govor.families.base import Hypothesis, Recogniser
-from govor.families.task import ContextMode
+from govor.families.task import ContextMode, DecodeOptions
 from govor.timing.align import audible
 
 # A pause within the last half of this is looked for, so windows hold 14 to 28 s.
@@ -207,10 +207,8 @@ def _ask(
     return recogniser.transcribe(
         clips,
         [how.language] * len(clips),
-        how.context,
-        how.beam_size,
+        DecodeOptions(how.context, how.beam_size, temperature),
         previous=[before] * len(clips) if before else None,
-        temperature=temperature,
     )
 
 

@@ -19,6 +19,7 @@ from govor.families.qwen3_asr.labels import prompt_ids
 from govor.families.qwen3_asr.model import Qwen3Asr, _Decoder, batches_by_length, max_new_tokens
 from govor.families.qwen3_asr.renderer import IGNORED
 from govor.families.qwen3_asr.tiny import tiny
+from govor.families.task import DecodeOptions
 from govor.finetune.checkpoints import weights_of
 
 TAUGHT = [("he", "שלום עולם"), ("cs", "dobrý den"), ("hr", "č ć ž"), ("mg", "manao ahoana")]
@@ -78,8 +79,8 @@ def trained() -> Qwen3Asr:
 
 def test_it_is_a_family_and_a_recogniser(model: Qwen3Asr) -> None:
     assert isinstance(model, Family) and isinstance(model, Recogniser)
-    assert model.name == "qwen3_asr" and not Qwen3Asr.supports_timestamps
-    model.allow_all_text()
+    assert model.name == "qwen3_asr" and "timestamps" not in model.renderer.features
+    model.prepare_training()
 
 
 # Loss
@@ -198,7 +199,7 @@ def test_without_a_language_it_writes_the_language_itself(trained: Qwen3Asr) -> 
 
 
 def test_given_languages_and_unknown_ones_share_a_batch(trained: Qwen3Asr) -> None:
-    found = trained.transcribe(CLIPS, ["Hebrew", None, "hr", None], beam_size=3)
+    found = trained.transcribe(CLIPS, ["Hebrew", None, "hr", None], DecodeOptions(beam_size=3))
     assert [item.text for item in found] == [text for _, text in TAUGHT]
 
 
@@ -231,10 +232,10 @@ def test_how_clips_are_batched_changes_nothing(model: Qwen3Asr, beams: int) -> N
     clips = [noise(seconds, seed) for seed, seconds in enumerate((0.4, 1.3, 0.5, 2.2, 0.1))]
     languages = ["cs", None, "mg", "he", None]
     heard: list[int] = []
-    together = model.transcribe(clips, languages, beam_size=beams, on_done=heard.append)
+    together = model.transcribe(clips, languages, DecodeOptions(beam_size=beams), on_done=heard.append)
     assert sum(heard) == 5
     for samples, language, found in zip(clips, languages, together, strict=True):
-        alone = model.transcribe([samples], [language], context="padded", beam_size=beams)[0]
+        alone = model.transcribe([samples], [language], DecodeOptions("padded", beams))[0]
         assert found.tokens == alone.tokens
         assert found.mean_logprob == pytest.approx(alone.mean_logprob, abs=1e-4)
 

@@ -8,13 +8,12 @@ import pytest
 import torch
 
 from govor.errors import GovorError
-from govor.families.opening import open_recogniser, trainable_folder
+from govor.families.opening import find_model, open_recogniser, trainable_folder
 from govor.families.vocabulary import recover_merges
 from govor.families.whisper.convert import from_ctranslate2, from_ggml
 from govor.families.whisper.model import Whisper
 from govor.families.whisper.tiny import tiny
 from govor.families.whisper.tokens import WhisperTokens
-from govor.hub import find_model
 
 
 def same_weights(a: Whisper, b: Whisper, tolerance: float) -> None:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 import torch
 from torch.nn import functional as F
-from transformers.audio_utils import mel_filter_bank
 
 from govor.audio import SAMPLE_RATE, Samples
+from govor.families.spectrum import mel_filters
+from govor.mel import FRAMES_PER_SECOND, HOP, WINDOW
 
-HOP = 160  # samples: one mel frame is 10 ms
-WINDOW = 400
-FRAMES_PER_SECOND = SAMPLE_RATE // HOP
 MIN_SAMPLES = SAMPLE_RATE // 2  # shorter clips are padded with silence, which counts as audio
 MAX_SECONDS = 1200
 
@@ -44,12 +41,6 @@ def _convolved(frames: int) -> int:
     return frames
 
 
-@lru_cache(maxsize=4)
-def _filters(n_mels: int) -> torch.Tensor:
-    filters = mel_filter_bank(1 + WINDOW // 2, n_mels, 0.0, 8000.0, SAMPLE_RATE, norm="slaney", mel_scale="slaney")
-    return torch.from_numpy(filters).to(torch.float32).T.contiguous()
-
-
 def log_mel(samples: Samples, n_mels: int) -> torch.Tensor:
     """Log-mel spectrogram [n_mels, F] as Qwen3-ASR's own feature extractor gives it for this clip alone.
 
@@ -65,7 +56,7 @@ def log_mel(samples: Samples, n_mels: int) -> torch.Tensor:
     wave = F.pad(wave, (0, max(0, MIN_SAMPLES - len(wave))))
     spectrum = torch.stft(wave, WINDOW, HOP, window=torch.hann_window(WINDOW), return_complex=True)
     power = spectrum[..., :-1].abs().square()
-    log_spec = torch.clamp(_filters(n_mels) @ power, min=1e-10).log10()
+    log_spec = torch.clamp(mel_filters(n_mels) @ power, min=1e-10).log10()
     return (torch.clamp(log_spec, min=float(log_spec.max()) - 8.0) + 4.0) / 4.0
 
 

@@ -7,9 +7,9 @@ and grow at one place; masks and positions make that invisible to the model.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import nn
@@ -19,7 +19,7 @@ from transformers.cache_utils import DynamicCache
 
 from govor.audio import SAMPLE_RATE, Samples
 from govor.errors import GovorError
-from govor.families.base import Batch, Hypothesis, Inference
+from govor.families.base import GREEDY, Batch, Exporter, Family, Hypothesis, Inference
 from govor.families.checking import loading
 from govor.families.decoding import Found, beam, greedy
 from govor.families.loading import (
@@ -37,6 +37,7 @@ from govor.families.qwen3_asr.convert import (
     read_config,
     write_thinker,
 )
+from govor.families.qwen3_asr.exports import Thinker, Transformers
 from govor.families.qwen3_asr.features import MAX_SECONDS, audio_tokens, log_mel, stack
 from govor.families.qwen3_asr.labels import prompt_ids
 from govor.families.qwen3_asr.languages import language_name
@@ -44,7 +45,7 @@ from govor.families.qwen3_asr.processor import save_processor, save_thinker_proc
 from govor.families.qwen3_asr.renderer import IGNORED, Qwen3AsrRenderer, pad_left
 from govor.families.qwen3_asr.tokens import AUDIO_PAD, QwenTokens
 from govor.families.recogniser import RECOGNITION
-from govor.families.task import ContextMode, Task
+from govor.families.task import DecodeOptions, Task
 
 # No language's speech needs more byte-level tokens in a second than this (fast Ge'ez: about 30).
 # Without a bound a model that loops writes until its positions end.
@@ -59,7 +60,7 @@ class Qwen3Asr(Inference):
 
     name: ClassVar[str] = "qwen3_asr"
     task: ClassVar[Task] = RECOGNITION
-    supports_timestamps = False
+    exports: ClassVar[Mapping[str, Exporter]] = {"hf": Transformers(), "thinker": Thinker()}
     longest_seconds = Qwen3AsrRenderer.longest_seconds
 
     def __init__(self, module: Qwen3ASRForConditionalGeneration, tokens: QwenTokens) -> None:
@@ -68,8 +69,13 @@ class Qwen3Asr(Inference):
         self.notes: list[str] = list(tokens.notes)
         self.renderer = Qwen3AsrRenderer.of(tokens, module.config)
 
+    @property
+    def model(self) -> Qwen3ASRForConditionalGeneration:
+        """The module as the library's class."""
+        return cast(Qwen3ASRForConditionalGeneration, self.module)
+
     @classmethod
-    def load(cls, folder: Path, dtype: torch.dtype = torch.float32, **options: Any) -> Qwen3Asr:
+    def load(cls, folder: Path, dtype: torch.dtype = torch.float32, **options: object) -> Qwen3Asr:
         """From a folder in the native or the older `thinker.*` layout; safetensors only.
 
         `options` go to `from_pretrained`.
@@ -93,7 +99,7 @@ class Qwen3Asr(Inference):
         return cls._whole(module, QwenTokens.load(folder), folder)
 
     @classmethod
-    def _whole(cls, module: Any, tokens: QwenTokens, folder: Path) -> Qwen3Asr:
+    def _whole(cls, module: Qwen3ASRForConditionalGeneration, tokens: QwenTokens, folder: Path) -> Qwen3Asr:
         """A loaded model, checked against the other files of its folder."""
         rows = module.config.text_config.vocab_size
         if tokens.size > rows:
@@ -123,26 +129,22 @@ class Qwen3Asr(Inference):
     @property
     def chance_loss(self) -> float:
         """The loss per token of a model that knows nothing: the natural logarithm of the vocabulary's size."""
-        model: Any = self.module
-        return math.log(model.config.text_config.vocab_size)
+        return math.log(self.model.config.text_config.vocab_size)
 
     def loss(self, batch: Batch, label_smoothing: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
         """Cross-entropy summed over the taught tokens, and their number. Logits are made for those alone."""
-        model: Any = self.module
         taught = batch["targets"] != IGNORED
-        logits = model.lm_head(self._hidden(batch)[taught]).float()
+        logits = self.model.lm_head(self._hidden(batch)[taught]).float()
         loss = F.cross_entropy(logits, batch["targets"][taught], reduction="sum", label_smoothing=label_smoothing)
         return loss, taught.sum()
 
     def logits(self, batch: Batch) -> torch.Tensor:
         """Logits [B, T, V] of a batch, for proofs that an export does what was trained."""
-        model: Any = self.module
-        return model.lm_head(self._hidden(batch))  # type: ignore[no-any-return]
+        return self.model.lm_head(self._hidden(batch))  # type: ignore[no-any-return]
 
     def _hidden(self, batch: Batch) -> torch.Tensor:
-        model: Any = self.module
-        features, mask = stack([mel.to(model.dtype) for mel in batch["mels"]], self.renderer.n_window)
-        outputs = model.model(
+        features, mask = stack([mel.to(self.model.dtype) for mel in batch["mels"]], self.renderer.n_window)
+        outputs = self.model.model(
             input_ids=batch["inputs"],
             input_features=features,
             input_features_mask=mask,
@@ -158,7 +160,7 @@ class Qwen3Asr(Inference):
         encoder.stem (convolutions), encoder.0 …, encoder.norm, projector, embeddings, decoder.0 …, decoder.norm, and
         head where it is not the embeddings themselves.
         """
-        config: Any = self.module.config
+        config = self.model.config
         audio_layers = range(config.audio_config.encoder_layers)
         text_layers = range(config.text_config.num_hidden_layers)
         prefixes = {
@@ -181,23 +183,19 @@ class Qwen3Asr(Inference):
 
         Full names, since the bare ones also hit the audio tower, whose adapters vLLM ignores.
         """
-        config: Any = self.module.config
+        config = self.model.config
         parts = [f"self_attn.{name}_proj" for name in "qkvo"] + [f"mlp.{name}_proj" for name in ("gate", "up", "down")]
         layers = range(config.text_config.num_hidden_layers)
         return [f"model.language_model.layers.{layer}.{part}" for layer in layers for part in parts]
 
-    def allow_all_text(self) -> None:
-        """Nothing to lift: the model has no list of forbidden text."""
-
-    def assume_language(self, language: str | None) -> None:
-        """Nothing to say: its prompt names a language, or the model writes it first; its files hold none."""
+    def prepare_training(self) -> None:
+        """See `Family.prepare_training`. Nothing to lift: the model has no list of forbidden text."""
 
     def save_base(self, folder: Path) -> None:
         """config.json, generation_config.json, tokenizer and feature-extractor files."""
-        model: Any = self.module
         folder.mkdir(parents=True, exist_ok=True)
-        model.config.save_pretrained(folder)
-        model.generation_config.save_pretrained(folder)
+        self.model.config.save_pretrained(folder)
+        self.model.generation_config.save_pretrained(folder)
         self.save_processor(folder)
 
     def save_processor(self, folder: Path) -> None:
@@ -206,8 +204,7 @@ class Qwen3Asr(Inference):
 
     def save(self, folder: Path) -> None:
         """A folder that `transformers` loads (the layout of the published `-hf` models)."""
-        model: Any = self.module
-        model.save_pretrained(folder)
+        self.model.save_pretrained(folder)
         self.save_base(folder)
 
     def save_thinker(self, folder: Path, languages: Sequence[str] = ()) -> None:
@@ -228,15 +225,13 @@ class Qwen3Asr(Inference):
         self,
         clips: Sequence[Samples],
         languages: Sequence[str | None],
-        context: ContextMode = "speech",
-        beam_size: int = 1,
+        options: DecodeOptions = GREEDY,
         on_done: Callable[[int], None] | None = None,
         previous: Sequence[str | None] | None = None,
-        temperature: float = 0.0,
     ) -> list[Hypothesis]:
         """See `Recogniser.transcribe`; clips may last 1,200 s. The text before goes into the system turn.
 
-        A language is a code or an English name; where it is None the model writes it first. `context` makes no
+        A language is a code or an English name; where it is None the model writes it first. The context makes no
         difference: this model never pads a clip.
         """
         results: dict[int, Hypothesis] = {}
@@ -245,9 +240,8 @@ class Qwen3Asr(Inference):
             found = self._search(
                 [clips[i] for i in rows],
                 [languages[i] for i in rows],
-                beam_size,
+                options,
                 [before[i] for i in rows],
-                temperature,
             )
             for row, best in zip(rows, found, strict=True):
                 results[row] = self._hypothesis(best[0], languages[row])
@@ -255,10 +249,13 @@ class Qwen3Asr(Inference):
                 on_done(len(rows))
         return [results[i] for i in range(len(clips))]
 
-    def nbest(self, clip: Samples, language: str | None, n: int, context: ContextMode = "speech") -> list[Hypothesis]:
-        """See `Recogniser.nbest`; `context` makes no difference."""
+    def nbest(self, clip: Samples, language: str | None, n: int, options: DecodeOptions = GREEDY) -> list[Hypothesis]:
+        """See `Recogniser.nbest`; the context makes no difference."""
         batches_by_length([len(clip) / SAMPLE_RATE])
-        return [self._hypothesis(found, language) for found in self._search([clip], [language], n)[0][:n]]
+        return [
+            self._hypothesis(found, language)
+            for found in self._search([clip], [language], DecodeOptions(options.context, n))[0][:n]
+        ]
 
     def _hypothesis(self, found: Found, language: str | None) -> Hypothesis:
         text = self.tokens.parse(found.tokens)[1] if language is None else self.tokens.text(found.tokens)
@@ -268,11 +265,9 @@ class Qwen3Asr(Inference):
         self,
         clips: list[Samples],
         languages: list[str | None],
-        beam_size: int,
+        options: DecodeOptions,
         previous: list[str | None] | None = None,
-        temperature: float = 0.0,
     ) -> list[list[Found]]:
-        model: Any = self.module
         mels = [log_mel(clip, self.renderer.n_mels) for clip in clips]
         prompts = [
             prompt_ids(self.tokens, audio_tokens(mel.shape[-1], self.renderer.n_window), (text or "").strip(), language)
@@ -288,12 +283,12 @@ class Qwen3Asr(Inference):
             max_new_tokens(len(clip) / SAMPLE_RATE, language is not None, room)
             for clip, language, room in zip(clips, languages, rooms, strict=True)
         ]
-        given = torch.tensor([language is not None for language in languages], device=model.device)
-        decoder = _Decoder(self, [mel.to(model.device, model.dtype) for mel in mels], prompts, given)
-        if beam_size > 1 and not temperature:
-            return beam(decoder, self.tokens.end, limits, beam_size)
+        given = torch.tensor([language is not None for language in languages], device=self.model.device)
+        decoder = _Decoder(self, [mel.to(self.model.device, self.model.dtype) for mel in mels], prompts, given)
+        if options.beam_size > 1 and not options.temperature:
+            return beam(decoder, self.tokens.end, limits, options.beam_size)
         drawn = torch.Generator().manual_seed(0)
-        return [[found] for found in greedy(decoder, self.tokens.end, limits, temperature, drawn)]
+        return [[found] for found in greedy(decoder, self.tokens.end, limits, options.temperature, drawn)]
 
 
 class _Decoder:
@@ -302,15 +297,14 @@ class _Decoder:
     def __init__(
         self, family: Qwen3Asr, mels: list[torch.Tensor], prompts: list[list[int]], language_given: torch.Tensor
     ) -> None:
-        model: Any = family.module
-        self._model = model
+        self._model = family.model
         self._tokens = family.tokens
         self._given = language_given
         self._features, self._features_mask = stack(mels, family.renderer.n_window)
         device = self._features.device
         padded = pad_left(prompts, family.tokens.end)
         self._inputs, self._attention, self._positions = (part.to(device) for part in padded)
-        config: Any = self._model.config.text_config
+        config = self._model.config.text_config
         self._cache = DynamicCache(config=config)
         vocabulary: int = config.vocab_size
         self._banned = torch.zeros(vocabulary, device=device)
@@ -352,7 +346,12 @@ class _Decoder:
         return F.log_softmax(logits, dim=-1)
 
 
-def _load_native(folder: Path, config: Qwen3ASRConfig, dtype: torch.dtype, options: dict[str, Any]) -> Any:
+FAMILY: type[Family] = Qwen3Asr
+
+
+def _load_native(
+    folder: Path, config: Qwen3ASRConfig, dtype: torch.dtype, options: dict[str, object]
+) -> Qwen3ASRForConditionalGeneration:
     options = {"config": config, **options}
     module, _ = from_files(Qwen3ASRForConditionalGeneration, folder, dtype, options)
     # transformers does not tie what is stored twice with different values; the configuration shall say what is.

@@ -16,7 +16,7 @@ from transformers import Qwen3ASRConfig
 from govor.audio import SAMPLE_RATE, Samples
 from govor.errors import GovorError
 from govor.examples.spec import ExampleSpec
-from govor.families.base import Batch, Labels
+from govor.families.base import Batch, Labels, spelled
 from govor.families.qwen3_asr.convert import read_config
 from govor.families.qwen3_asr.features import MAX_SECONDS, audio_tokens, clip_frames, frames_of, log_mel
 from govor.families.qwen3_asr.labels import MAX_CONTEXT_TOKENS, build_labels
@@ -40,7 +40,8 @@ class Qwen3AsrExample:
 class Qwen3AsrRenderer:
     """Renders examples; holds the vocabulary and sizes, no weights."""
 
-    longest_seconds = float(MAX_SECONDS)
+    longest_seconds: float = float(MAX_SECONDS)
+    features: tuple[str, ...] = ("previous",)
 
     def __init__(self, tokens: QwenTokens, n_mels: int, n_window: int, max_tokens: int) -> None:
         self.tokens = tokens
@@ -98,6 +99,10 @@ class Qwen3AsrRenderer:
             "positions": positions,
             "targets": targets,
         }
+
+    def spelled(self, spec: ExampleSpec) -> list[tuple[str, int, bool]]:
+        """See `Renderer.spelled`."""
+        return spelled(self.tokens.tokenizer, self.labels(spec))
 
     def check(self, spec: ExampleSpec) -> None:
         """Refuse what cannot be rendered, before any audio is read."""

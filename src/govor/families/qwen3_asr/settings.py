@@ -1,6 +1,31 @@
-"""What is known of the family without loading it."""
+"""What is known of Qwen3-ASR without loading it."""
 
-from govor.families.recogniser import RECOGNITION
-from govor.families.task import Task
+from __future__ import annotations
 
-TASK: Task = RECOGNITION
+from govor.examples.settings import Examples
+from govor.families.qwen3_asr.checks import check_model
+from govor.families.recogniser import RECOGNITION, RecognitionGates
+from govor.families.settings import FamilySettings
+
+
+def check_examples(examples: Examples) -> None:
+    """It has no time tokens, and no window that clips are padded to."""
+    if examples.timestamps_share:
+        raise ValueError(
+            f"examples.timestamps_share is {examples.timestamps_share} and the family is qwen3_asr, which "
+            "has no time tokens; set it to 0, or train a whisper"
+        )
+    if examples.context == "padded" or examples.full_length_share:
+        raise ValueError(
+            f"the family qwen3_asr never pads a clip, and examples.context is '{examples.context}' with a "
+            f"full_length_share of {examples.full_length_share}; leave both out"
+        )
+
+
+SETTINGS = FamilySettings(
+    task=RECOGNITION,
+    gates=RecognitionGates,
+    formats=("hf", "thinker"),
+    check_examples=check_examples,
+    check_model=check_model,
+)

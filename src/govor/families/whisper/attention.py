@@ -7,19 +7,22 @@ aligns words by them). The queries and keys are read where the stock layers comp
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
 from govor.audio import SAMPLE_RATE, Samples
-from govor.errors import GovorError
 from govor.families.base import Attention, Head
-from govor.families.task import ContextMode
-from govor.families.whisper.features import FRAMES_PER_SECOND, FULL_FRAMES, bucket_frames, log_mel
+from govor.families.task import DecodeOptions
+from govor.families.whisper.features import FULL_FRAMES, bucket_frames, log_mel
 from govor.families.whisper.forward import decode, encode
 from govor.families.whisper.tokens import WhisperTokens
+from govor.mel import FRAMES_PER_SECOND
+
+if TYPE_CHECKING:
+    from govor.families.whisper.model import Whisper
 
 POSITION_SECONDS = 2 / FRAMES_PER_SECOND  # the encoder halves the mel frames
 # So many clips go through the decoder at once; every head of a large model is kept while heads are being chosen.
@@ -59,21 +62,20 @@ def token_owners(tokens: WhisperTokens, pieces: Sequence[str], language: str) ->
 
 @torch.inference_mode()
 def attend(
-    model: Any,
-    tokens: WhisperTokens,
-    n_mels: int,
+    whisper: Whisper,
     clips: Sequence[Samples],
     pieces: Sequence[Sequence[str]],
     languages: Sequence[str],
-    heads: Sequence[Head] | None,
-    context: ContextMode,
+    options: DecodeOptions,
+    heads: Sequence[Head] | None = None,
     on_done: Callable[[int], None] | None = None,
 ) -> list[Attention | None]:
-    """See `Family.attend`."""
+    """See `Aligner.attend`."""
+    model, tokens, n_mels = whisper.model, whisper.tokens, whisper.renderer.n_mels
     chosen = tuple(heads) if heads is not None else stock_heads(model)
     results: list[Attention | None] = [None] * len(clips)
     seconds = [len(clip) / SAMPLE_RATE for clip in clips]
-    frames = [FULL_FRAMES if context == "padded" else bucket_frames(length) for length in seconds]
+    frames = [FULL_FRAMES if options.context == "padded" else bucket_frames(length) for length in seconds]
     order = sorted((i for i in range(len(clips)) if pieces[i]), key=lambda i: (frames[i], i))
     room = model.config.max_target_positions
     for at in range(0, len(order), _BATCH):
@@ -85,9 +87,9 @@ def attend(
             mels = [log_mel(clips[rows[p]], n_mels, frames[rows[p]]).to(model.device, model.dtype) for p in fitting]
             found = _forced(model, tokens, mels, [prompts[p] for p in fitting], [texts[p][0] for p in fitting], chosen)
             for p, (weights, logprobs) in zip(fitting, found, strict=True):
-                heard = min(int(np.ceil(seconds[rows[p]] / POSITION_SECONDS)), weights.shape[-1])
+                positions = min(int(np.ceil(seconds[rows[p]] / POSITION_SECONDS)), weights.shape[-1])
                 results[rows[p]] = Attention(
-                    weights[..., :heard], POSITION_SECONDS, tuple(texts[p][1]), logprobs, chosen
+                    weights[..., :positions], POSITION_SECONDS, tuple(texts[p][1]), logprobs, chosen
                 )
         if on_done:
             on_done(len(rows))
@@ -108,20 +110,22 @@ def _forced(
     inputs = torch.full((len(rows), max(map(len, rows))), tokens.end, device=states.padded.device)
     for place, row in enumerate(rows):
         inputs[place, : len(row)] = torch.tensor(row, device=inputs.device)
-    with _Listening(model, sorted({layer for layer, _ in heads})) as heard:
+    with _CrossAttention(model, sorted({layer for layer, _ in heads})) as attention:
         hidden = decode(model, inputs, states)
     results = []
     for place, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
         # The row that predicts a token is the one that listens for it.
         span = slice(len(prompt) - 1, len(prompt) - 1 + len(text))
-        weights = torch.stack([heard.weights(layer, head, place, span, states.lengths[place]) for layer, head in heads])
+        weights = torch.stack(
+            [attention.weights(layer, head, place, span, states.lengths[place]) for layer, head in heads]
+        )
         logits = model.proj_out(hidden[place, span]).float()
         logprobs = F.log_softmax(logits, dim=-1)[torch.arange(len(text)), torch.tensor(text, device=logits.device)]
         results.append((weights.cpu().numpy(), logprobs.cpu().numpy()))
     return results
 
 
-class _Listening:
+class _CrossAttention:
     """Keeps queries and keys of the cross-attention of some layers while the block runs."""
 
     def __init__(self, model: Any, layers: Sequence[int]) -> None:
@@ -129,7 +133,7 @@ class _Listening:
         self._kept: dict[tuple[int, str], torch.Tensor] = {}
         self._hooks: list[Any] = []
 
-    def __enter__(self) -> _Listening:
+    def __enter__(self) -> _CrossAttention:
         for layer, attention in self._attention.items():
             for name in ("q_proj", "k_proj"):
                 self._hooks.append(getattr(attention, name).register_forward_hook(self._keeper(layer, name)))
@@ -153,14 +157,3 @@ class _Listening:
         queries = self._kept[layer, "q_proj"][row, span, part].float()
         keys = self._kept[layer, "k_proj"][row, :positions, part].float()
         return torch.softmax(queries @ keys.T * width**-0.5, dim=-1)
-
-
-def check_heads(heads: Sequence[Head], model: Any) -> tuple[Head, ...]:
-    """Heads from a file, refused where the model has no such."""
-    known = set(all_heads(model))
-    wrong = [head for head in heads if tuple(head) not in known]
-    if wrong or not heads:
-        raise GovorError(
-            f"alignment.json names the head {wrong[0] if wrong else 'none'}, which this model does not have."
-        )
-    return tuple(heads)

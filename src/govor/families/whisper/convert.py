@@ -14,8 +14,9 @@ import torch
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
 from govor.errors import GovorError
-from govor.families.checking import check_ids, check_whisper_sizes, stay_inside
+from govor.families.checking import check_ids, stay_inside
 from govor.families.vocabulary import recover_merges
+from govor.families.whisper.checks import check_weights
 from govor.families.whisper.generation import generation_config
 from govor.families.whisper.model import Whisper
 from govor.families.whisper.tokens import LANGUAGES, WhisperTokens, build_tokenizer
@@ -105,7 +106,7 @@ def _assemble(
         "max_source_positions": size("model.encoder.embed_positions.weight", 0),
         "max_target_positions": size("model.decoder.embed_positions.weight", 0),
     }
-    check_whisper_sizes(sizes, {name: tuple(tensor.shape) for name, tensor in weights.items()}, origin)
+    check_weights(sizes, {name: tuple(tensor.shape) for name, tensor in weights.items()}, origin)
     if sizes["vocab_size"] <= tokens.no_timestamps:
         raise GovorError(f"{origin} has {sizes['vocab_size']:,} embeddings, fewer than its tokenizer has tokens.")
     config = WhisperConfig(

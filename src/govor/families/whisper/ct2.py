@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from govor.audio import SAMPLE_RATE, Samples
 from govor.errors import GovorError
-from govor.families.base import Hypothesis, Inference
+from govor.families.base import GREEDY, Hypothesis, Inference
 from govor.families.checking import loading
-from govor.families.task import ContextMode
+from govor.families.recogniser import RECOGNITION
+from govor.families.task import DecodeOptions, Task
 from govor.families.whisper.batches import PROMPT_TOKENS, max_new_tokens, transcribe_in_batches
 from govor.families.whisper.features import FULL_FRAMES, bucket_frames, log_mel
 from govor.families.whisper.labels import MAX_TOKENS
@@ -28,6 +29,7 @@ class CTranslate2Whisper(Inference):
     """Transcribes; it cannot be trained."""
 
     name = "whisper"
+    task: ClassVar[Task] = RECOGNITION
     longest_seconds = 30.0
 
     def __init__(self, model: Any, tokens: WhisperTokens, n_mels: int, suppressed: list[int]) -> None:
@@ -69,37 +71,33 @@ class CTranslate2Whisper(Inference):
         self,
         clips: Sequence[Samples],
         languages: Sequence[str | None],
-        context: ContextMode = "speech",
-        beam_size: int = 1,
+        options: DecodeOptions = GREEDY,
         on_done: Callable[[int], None] | None = None,
         previous: Sequence[str | None] | None = None,
-        temperature: float = 0.0,
     ) -> list[Hypothesis]:
         """See `Recogniser.transcribe`."""
 
         def search(some: list[Samples], codes: list[str | None], before: list[str | None]) -> list[Hypothesis]:
-            return [best[0] for best in self._search(some, codes, context, beam_size, 1, before, temperature)]
+            return [best[0] for best in self._search(some, codes, options, 1, before)]
 
-        return transcribe_in_batches(search, clips, languages, context, on_done, previous)
+        return transcribe_in_batches(search, clips, languages, options.context, on_done, previous)
 
-    def nbest(self, clip: Samples, language: str | None, n: int, context: ContextMode = "speech") -> list[Hypothesis]:
+    def nbest(self, clip: Samples, language: str | None, n: int, options: DecodeOptions = GREEDY) -> list[Hypothesis]:
         """See `Recogniser.nbest`."""
-        return self._search([clip], [language], context, n, n)[0]
+        return self._search([clip], [language], DecodeOptions(options.context, beam_size=n), n)[0]
 
     def _search(
         self,
         clips: list[Samples],
         languages: list[str | None],
-        context: ContextMode,
-        beam_size: int,
+        options: DecodeOptions,
         n: int,
         previous: list[str | None] | None = None,
-        temperature: float = 0.0,
     ) -> list[list[Hypothesis]]:
         import ctranslate2
 
         seconds = max(len(clip) for clip in clips) / SAMPLE_RATE
-        frames = FULL_FRAMES if context == "padded" else bucket_frames(seconds)
+        frames = FULL_FRAMES if options.context == "padded" else bucket_frames(seconds)
         mel = np.stack([log_mel(clip, self._n_mels, frames).numpy() for clip in clips])
         states = self._model.encode(ctranslate2.StorageView.from_array(mel))
         if not all(languages):
@@ -108,12 +106,13 @@ class CTranslate2Whisper(Inference):
         before = previous or [None] * len(clips)
         prompts = [self.tokens.prompt(str(language), text) for language, text in zip(languages, before, strict=True)]
         limit = max_new_tokens(seconds, MAX_TOKENS + PROMPT_TOKENS - len(prompts[0]))
+        temperature = options.temperature
         if temperature:
             ctranslate2.set_random_seed(0)
         found = self._model.generate(
             states,
             prompts,
-            beam_size=1 if temperature else beam_size,
+            beam_size=1 if temperature else options.beam_size,
             num_hypotheses=n,
             sampling_topk=0 if temperature else 1,
             sampling_temperature=temperature or 1.0,

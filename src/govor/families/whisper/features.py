@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
-from transformers.audio_utils import mel_filter_bank
 
 from govor.audio import SAMPLE_RATE, Samples
 from govor.corpus.samples import fits_window
+from govor.families.spectrum import mel_filters
+from govor.mel import FRAMES_PER_SECOND, HOP, WINDOW
 
-HOP = 160  # samples: one mel frame is 10 ms
-WINDOW = 400
 FULL_FRAMES = 3000  # 30 s
-FRAMES_PER_SECOND = SAMPLE_RATE // HOP
 
 # Context lengths in mel frames: steps of 0.5 s to 10 s, of 1 s to 30 s. Even, since the encoder halves them.
 BUCKETS: tuple[int, ...] = (*range(100, 1000, 50), *range(1000, FULL_FRAMES + 1, 100))
@@ -34,12 +30,6 @@ def bucket_frames(seconds: float) -> int:
     raise ValueError(f"{seconds:g} s is longer than Whisper's window of 30 s")
 
 
-@lru_cache(maxsize=4)
-def _filters(n_mels: int) -> torch.Tensor:
-    filters = mel_filter_bank(1 + WINDOW // 2, n_mels, 0.0, 8000.0, SAMPLE_RATE, norm="slaney", mel_scale="slaney")
-    return torch.from_numpy(filters).to(torch.float32).T.contiguous()
-
-
 def log_mel(samples: Samples, n_mels: int, frames: int = FULL_FRAMES) -> torch.Tensor:
     """Log-mel spectrogram [n_mels, frames] as Whisper's own feature extractor gives it, cut to `frames`.
 
@@ -54,7 +44,7 @@ def log_mel(samples: Samples, n_mels: int, frames: int = FULL_FRAMES) -> torch.T
     padded[: len(wave)] = wave
     spectrum = torch.stft(padded, WINDOW, HOP, window=torch.hann_window(WINDOW), return_complex=True)
     power = spectrum[..., :audible].abs().square().contiguous()
-    log_spec = torch.clamp(_filters(n_mels) @ power, min=1e-10).log10()
+    log_spec = torch.clamp(mel_filters(n_mels) @ power, min=1e-10).log10()
     floor = float(log_spec.max()) - 8.0
     scaled = (torch.clamp(log_spec, min=floor) + 4.0) / 4.0
     silence = (max(-10.0, floor) + 4.0) / 4.0

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from tokenizers import AddedToken
@@ -16,7 +16,7 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from govor.audio import SAMPLE_RATE, Samples
 from govor.errors import GovorError
-from govor.families.base import Attention, Batch, Head, Hypothesis, Inference
+from govor.families.base import GREEDY, Attention, Batch, Exporter, Family, Head, Hypothesis, Inference
 from govor.families.checking import loading
 from govor.families.decoding import Found, beam, greedy
 from govor.families.loading import (
@@ -28,10 +28,11 @@ from govor.families.loading import (
     weight_files,
 )
 from govor.families.recogniser import RECOGNITION
-from govor.families.task import ContextMode, Task
+from govor.families.task import DecodeOptions, Task
 from govor.families.whisper.attention import all_heads, attend, stock_heads
 from govor.families.whisper.batches import PROMPT_TOKENS, max_new_tokens, transcribe_in_batches
-from govor.families.whisper.checks import check_sizes
+from govor.families.whisper.checks import check_folder
+from govor.families.whisper.exports import CTranslate2, Transformers
 from govor.families.whisper.features import FULL_FRAMES, bucket_frames, log_mel
 from govor.families.whisper.forward import States, decode, encode, parts_of
 from govor.families.whisper.generation import completed
@@ -50,7 +51,7 @@ class Whisper(Inference):
 
     name: ClassVar[str] = "whisper"
     task: ClassVar[Task] = RECOGNITION
-    supports_timestamps = True
+    exports: ClassVar[Mapping[str, Exporter]] = {"hf": Transformers(), "ct2": CTranslate2()}
     longest_seconds = WhisperRenderer.longest_seconds
 
     def __init__(self, module: WhisperForConditionalGeneration, tokens: WhisperTokens) -> None:
@@ -59,6 +60,11 @@ class Whisper(Inference):
         self.notes: list[str] = []
         config = module.config
         self.renderer = WhisperRenderer(tokens, config.num_mel_bins, config.max_target_positions)
+
+    @property
+    def model(self) -> WhisperForConditionalGeneration:
+        """The module as the library's class."""
+        return cast(WhisperForConditionalGeneration, self.module)
 
     @staticmethod
     def load_renderer(folder: Path) -> WhisperRenderer:
@@ -77,7 +83,7 @@ class Whisper(Inference):
         check_dtypes(weight_files(folder))
         tokens = WhisperTokens.load(folder)
         # Before the weights are read: sizes that do not belong together have a better reason than a shape.
-        check_sizes(folder, WhisperConfig.from_pretrained(folder, local_files_only=True), tokens)
+        check_folder(folder, WhisperConfig.from_pretrained(folder, local_files_only=True), tokens)
         with loading(folder), quiet_library():
             model, missing = from_files(WhisperForConditionalGeneration, folder, dtype, options, (_SINUSOIDS,))
         notes = []
@@ -100,7 +106,9 @@ class Whisper(Inference):
         return cls._whole(model, WhisperTokens.load(folder), folder, [])
 
     @classmethod
-    def _whole(cls, model: Any, tokens: WhisperTokens, folder: Path, notes: list[str]) -> Whisper:
+    def _whole(
+        cls, model: WhisperForConditionalGeneration, tokens: WhisperTokens, folder: Path, notes: list[str]
+    ) -> Whisper:
         """A loaded model, checked against the other files of its folder."""
         if model.proj_out.weight is not model.model.decoder.embed_tokens.weight:
             raise GovorError(
@@ -108,7 +116,7 @@ class Whisper(Inference):
                 "tie_word_embeddings, or take another model."
             )
         check_finite(model, folder)
-        notes += [*tokens.notes, *check_sizes(folder, model.config, tokens)]
+        notes += [*tokens.notes, *check_folder(folder, model.config, tokens)]
         model.generation_config, mended = completed(folder, tokens, model.config)
         for name in [name for name in _OF_GENERATION if name in model.config.__dict__]:
             if name == "forced_decoder_ids" and model.config.forced_decoder_ids:
@@ -120,23 +128,21 @@ class Whisper(Inference):
 
     def loss(self, batch: Batch, label_smoothing: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
         """Cross-entropy summed over the taught tokens, and their number. Logits are made for those alone."""
-        model: Any = self.module
-        hidden = decode(model, batch["inputs"], encode(model, batch["mels"]))
+        hidden = decode(self.model, batch["inputs"], encode(self.model, batch["mels"]))
         taught = batch["targets"] != IGNORED
-        logits = model.proj_out(hidden[taught])
+        logits = self.model.proj_out(hidden[taught])
         targets = batch["targets"][taught]
         loss = F.cross_entropy(logits.float(), targets, reduction="sum", label_smoothing=label_smoothing)
         return loss, taught.sum()
 
     def logits(self, batch: Batch) -> torch.Tensor:
         """Logits [B, T, vocabulary] of a batch; what several rows hear, the very same tensor, is encoded once."""
-        model: Any = self.module
         places: dict[int, int] = {}
         rows = [places.setdefault(id(mel), len(places)) for mel in batch["mels"]]
-        states = encode(model, [batch["mels"][rows.index(place)] for place in range(len(places))])
+        states = encode(self.model, [batch["mels"][rows.index(place)] for place in range(len(places))])
         if len(places) < len(rows):
             states = States(states.padded[rows], [states.lengths[row] for row in rows])
-        return model.proj_out(decode(model, batch["inputs"], states))  # type: ignore[no-any-return]
+        return self.model.proj_out(decode(self.model, batch["inputs"], states))  # type: ignore[no-any-return]
 
     def parts(self) -> dict[str, list[str]]:
         """See `Family.parts`."""
@@ -153,31 +159,27 @@ class Whisper(Inference):
     @property
     def chance_loss(self) -> float:
         """Nats per token of a model that knows nothing but its vocabulary."""
-        model: Any = self.module
-        return math.log(model.config.vocab_size)
+        return math.log(self.model.config.vocab_size)
 
-    def allow_all_text(self) -> None:
-        """Let the model write every text token.
+    def prepare_training(self) -> None:
+        """See `Family.prepare_training`: let the model write every text token.
 
         The stock list forbids quotes, brackets and dashes; an acronym such as צה"ל could never be learned.
         """
-        model: Any = self.module
-        model.generation_config.suppress_tokens = self.tokens.steering_ids()
+        self.model.generation_config.suppress_tokens = self.tokens.steering_ids()
 
     def assume_language(self, language: str | None) -> None:
-        """See `Family.assume_language`. An English-only model is told nothing: its prompt has no place for it."""
-        model: Any = self.module
-        config = model.generation_config
+        """Say in the configuration which language goes without saying. An English-only model is told nothing: its prompt has no place for it."""
+        config = self.model.generation_config
         config.forced_decoder_ids = None  # an older way of saying the same; where both stand, readers refuse
         if getattr(config, "is_multilingual", True):
             config.language, config.task = language, "transcribe"
 
     def save_base(self, folder: Path) -> None:
         """config.json, generation_config.json, tokenizer and feature-extractor files."""
-        model: Any = self.module
         folder.mkdir(parents=True, exist_ok=True)
-        model.config.save_pretrained(folder)
-        model.generation_config.save_pretrained(folder)
+        self.model.config.save_pretrained(folder)
+        self.model.generation_config.save_pretrained(folder)
         self.save_processor(folder)
 
     def save_processor(self, folder: Path) -> None:
@@ -186,10 +188,9 @@ class Whisper(Inference):
 
     def save(self, folder: Path) -> None:
         """A folder that `transformers`, CTranslate2 and faster-whisper load."""
-        model: Any = self.module
         # Where none are named, `transformers` times no words; the upper half is what CTranslate2 and openai-whisper take.
-        model.generation_config.alignment_heads = [list(head) for head in stock_heads(model)]
-        model.save_pretrained(folder)
+        self.model.generation_config.alignment_heads = [list(head) for head in stock_heads(self.model)]
+        self.model.save_pretrained(folder)
         self.save_base(folder)
 
     def check_language(self, language: str) -> None:
@@ -200,23 +201,21 @@ class Whisper(Inference):
         self,
         clips: Sequence[Samples],
         languages: Sequence[str | None],
-        context: ContextMode = "speech",
-        beam_size: int = 1,
+        options: DecodeOptions = GREEDY,
         on_done: Callable[[int], None] | None = None,
         previous: Sequence[str | None] | None = None,
-        temperature: float = 0.0,
     ) -> list[Hypothesis]:
         """See `Recogniser.transcribe`. A language of None is detected."""
 
         def search(some: list[Samples], codes: list[str | None], before: list[str | None]) -> list[Hypothesis]:
-            found, no_speech = self._search(some, codes, context, beam_size, before, temperature)
+            found, no_speech = self._search(some, codes, options, before)
             return [self._hypothesis(one[0], silence) for one, silence in zip(found, no_speech.tolist(), strict=True)]
 
-        return transcribe_in_batches(search, clips, languages, context, on_done, previous)
+        return transcribe_in_batches(search, clips, languages, options.context, on_done, previous)
 
-    def nbest(self, clip: Samples, language: str | None, n: int, context: ContextMode = "speech") -> list[Hypothesis]:
+    def nbest(self, clip: Samples, language: str | None, n: int, options: DecodeOptions = GREEDY) -> list[Hypothesis]:
         """See `Recogniser.nbest`."""
-        found, no_speech = self._search([clip], [language], context, n)
+        found, no_speech = self._search([clip], [language], DecodeOptions(options.context, beam_size=n))
         return [self._hypothesis(one, float(no_speech[0])) for one in found[0][:n]]
 
     def _hypothesis(self, found: Found, no_speech: float) -> Hypothesis:
@@ -227,70 +226,64 @@ class Whisper(Inference):
         clips: Sequence[Samples],
         pieces: Sequence[Sequence[str]],
         languages: Sequence[str],
-        context: ContextMode = "speech",
+        options: DecodeOptions = GREEDY,
         heads: Sequence[Head] | None = None,
         on_done: Callable[[int], None] | None = None,
     ) -> list[Attention | None]:
         """See `Aligner.attend`."""
-        model: Any = self.module
-        return attend(model, self.tokens, self.renderer.n_mels, clips, pieces, languages, heads, context, on_done)
+        return attend(self, clips, pieces, languages, options, heads, on_done)
 
     @property
     def heads(self) -> tuple[Head, ...]:
         """See `Aligner.heads`."""
-        return all_heads(self.module)
+        return all_heads(self.model)
 
     def _search(
         self,
         clips: list[Samples],
         languages: list[str | None],
-        context: ContextMode,
-        beam_size: int,
+        options: DecodeOptions,
         previous: list[str | None] | None = None,
-        temperature: float = 0.0,
     ) -> tuple[list[list[Found]], torch.Tensor]:
         """Hypotheses of each clip, best first, and the probability of no speech [clips]."""
-        model: Any = self.module
         seconds = max(len(clip) for clip in clips) / SAMPLE_RATE
-        frames = FULL_FRAMES if context == "padded" else bucket_frames(seconds)
-        mels = [log_mel(clip, self.renderer.n_mels, frames).to(model.device, model.dtype) for clip in clips]
-        states = encode(model, mels).padded
+        frames = FULL_FRAMES if options.context == "padded" else bucket_frames(seconds)
+        mels = [log_mel(clip, self.renderer.n_mels, frames).to(self.model.device, self.model.dtype) for clip in clips]
+        states = encode(self.model, mels).padded
         prompts = [
             self.tokens.prompt(language or detected, before)
             for language, detected, before in zip(
                 languages, self._detect(states, languages), previous or [None] * len(clips), strict=True
             )
         ]
-        decoder = _Decoder(self, states, torch.tensor(prompts, device=model.device))
-        room = model.config.max_target_positions + PROMPT_TOKENS - len(prompts[0])
+        decoder = _Decoder(self, states, torch.tensor(prompts, device=self.model.device))
+        room = self.model.config.max_target_positions + PROMPT_TOKENS - len(prompts[0])
         limits = [max_new_tokens(len(clip) / SAMPLE_RATE, room) for clip in clips]
-        if beam_size > 1 and not temperature:
-            found = beam(decoder, self.tokens.end, limits, beam_size)
+        if options.beam_size > 1 and not options.temperature:
+            found = beam(decoder, self.tokens.end, limits, options.beam_size)
         else:
             drawn = torch.Generator().manual_seed(0)
-            found = [[one] for one in greedy(decoder, self.tokens.end, limits, temperature, drawn)]
+            found = [[one] for one in greedy(decoder, self.tokens.end, limits, options.temperature, drawn)]
         return found, decoder.no_speech
 
     def _detect(self, states: torch.Tensor, languages: list[str | None]) -> list[str]:
         if all(languages):
             return [""] * len(languages)
-        model: Any = self.module
         start = torch.full((len(languages), 1), self.tokens.start, device=states.device)
-        hidden = model.model.decoder(input_ids=start, encoder_hidden_states=states, use_cache=False)
+        hidden = self.model.model.decoder(input_ids=start, encoder_hidden_states=states, use_cache=False)
         codes, ids = list(self.tokens.languages), list(self.tokens.languages.values())
-        return [codes[i] for i in model.proj_out(hidden.last_hidden_state[:, -1])[:, ids].argmax(-1).tolist()]
+        return [codes[i] for i in self.model.proj_out(hidden.last_hidden_state[:, -1])[:, ids].argmax(-1).tolist()]
 
 
 class _Decoder:
     """Whisper's decoder with its cache, as a `StepDecoder`."""
 
     def __init__(self, whisper: Whisper, states: torch.Tensor, prompts: torch.Tensor) -> None:
-        model: Any = whisper.module
-        self._model = model
+        self._model = whisper.model
         self._states, self._prompts = states, prompts
         # An empty cache without a config grows a layer as the decoder asks for one.
         self._cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
-        config: Any = self._model.generation_config
+        config = self._model.generation_config
         vocabulary: int = self._model.config.vocab_size
         banned: set[int] = {*(config.suppress_tokens or ()), *whisper.tokens.never_text(vocabulary)}
         self._banned = torch.zeros(vocabulary, device=states.device)
@@ -322,6 +315,9 @@ class _Decoder:
 
     def _logprobs(self, hidden: torch.Tensor, banned: torch.Tensor) -> torch.Tensor:
         return F.log_softmax(self._model.proj_out(hidden[:, -1]).float() + banned, dim=-1)
+
+
+FAMILY: type[Family] = Whisper
 
 
 def save_processor(tokens: WhisperTokens, n_mels: int, folder: Path) -> None:

@@ -13,7 +13,7 @@ from govor.audio import SAMPLE_RATE, Samples
 from govor.corpus.samples import check_length
 from govor.errors import GovorError
 from govor.examples.spec import ExampleSpec
-from govor.families.base import Batch, Labels
+from govor.families.base import Batch, Labels, spelled
 from govor.families.whisper.features import FULL_FRAMES, bucket_frames, log_mel
 from govor.families.whisper.labels import build_labels
 from govor.families.whisper.tokens import WhisperTokens
@@ -32,7 +32,8 @@ class WhisperExample:
 class WhisperRenderer:
     """Renders examples; holds the vocabulary and sizes, no weights."""
 
-    longest_seconds = 30.0
+    longest_seconds: float = 30.0
+    features: tuple[str, ...] = ("timestamps", "previous", "full_length")
 
     def __init__(self, tokens: WhisperTokens, n_mels: int, max_tokens: int) -> None:
         self.tokens = tokens
@@ -72,6 +73,10 @@ class WhisperRenderer:
             inputs[row, : len(ids) - 1] = ids[:-1]
             targets[row, example.labels.given - 1 : len(ids) - 1] = ids[example.labels.given :]
         return {"mels": [example.mel for example in examples], "inputs": inputs, "targets": targets}
+
+    def spelled(self, spec: ExampleSpec) -> list[tuple[str, int, bool]]:
+        """See `Renderer.spelled`."""
+        return spelled(self.tokens.tokenizer, self.labels(spec))
 
     def check(self, spec: ExampleSpec) -> None:
         """Refuse what cannot be rendered, before any audio is decoded."""
