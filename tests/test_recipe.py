@@ -14,6 +14,7 @@ from govor import recipe as recipes
 from govor.corpus.manifests import Manifest, write_clips
 from govor.errors import GovorError
 from govor.finetune.train import train
+from govor.runs import Workspace
 
 Govor = Callable[..., CompletedProcess[str]]
 
@@ -66,7 +67,7 @@ def test_every_recipe_says_what_it_is_for(name: str) -> None:
 def refused(file: str, settings: list[str], sentence: str) -> None:
     """The run ends with one sentence before anything is made."""
     with pytest.raises(GovorError, match=sentence) as caught:
-        train(recipes.load(file, settings), Silent(), device="cpu")
+        train(Workspace(), recipes.load(file, settings), Silent(), device="cpu")
     assert "\n" not in str(caught.value)
     assert not Path("models").exists()
 
