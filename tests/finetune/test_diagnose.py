@@ -9,9 +9,9 @@ from safetensors.torch import save_file
 
 from govor.errors import GovorError
 from govor.finetune.average import inverse_loss_weights, mean_of
-from govor.finetune.callbacks import Patience
 from govor.finetune.diagnose import diagnose
 from govor.finetune.memory import largest_budget
+from govor.finetune.stopping_callbacks import Patience
 from govor.metrics.metric import LOSS, Metric
 from govor.recipe import Evaluation
 

@@ -21,6 +21,7 @@ from govor.examples.phases import Phase
 from govor.families.whisper.model import Whisper
 from govor.families.whisper.tiny import tiny
 from govor.finetune.loop import StepRecord, Trainer
+from govor.finetune.objective import Objective
 from govor.finetune.optim import lr_factor
 from govor.finetune.phases import even_steps, phases_of
 from govor.finetune.train import train
@@ -31,7 +32,13 @@ from govor.runs import Run, Workspace
 
 
 def run_steps(
-    split: Path, steps: int, budget: float, whisper: Whisper | None = None, precision: str = "fp32", **settings: Any
+    split: Path,
+    steps: int,
+    budget: float,
+    whisper: Whisper | None = None,
+    precision: str = "fp32",
+    objective: Objective | None = None,
+    **settings: Any,
 ) -> tuple[list[StepRecord], Trainer]:
     family = whisper or tiny()
     values = {"clips_per_step": 8, "lr": 1e-3, "warmup_steps": 0, "loader_workers": 0, **settings}
@@ -43,7 +50,7 @@ def run_steps(
         recipe.model_copy(update={"finetune": finetune.model_copy(update={"epochs": 9999})}), [len(source)]
     )
     planned = [replace(planned[0], steps=steps, warmup_steps=finetune.warmup_steps or 0)]
-    trainer = Trainer(family, plan, finetune, planned, Accelerator(cpu=True), precision)
+    trainer = Trainer(family, plan, finetune, planned, Accelerator(cpu=True), precision, objective)
     return list(trainer.steps(0)), trainer
 
 
@@ -246,6 +253,20 @@ def test_label_smoothing_is_for_training_and_not_for_validation(workspace: Path)
     taught = batch["targets"][batch["targets"] != -100]
     hit, spread = -logits.gather(1, taught[:, None]).mean(), -logits.mean()
     assert smooth[0].loss == pytest.approx(float((0.9 * hit + 0.1 * spread).detach()), rel=1e-5)
+
+
+def test_an_objective_is_handed_to_the_trainer(workspace: Path) -> None:
+    split = make_split(workspace)
+    (plain,), _ = run_steps(split, 1, budget=1000.0)
+
+    def doubled(family: Any, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        loss, weight = family.loss(batch)
+        return 2 * loss, weight
+
+    (record,), trainer = run_steps(split, 1, budget=1000.0, objective=doubled)
+    assert trainer.objective is doubled
+    assert record.loss == pytest.approx(2 * plain.loss, rel=1e-6) and record.tokens == plain.tokens
+    assert record.grad_norm == pytest.approx(2 * plain.grad_norm, rel=1e-5)
 
 
 def test_activation_checkpointing_changes_no_loss(workspace: Path) -> None:

@@ -70,7 +70,7 @@ def test_an_old_run_survives_a_new_one_that_cannot_begin(workspace: Path, tiny_f
 def test_a_tracker_that_does_not_start_brings_the_old_run_back(
     workspace: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from govor.finetune import callbacks, session
+    from govor.finetune import logging_callbacks, session
 
     file = settings_of(workspace, tiny_folder)
     old = train(Workspace(), recipes.load(file), Silent(), device="cpu")
@@ -80,7 +80,7 @@ def test_a_tracker_that_does_not_start_brings_the_old_run_back(
         raise GovorError("it does not start")
 
     monkeypatch.setattr(session, "check_installed", lambda _: None)
-    monkeypatch.setattr(callbacks, "Trackers", failing)
+    monkeypatch.setattr(logging_callbacks, "Trackers", failing)
     with pytest.raises(GovorError, match="does not start"):
         train(Workspace(), recipes.load(file, ["tracking.to=[tensorboard]"]), Silent(), overwrite=True, device="cpu")
     assert (old.run.folder / "run_manifest.json").read_bytes() == record

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from govor.finetune.begun import with_code
-from govor.finetune.callbacks import Callback, Callbacks, End, standard_callbacks
+from govor.finetune.callbacks import Callback, Callbacks, End
 from govor.finetune.conclude import conclude
 from govor.finetune.evaluate import evaluate, save
+from govor.finetune.logging_callbacks import standard_callbacks
 from govor.finetune.loop import StepRecord
 from govor.finetune.process import taking_part
 from govor.finetune.reporting import SILENT_RUN, RunProgress
