@@ -37,10 +37,10 @@ def main(_: str | None = None) -> None:
     if measured is None:
         raise SystemExit("too few clips to choose the heads by")
     ours = {}
-    for name, listening in (("heads of the configuration", None), ("heads measured", measured.listening)):
+    for name, heads in (("heads of the configuration", None), ("heads measured", measured.chosen)):
         start = time.perf_counter()
         ours[name] = align_pieces(
-            recogniser, *zip(*((t.samples, t.pieces, t.language) for t in tasks), strict=True), "padded", listening
+            recogniser, *zip(*((t.samples, t.pieces, t.language) for t in tasks), strict=True), "padded", heads
         )  # type: ignore[arg-type]
         spent = time.perf_counter() - start
         found = scored(tasks, ours[name])

@@ -283,3 +283,25 @@ def test_the_set_up_of_tracking_writes_a_recipe_and_no_key(govor: Govor, workspa
     assert "looks like a secret key" in refused.stderr and not Path("x.yaml").exists()
     assert "--project is missing" in govor("track", file, "--to", "tensorboard", expect=2).stderr
     assert "tracking.to.0" in govor("track", file, "--to", "wandbb", "--project", "p", "--name", "y", expect=2).stderr
+
+
+def test_a_resolved_recipe_says_where_each_setting_comes_from(tmp_path: Path, govor: Any) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "extends: whisper\nname: a\nfinetune: {epochs: 1, lora: {rank: 4}, method: lora}\n"
+    )
+    (tmp_path / "b.yaml").write_text("extends: a.yaml\nname: b\ndata: {split: null, sources: {x: {split: s}}}\n")
+    found = json.loads(govor("recipe", "show", tmp_path / "b.yaml", "--set", "finetune.lr=1e-4", "--json").stdout)
+    assert {name: tuple(found[name].values()) for name in ("name", "finetune.epochs", "finetune.lora.rank")} == {
+        "name": ("b", "set in b.yaml"),
+        "finetune.epochs": (1.0, "inherited from a.yaml"),
+        "finetune.lora.rank": (4, "inherited from a.yaml"),
+    }
+    assert found["finetune.lr"] == {"value": 1e-4, "origin": "overridden by --set"}
+    assert found["data.split"] == {"value": None, "origin": "set in b.yaml"}
+    assert found["data.sources.x.split"]["origin"] == "set in b.yaml"
+    assert found["data.sources.x.weight"] == {"value": None, "origin": "default"}
+    assert found["base_model"]["origin"] == "inherited from whisper.yaml"
+    shown = govor("recipe", "show", tmp_path / "b.yaml").stdout
+    assert len(shown.splitlines()) == len(found) and "finetune.lr " in shown
+    refused = govor("recipe", "show", "quickstrat", expect=2)
+    assert "did you mean 'quickstart'?" in refused.stderr

@@ -7,7 +7,8 @@ resolved whole is saved in the run and can be run again.
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -25,9 +26,10 @@ from govor.families.registry import family_names, settings_of
 from govor.families.settings import FamilySettings, Gates
 from govor.files import check_ordinary, exists, shortened
 from govor.metrics.metric import LOSS
-from govor.runs import NAME
+from govor.runs import NAME, Workspace
 
 _MOST_PARENTS = 16
+_HERE = Workspace()
 
 
 Rate = Annotated[float, Field(gt=0, le=1), BeforeValidator(no_truth)]
@@ -365,9 +367,9 @@ def shipped() -> dict[str, Path]:
     return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
 
 
-def find(name: str) -> Path:
+def find(name: str, workspace: Workspace = _HERE) -> Path:
     """A recipe by path or shipped name."""
-    path = Path(name)
+    path = workspace.path(name)
     if path.suffix in (".yaml", ".yml"):
         check_ordinary(path)
         return path
@@ -376,25 +378,50 @@ def find(name: str) -> Path:
     raise GovorError(f"There is no recipe '{shortened(name)}'; {nearest(name, shipped())}")
 
 
-def load(name: str, overrides: list[str] | None = None) -> Recipe:
+def load(name: str, overrides: Sequence[str] = (), workspace: Workspace = _HERE) -> Recipe:
     """The resolved recipe: its `extends` chain, itself, then `overrides`."""
-    path = find(name)
-    values = apply_overrides(_with_parents(path, ()), overrides or [])
+    path = find(name, workspace)
+    values = apply_overrides(_merged(_layers(path, workspace)), list(overrides))
     return parse_recipe(values, path.name)
 
 
-def extension_text(values: dict[str, Any], path: Path) -> str:
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """One setting of a resolved recipe, by its dotted name, and where its value comes from."""
+
+    name: str
+    value: Any
+    origin: str
+
+
+def explain(name: str, overrides: Sequence[str] = (), workspace: Workspace = _HERE) -> list[Stated]:
+    """Every setting of a resolved recipe: whether it is the default, set in it, inherited (from which file), or overridden."""
+    path = find(name, workspace)
+    layers = _layers(path, workspace)
+    given = apply_overrides({}, list(overrides))
+    resolved = parse_recipe(merge(_merged(layers), given), path.name)
+    origins = [(f"inherited from {file.name}", values) for file, values in layers[:-1]]
+    origins += [(f"set in {path.name}", layers[-1][1]), ("overridden by --set", given)]
+
+    def origin(keys: tuple[str, ...]) -> str:
+        return next((told for told, values in reversed(origins) if _says(values, keys)), "default")
+
+    return [Stated(".".join(keys), value, origin(keys)) for keys, value in _leaves(resolved.model_dump(mode="json"))]
+
+
+def extension_text(values: dict[str, Any], path: Path, workspace: Workspace = _HERE) -> str:
     """A recipe that extends another, as YAML; what it makes of it is checked.
 
     Raises:
         GovorError: a value that a recipe may not have.
     """
-    parent = _with_parents(find(str(values["extends"])), ())
+    parent = _merged(_layers(find(str(values["extends"]), workspace), workspace))
     parse_recipe(merge(parent, {key: value for key, value in values.items() if key != "extends"}), path.name)
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
-def _with_parents(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+def _layers(path: Path, workspace: Workspace, seen: tuple[Path, ...] = ()) -> list[tuple[Path, dict[str, Any]]]:
+    """A recipe's file and those that it extends, with what each says, the farthest first."""
     if path.resolve() in seen:
         raise GovorError(f"{path}: the recipes extend each other in a circle.")
     if len(seen) >= _MOST_PARENTS:
@@ -402,9 +429,35 @@ def _with_parents(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     values = read_yaml(path)
     parent = values.pop("extends", None)
     if parent is None:
-        return values
+        return [(path, values)]
     if not isinstance(parent, str):
         raise GovorError(f"{path}: extends: a recipe's name or .yaml file was wanted, found {type(parent).__name__}.")
     beside = path.parent / parent
-    found = beside if beside.suffix in (".yaml", ".yml") and exists(beside) else find(parent)
-    return merge(_with_parents(found, (*seen, path.resolve())), values)
+    found = beside if beside.suffix in (".yaml", ".yml") and exists(beside) else find(parent, workspace)
+    return [*_layers(found, workspace, (*seen, path.resolve())), (path, values)]
+
+
+def _merged(layers: Sequence[tuple[Path, dict[str, Any]]]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for _, own in layers:
+        values = merge(values, own)
+    return values
+
+
+def _says(values: object, keys: tuple[str, ...]) -> bool:
+    """Whether values state the setting of that name, or replace a section that it is in."""
+    for key in keys:
+        if not isinstance(values, Mapping):
+            return True
+        if key not in values:
+            return False
+        values = values[key]
+    return True
+
+
+def _leaves(values: Mapping[str, Any], before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, (*before, key))
+        else:
+            yield (*before, key), value

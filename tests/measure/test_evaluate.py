@@ -20,7 +20,7 @@ from govor.measure.partial import Partial
 from govor.measure.remote import Server
 from govor.measure.report.figures import letter_confusions
 from govor.measure.timestamps import Task, _foreign_line, measure, scored
-from govor.timing.align import Aligned, align, on_the_clock, snapped
+from govor.timing.align import Aligned, align, align_by_attention, snapped
 from govor.timing.files import file_id
 from govor.timing.recordings import Window, align_recording
 from govor.timing.splice import Line, Splice
@@ -42,7 +42,7 @@ def loud(seconds: float) -> Any:
 
 
 def test_characters_that_share_a_token_share_its_time() -> None:
-    found = on_the_clock(loud(1.0), [" これ", "は", "日", "本", "語"], attention([0, 2]))
+    found = align_by_attention(loud(1.0), [" これ", "は", "日", "本", "語"], attention([0, 2]))
     assert found.refused is None and [word.text for word in found.words] == ["これ", "は", "日", "本", "語"]
     starts = [word.start for word in found.words]
     assert starts == sorted(starts) and all(word.end > word.start for word in found.words)  # type: ignore[operator]
@@ -56,10 +56,10 @@ def test_no_edge_is_moved_over_a_neighbour() -> None:
 
 def test_words_are_not_put_into_silence_nor_hundreds_into_a_second() -> None:
     silent = np.zeros(32_000, np.float32)
-    assert on_the_clock(silent, [" pan"], attention([0])).refused == "nothing is audible"
+    assert align_by_attention(silent, [" pan"], attention([0])).refused == "nothing is audible"
     (many,) = align(object(), [loud(1.0)], [" ".join(["slovo"] * 500)], ["cs"])
     assert "500 words cannot be said in 1.00 s" in str(many.refused)
-    assert on_the_clock(loud(1.0), [" …!?"], attention([0])).refused == "the text holds no word"
+    assert align_by_attention(loud(1.0), [" …!?"], attention([0])).refused == "the text holds no word"
 
 
 def test_text_between_runs_of_another_script_is_not_cut_anew() -> None:

@@ -15,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from govor import recipe as recipes
-from govor.corpus.alike import language_key, name_key, normal_form
+from govor.corpus.alike import name_key, normal_form
 from govor.corpus.normalize import normalizer
 from govor.errors import GovorError
 from govor.families.recogniser import RecognitionGates
+from govor.languages import language_key
 from govor.measure.accept import judge
 from govor.measure.evaluate import read_eval
 from govor.metrics.compare import compare

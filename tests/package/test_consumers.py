@@ -25,14 +25,14 @@ from govor.families.whisper.convert import from_ggml
 from govor.families.whisper.model import Whisper
 from govor.families.whisper.tiny import tiny
 from govor.families.whisper.tokens import WhisperTokens, build_tokenizer
+from govor.languages import script_name
 from govor.measure.evaluate import transcribe_clips, write_eval
 from govor.measure.headline import add_to_headline
 from govor.package import build
 from govor.package.build import package
-from govor.package.processor import script_of
 from govor.runs import Run
 from govor.timing import heads
-from govor.timing.align import Listening
+from govor.timing.align import AlignmentHeads
 from stock import VOCABULARIES, published, to_ggml
 
 
@@ -196,8 +196,8 @@ def test_faster_whisper_needs_no_language_and_gives_times(kind: str, tmp_path: P
         assert len(every) == (100 if kind == "large-v3" else 99)
 
 
-def measured(chosen: tuple[Head, ...]) -> heads.Measured:
-    return heads.Measured(Listening(chosen, 0.02), 20, 0.05, dict.fromkeys(chosen, 0.05))
+def measured(chosen: tuple[Head, ...]) -> heads.HeadChoice:
+    return heads.HeadChoice(AlignmentHeads(chosen, 0.02), 20, 0.05, dict.fromkeys(chosen, 0.05))
 
 
 def stated(run: Path) -> list[list[list[int]]]:
@@ -209,11 +209,11 @@ def test_measured_heads_reach_the_package_before_and_after(run: Path) -> None:
     (run / heads.FILE).unlink(missing_ok=True)
     package(Run(run), ["hf", "ct2"], None)
     assert stated(run) == [[[1, 0], [1, 1]]] * 2, "those of its base"
-    heads.keep(run, measured(((0, 1), (1, 1))), "speech", {"model": "toy"})
+    heads.store_heads(run, measured(((0, 1), (1, 1))), "speech", "toy")
     assert stated(run) == [[[0, 1], [1, 1]]] * 2, "measured on a package that was there"
-    heads.keep(run, measured(((0, 0),)), "padded", {"model": "toy"})
+    heads.store_heads(run, measured(((0, 0),)), "padded", "toy")
     assert stated(run) == [[[0, 0]]] * 2, "stock tools pad"
-    heads.keep(run, measured(((1, 0),)), "speech", {"model": "toy"})
+    heads.store_heads(run, measured(((1, 0),)), "speech", "toy")
     assert stated(run) == [[[0, 0]]] * 2
     package(Run(run), ["hf", "ct2"], None)
     assert stated(run) == [[[0, 0]]] * 2, "measured before it is packaged"
@@ -381,7 +381,7 @@ def test_a_tokenizer_that_loses_letters_is_refused_and_the_package_before_stays(
 
 
 def test_scripts_are_told_by_their_letters() -> None:
-    assert [script_of(letter) for letter in "čЂש7 ,"] == ["LATIN", "CYRILLIC", "HEBREW", None, None, None]
+    assert [script_name(letter) for letter in "čЂש7 ,"] == ["LATIN", "CYRILLIC", "HEBREW", None, None, None]
 
 
 @pytest.mark.parametrize("make", [pytest.param(tiny, id="whisper"), pytest.param(tiny_qwen, id="qwen3_asr")])

@@ -326,12 +326,12 @@ def normalize(
     as_json: Json = False,
 ) -> None:
     """Clean the transcripts for training; the originals stay in `transcript_raw`."""
-    from govor.corpus.language import language_code
     from govor.corpus.manifests import Manifest, read_clips, rejected
     from govor.corpus.normalize import normalize_clips, normalizer
     from govor.errors import GovorError
     from govor.files import refuse_existing
     from govor.jsons import write_json
+    from govor.languages import language_code
 
     target = out or MANIFESTS / "normalized.jsonl"
     refuse_existing(target, overwrite)

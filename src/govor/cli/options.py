@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def _language_code(stated: str | None) -> str | None:
-    from govor.corpus.language import language_code
+    from govor.languages import language_code
 
     return None if stated is None else language_code(stated)
 

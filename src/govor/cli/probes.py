@@ -70,7 +70,7 @@ def run_timestamps(
     # Only now: these import torch, which takes seconds.
     from govor.families.base import Aligner
     from govor.measure.timestamps import TROUBLES, measure
-    from govor.timing.anything import told
+    from govor.timing.any_length import in_taught_language
     from govor.timing.heads import measure_heads
     from govor.timing.splice import splices
 
@@ -83,7 +83,7 @@ def run_timestamps(
         refuse_existing(target, overwrite, "--overwrite to measure it again")
     # The heads are chosen on one half of the clips, and judged on the other.
     half = len(clips) // 2
-    clips = [told(opened, clip) for clip in clips]
+    clips = [in_taught_language(opened, clip) for clip in clips]
     made = list(
         splices(clips[half:], 40, 1, on_unreadable=lambda clip, why: console.note(f"left out  {clip.id}: {why}"))
     )
@@ -95,10 +95,10 @@ def run_timestamps(
             measure_heads(opened.recogniser, clips[:half], shape) if isinstance(opened.recogniser, Aligner) else None
         )
         if chosen:
-            heads = len(chosen.listening.heads)
+            heads = len(chosen.chosen.heads)
             console.note(f"{heads} heads chosen on {chosen.borders} borders of one half of the clips")
         with console.bar(f"time {len(made)} splices, {shape}", len(made) * len(TROUBLES)) as bar:
-            listening = chosen.listening if chosen else None
+            listening = chosen.chosen if chosen else None
             found = measure(opened.recogniser, made, shape, listening, TROUBLES, bar.advance)
         about = {"model": opened.name, "source": model, "set": dataset, "context": shape}
         result = {**about, "manifest": fingerprint(manifest), "max_samples": max_samples, **found}

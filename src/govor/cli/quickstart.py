@@ -275,7 +275,8 @@ def _package(run: Path, test: Path, headline: dict[str, Any]) -> dict[str, str]:
     from govor.families.opening import open_recogniser
     from govor.package.build import package
     from govor.runs import Run
-    from govor.timing.longform import Ear, transcribe_recording
+    from govor.timing.longform import transcribe_recording
+    from govor.timing.transcribe import options_for
 
     with _stage("package"):
         if not (run / "package.json").exists():
@@ -285,8 +286,8 @@ def _package(run: Path, test: Path, headline: dict[str, Any]) -> dict[str, str]:
             )
         clip = Manifest(test)[0]
         opened = open_recogniser(str(run))
-        heard = transcribe_recording(opened.recogniser, Path(clip.audio), Ear(clip.language, opened.context))
-        text = " ".join(piece["text"] for piece in heard)
+        heard = transcribe_recording(opened.recogniser, clip.file, options_for(opened, clip.language, previous=False))
+        text = " ".join(piece.text for piece in heard)
     return {"id": clip.id, "text": text}
 
 

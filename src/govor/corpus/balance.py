@@ -10,8 +10,9 @@ from typing import Any
 
 import jinja2
 
-from govor.corpus.alike import language_key, name_key
+from govor.corpus.alike import name_key
 from govor.corpus.records import Clip
+from govor.languages import language_key
 
 LENGTH_EDGES_SECONDS = (1, 2, 3, 5, 8, 12, 20, 30)
 SNR_EDGES_DB = (0, 5, 10, 15, 20, 25, 30, 40)

@@ -18,7 +18,7 @@ from govor import engine
 from govor.audio import AUDIO_SUFFIXES, find_audio, probe
 from govor.corpus import timed
 from govor.corpus.cells import to_cell
-from govor.corpus.language import guess, language_code
+from govor.corpus.language import guess
 from govor.corpus.ondisk import DiskMap
 from govor.corpus.provenance import Provenance, item_file, of_recording, there
 from govor.corpus.records import segment_row
@@ -27,6 +27,7 @@ from govor.corpus.timed import Transcript
 from govor.errors import AudioError, GovorError
 from govor.files import sha256_of, workspace_path
 from govor.jsons import to_json
+from govor.languages import language_code, language_key
 
 COLUMNS = (
     "id",
@@ -298,8 +299,9 @@ def _text_of(file: Path, encoding: str | None, language: str | None) -> str:
 def _likely_encoding(data: bytes, language: str | None) -> str:
     if b"\0" in data:
         return "utf-16-be" if data[:1] == b"\0" else "utf-16-le"
-    if language in _LEGACY_ENCODINGS:
-        return _LEGACY_ENCODINGS[language]
+    usual = _LEGACY_ENCODINGS.get(language_key(language))
+    if usual:
+        return usual
     # Windows-1255 keeps the Hebrew letters at E0-FA, and a Hebrew text is almost nothing else.
     high = [byte for byte in data if byte >= 0x80]
     hebrew = sum(0xE0 <= byte <= 0xFA for byte in high)

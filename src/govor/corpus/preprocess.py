@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 
 from govor import engine
 from govor.audio import SAMPLE_RATE, Samples, decode
-from govor.channels import Listener
+from govor.audio.channels import Listener
 from govor.config import Settings
 from govor.corpus.loudness import to_loudness
 from govor.corpus.manifests import rejected
@@ -28,7 +28,7 @@ from govor.corpus.records import Clip, Segment, is_blank
 from govor.corpus.samples import OVER_WINDOW_SECONDS, clip_samples
 from govor.corpus.slices import MAX_CHARACTERS_PER_SECOND, Rejected, Slice, characters_per_second, plan_slices
 from govor.corpus.speakers import one_person
-from govor.corpus.timed import closed, plain, shifted, snap
+from govor.corpus.timed import TIME_STEP_SECONDS, closed, plain, shifted, snap
 from govor.corpus.vad import Spans, Vad, seconds_of_speech
 from govor.errors import AudioError
 from govor.files import workspace_path
@@ -268,7 +268,11 @@ def _rejected(cut: Clip, piece: Rejected, total_seconds: float, settings: Prepro
             settings.max_characters_per_second,
             _TOO_FAST,
         ),
-        "segment_without_length": (length, 0.02, "words that take no time belong to no part of the recording"),
+        "segment_without_length": (
+            length,
+            TIME_STEP_SECONDS,
+            "words that take no time belong to no part of the recording",
+        ),
         "segment_too_long": (
             length,
             settings.max_seconds,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from govor.corpus.records import Clip
 from govor.files import atomic_file
+from govor.languages import language_key
 
 _BANDS_SECONDS = (2.0, 5.0, 10.0, 20.0, 30.0)
 
@@ -27,7 +28,7 @@ class Small:
     def see(self, clip: Clip) -> None:
         """The next clip of the large set."""
         band = sum(clip.duration > edge for edge in _BANDS_SECONDS)
-        kind = (clip.language, clip.split or "", clip.speaker or clip.source or "", str(band))
+        kind = (language_key(clip.language), clip.split or "", clip.speaker or clip.source or "", str(band))
         held = self._kinds.setdefault(kind, [])
         entry = (-_draw(clip.id), self._seen)
         self._seen += 1

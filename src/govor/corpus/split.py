@@ -21,11 +21,12 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from govor.config import Settings
-from govor.corpus.alike import language_key, name_key
+from govor.corpus.alike import name_key
 from govor.corpus.records import Clip, sentence_key
 from govor.corpus.samples import fits_window
 from govor.corpus.speakers import is_diarised
 from govor.errors import GovorError
+from govor.languages import language_key
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")

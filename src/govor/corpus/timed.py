@@ -18,6 +18,10 @@ from govor.corpus.cues import Cue, bad, later_starts
 from govor.corpus.records import Segment
 from govor.corpus.speakers import kept_together, split_speakers, without_prefixes
 
+# Whisper's clock.
+_STEPS_PER_SECOND = 50
+TIME_STEP_SECONDS = 1 / _STEPS_PER_SECOND
+
 _INLINE = re.compile(r"<\|(\d{1,7}(?:\.\d{1,6})?)\|>")
 # Lyrics would have minutes, seconds and hundredths in it; a text has hours.
 _HOURS = re.compile(r"\s*\[\d\d?:\d\d:\d\d\]")
@@ -191,8 +195,8 @@ def to_inline(segments: Sequence[Segment]) -> str:
 
 
 def snap(seconds: float) -> float:
-    """The nearest multiple of 0.02 s, Whisper's time step."""
-    return round(round(seconds * 50) / 50, 2)
+    """The nearest multiple of `TIME_STEP_SECONDS`."""
+    return round(round(seconds * _STEPS_PER_SECOND) / _STEPS_PER_SECOND, 2)
 
 
 def from_srt(text: str) -> tuple[Segment, ...]:

@@ -21,19 +21,20 @@ from pydantic import Field, model_validator
 
 from govor import engine
 from govor.audio import SAMPLE_RATE, Samples, decode, probe
-from govor.channels import Listener, Relation
+from govor.audio.channels import Listener, Relation
 from govor.config import Settings
 from govor.corpus.duplicates import Duplicates
 from govor.corpus.fingerprint import Fingerprint, fingerprint
 from govor.corpus.inventory import INVENTORY_ONLY, is_inventory_row
-from govor.corpus.language import language_code
 from govor.corpus.manifests import rejected
 from govor.corpus.ondisk import DiskMap
 from govor.corpus.records import Clip, is_blank
-from govor.corpus.samples import WINDOW_SECONDS, fits_window
+from govor.corpus.samples import WINDOW_SECONDS, duration_tolerance, fits_window
 from govor.corpus.tombstones import Tombstones
 from govor.errors import AudioError, GovorError
 from govor.jsons import to_json
+from govor.languages import language_code
+from govor.silence import frame_powers
 
 _CONSTANT = 1e-3  # -60 dBFS
 _CHANNEL_ADVICE = {
@@ -295,7 +296,7 @@ def _longer_than_stated(row: dict[str, Any], clip: Clip, samples: Samples) -> tu
     seconds, stated = len(samples) / SAMPLE_RATE, row.get("duration")
     if stated is None or clip.offset is not None or is_inventory_row(row):
         return None
-    if seconds - clip.duration <= max(0.1, 0.02 * clip.duration):
+    if seconds - clip.duration <= duration_tolerance(clip.duration):
         return None
     message = "the file is longer than its manifest says: state the offset of a part (0 too), or the true duration"
     return "duration_mismatch", round(seconds, 3), clip.duration, message
@@ -329,8 +330,6 @@ def noise_of(samples: Samples) -> float | None:
 def snr_db(samples: Samples) -> float:
     """Signal over noise in dB, estimated from the energies of 20 ms frames: the 95th percentile is taken for speech and
     noise, the 10th for noise alone. Good for sorting recordings by quality, not for publishing."""
-    frame = SAMPLE_RATE // 50
-    frames = samples[: len(samples) // frame * frame].reshape(-1, frame)
-    energies = np.square(frames, dtype=np.float64).mean(axis=1) + 1e-10
+    energies = frame_powers(samples, SAMPLE_RATE // 50) + 1e-10
     noise, both = np.percentile(energies, (10, 95))
     return round(float(np.clip(10 * np.log10(max(both - noise, 1e-10) / noise), -10.0, 80.0)), 1)

@@ -15,8 +15,7 @@ from govor.errors import GovorError
 from govor.examples.mixing import Mixture
 from govor.examples.phases import Phase
 from govor.examples.spec import ExampleSpec
-
-FRAMES_PER_SECOND = 100
+from govor.mel import FRAMES_PER_SECOND
 
 
 class SpecSource(Protocol):

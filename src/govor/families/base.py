@@ -22,9 +22,12 @@ from govor.audio import Samples
 from govor.corpus.records import Clip
 from govor.examples.spec import ExampleSpec
 from govor.families.task import DecodeOptions, Task
+from govor.languages import language_of_all
 from govor.runs import Json
 
 GREEDY = DecodeOptions()
+# A target that is not in the loss.
+IGNORED = -100
 # Every value has one entry per example: a tensor whose first dimension is the batch, or a list of tensors.
 Batch = dict[str, Any]
 
@@ -160,7 +163,7 @@ class ExportOptions:
     @property
     def language(self) -> str | None:
         """The one that goes without saying, if it is for one alone."""
-        return self.languages[0] if len(self.languages) == 1 else None
+        return language_of_all(self.languages)
 
 
 class Exporter(Protocol):

@@ -20,6 +20,7 @@ from govor.families.registry import family_class, family_of
 from govor.families.task import ContextMode, Task
 from govor.files import atomic_folder, sha256_of, sha256_of_lines
 from govor.hub import Found, Notify, cache_folder
+from govor.languages import language_of_all
 from govor.runs import Run, Workspace
 
 Engine = Literal["torch", "ct2"]
@@ -256,7 +257,7 @@ def _training(folder: Path) -> Training:
         if run.finished:
             record = run.record()
             examples, token = record.recipe["examples"], record.language_token
-            alone = record.languages[0] if len(record.languages) == 1 else None
+            alone = language_of_all(record.languages)
             return Training(token or alone, examples["context"], token, bool(examples.get("previous_share")))
         if (run.folder / "recipe.yaml").exists():  # a run that is not finished
             examples = read_yaml(run.folder / "recipe.yaml")["examples"]

@@ -6,10 +6,10 @@ import glob
 from typing import Literal
 
 from govor.config import read_yaml
-from govor.corpus.language import language_code
 from govor.errors import GovorError, disk_errors
 from govor.files import refuse_existing
 from govor.finetune.data import fingerprints
+from govor.languages import language_code
 from govor.recipe import Recipe, parse_recipe
 from govor.runs import Run, Workspace
 

@@ -18,6 +18,7 @@ from govor.finetune.phases import phases_of
 from govor.finetune.planning import build_plan, load_augmenter
 from govor.finetune.prepare import with_chances
 from govor.finetune.survey import Survey, usable_rows
+from govor.mel import FRAMES_PER_SECOND
 from govor.progress import SILENT, Progress, TableRow
 from govor.recipe import Data, Recipe, Source
 from govor.runs import Workspace
@@ -87,7 +88,7 @@ def first_examples(plan: Plan, count: int) -> list[Shown]:
                     spec.clip.id,
                     spec.clip.audio,
                     round(spec.clip.duration, 3),
-                    source.cost_frames(spec) / 100,
+                    source.cost_frames(spec) / FRAMES_PER_SECOND,
                     tuple(feature.shown for feature in FEATURES if feature.present(spec)),
                     tuple(source.renderer.spelled(spec)),
                 )

@@ -66,8 +66,7 @@ def ask(
 
 def load_recipe(workspace: Workspace, name: str, overrides: Sequence[str] = ()) -> Recipe:
     """A recipe by its shipped name or its file, its language as a code."""
-    file = name.endswith((".yaml", ".yml"))
-    return with_code(recipes.load(str(workspace.path(name)) if file else name, list(overrides)))
+    return with_code(recipes.load(name, overrides, workspace))
 
 
 def repeated_recipe(record: Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -60,10 +60,10 @@ def write_tracked(
     """
     file = recipe.endswith((".yaml", ".yml"))
     parent = str(workspace.path(recipe)) if file else recipe
-    text = recipes.extension_text(tracked_recipe(parent, target, to, project, name), target)
+    text = recipes.extension_text(tracked_recipe(parent, target, to, project, name), target, workspace)
     check_installed(to)
     write_text(target, text)
-    return _options_for_data(workspace, recipes.load(str(target)))
+    return _options_for_data(workspace, recipes.load(str(target.absolute()), workspace=workspace))
 
 
 def _options_for_data(workspace: Workspace, recipe: Recipe) -> list[str]:

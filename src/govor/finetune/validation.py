@@ -20,6 +20,7 @@ from govor.families.base import Family
 from govor.families.task import DecodeOptions, Row, Task
 from govor.finetune.checkpoints import Metrics
 from govor.finetune.survey import SourceData
+from govor.languages import language_key
 from govor.metrics.metric import LOSS, Metric
 from govor.recipe import Recipe
 
@@ -162,4 +163,4 @@ def _spread(data: SourceData, count: int) -> list[tuple[Labels, Clip]]:
     manifest = data.validation
     rows = len(manifest)
     chosen = [manifest[index * rows // min(count, rows)] for index in range(min(count, rows))]
-    return [((data.name, clip.language), clip) for clip in chosen]
+    return [((data.name, language_key(clip.language)), clip) for clip in chosen]

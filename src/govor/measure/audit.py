@@ -24,11 +24,12 @@ from govor.corpus.records import Clip, sentence_key
 from govor.corpus.samples import clip_samples
 from govor.errors import AudioError, GovorError
 from govor.examples.spec import ExampleSpec
-from govor.families.base import Family
+from govor.families.base import IGNORED, Family
 from govor.families.opening import Opened
 from govor.families.task import ContextMode
 from govor.files import atomic_folder
 from govor.jsons import write_json
+from govor.languages import language_key
 
 _SEED = 20_121
 FEWEST_CLIPS = 40
@@ -36,7 +37,6 @@ FILES = frozenset({"index.html", "audit.json", "suspicious.jsonl", "audio"})
 _BATCH = 8
 _BATCH_SECONDS = 60.0
 _PAGE_CLIPS = 200
-_IGNORED = -100
 OnDone = Callable[[int, int, str], None]
 
 
@@ -113,15 +113,16 @@ def plant(clips: Sequence[Clip], usable: Sequence[int], share: float) -> dict[in
     generator = np.random.default_rng(_SEED)
     chosen = generator.permutation(np.asarray(usable))[: max(10, round(share * len(usable)))]
     keys = {place: sentence_key(clips[place].transcript) for place in usable}
+    languages = {place: language_key(clips[place].language) for place in usable}
     by_speaker: dict[str | None, list[int]] = {}
     for place in usable:
         by_speaker.setdefault(clips[place].speaker, []).append(place)
     found: dict[int, int] = {}
     for place in map(int, chosen):
         own = clips[place]
-        same = [p for p in by_speaker[own.speaker] if keys[p] != keys[place] and clips[p].language == own.language]
+        same = [p for p in by_speaker[own.speaker] if keys[p] != keys[place] and languages[p] == languages[place]]
         if not same:
-            same = [p for p in usable if keys[p] != keys[place] and clips[p].language == own.language]
+            same = [p for p in usable if keys[p] != keys[place] and languages[p] == languages[place]]
         if same:
             near = sorted(same, key=lambda p: abs(len(clips[p].transcript) - len(own.transcript)))[:10]
             found[place] = int(generator.choice(near))
@@ -283,7 +284,7 @@ def _mean_logprobs(family: Any, batch: dict[str, Any]) -> list[float]:
     targets = moved["targets"]
     found = []
     for row in range(len(targets)):
-        taught = targets[row] != _IGNORED
+        taught = targets[row] != IGNORED
         chosen = torch.log_softmax(logits[row][taught].float(), dim=-1).gather(1, targets[row][taught][:, None])
         found.append(float(chosen.mean()))
     return found

@@ -11,7 +11,7 @@ from govor.audio import SAMPLE_RATE, Samples
 from govor.corpus.vad import Vad
 from govor.families.base import Recogniser
 from govor.families.task import ContextMode, DecodeOptions
-from govor.timing.longform import Ear, judged, loop_at, somebody_speaks
+from govor.timing.longform import LongFormOptions, check_hypothesis, loop_at, somebody_speaks
 
 SECONDS = (1.0, 4.0, 10.0, 28.0)
 LEVELS_DBFS = (-40.0, -20.0)
@@ -44,12 +44,12 @@ def measure(
     Rates are shares of all sounds, and of those of each kind.
     """
     made = list(sounds())
-    how = Ear(language, context)
+    options = LongFormOptions(DecodeOptions(context, language=language))
     heard = recogniser.transcribe([wave for _, wave in made], [language] * len(made), DecodeOptions(context), on_done)
     rows: list[dict[str, Any]] = []
     for (kind, wave), hypothesis in zip(made, heard, strict=True):
         silent = not somebody_speaks(wave, None)
-        best, flags = (hypothesis, ["silence"]) if silent else judged(recogniser, wave, hypothesis, how)
+        best, flags = (hypothesis, ["silence"]) if silent else check_hypothesis(recogniser, wave, hypothesis, options)
         written = bool(best.text) and not {"silence", "no_speech", "unsure", "loop"} & set(flags)
         rows.append(
             {

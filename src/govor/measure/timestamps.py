@@ -11,7 +11,8 @@ import numpy as np
 from govor.audio import SAMPLE_RATE, Samples
 from govor.corpus.records import sentence_key
 from govor.families.task import ContextMode
-from govor.timing.align import Aligned, Listening, align_pieces
+from govor.languages import language_key
+from govor.timing.align import Aligned, AlignmentHeads, align_pieces
 from govor.timing.splice import Line, Splice
 from govor.timing.words import pieces_of
 
@@ -77,7 +78,7 @@ def measure(
     recogniser: object,
     splices: Sequence[Splice],
     context: ContextMode,
-    listening: Listening | None = None,
+    heads: AlignmentHeads | None = None,
     troubles: Sequence[Trouble] = ("none",),
     on_done: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
@@ -105,7 +106,7 @@ def measure(
             [task.pieces for task in tasks],
             [task.language for task in tasks],
             context,
-            listening,
+            heads,
             on_done,
         )
         method = found[0].method if found else method
@@ -118,7 +119,7 @@ def _foreign_line(splices: Sequence[Splice], number: int) -> str:
     splice = splices[number]
     said = {sentence_key(line.text) for line in splice.lines}
     others = (line.text for other in (*splices[number + 1 :], *splices[:number]) for line in other.lines
-              if other.language == splice.language and sentence_key(line.text) not in said)  # fmt: skip
+              if language_key(other.language) == language_key(splice.language) and sentence_key(line.text) not in said)  # fmt: skip
     return next(others, "")
 
 

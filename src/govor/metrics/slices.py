@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from govor.corpus.alike import language_key, name_key
+from govor.corpus.alike import name_key
 from govor.corpus.balance import LENGTH_EDGES_SECONDS, SNR_EDGES_DB, band
+from govor.languages import language_key
 from govor.metrics.intervals import choose_clusters, interval
 from govor.metrics.wer import Counts, total
 

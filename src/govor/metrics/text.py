@@ -13,10 +13,10 @@ import unicodedata
 from collections.abc import Callable
 from functools import lru_cache
 
-from govor.corpus.alike import language_key, normal_form
-from govor.corpus.normalize import BCS_LANGUAGES
+from govor.corpus.alike import normal_form
 from govor.corpus.normalize.bcs import to_latin
 from govor.errors import GovorError, nearest
+from govor.languages import has_dotless_i, is_bcs
 
 NAME = "strict-v2"
 LENIENT = "lenient-v2"
@@ -41,8 +41,6 @@ _DOTTED = re.compile("([ij][\u0323-\u0333]*)\u0307+")
 _AM = re.compile("\u0e4d([\u0e48-\u0e4b]?)\u0e32|\u0ecd([\u0ec8-\u0ecb]?)\u0eb2")
 _DOUBLED = re.compile("(?<=[\u05d0-\u05ea\u0591-\u05c7])''(?=[\u05d0-\u05ea])")
 _LOOSE_QUOTES = re.compile(r"""(?<![^\s'"])['"]|['"](?![^\s'"])""")
-# Languages in which I is the capital of ı and İ that of i.
-_DOTLESS = frozenset({"tr", "az", "crh", "gag"})
 _CAPITAL_I = str.maketrans("Iİ", "ıi")
 # Letters with a stroke have no decomposition into a letter and a mark.
 _STROKES = str.maketrans({"đ": "d", "ł": "l", "ø": "o", "ħ": "h", "ŧ": "t", "ı": "i", "æ": "ae", "œ": "oe"})
@@ -70,7 +68,7 @@ def scoring_text(text: str, language: str | None = None) -> str:
     """
     bare = "".join(map(_seen, _PICTURES.sub(_pictured, text).translate(_FOLD)))
     folded = _grounded(normal_form("NFKC", bare))
-    if language_key(language) in _DOTLESS:
+    if has_dotless_i(language):
         folded = folded.translate(_CAPITAL_I)
     # As Unicode defines it; what folding leaves apart is composed at the very end.
     folded = normal_form("NFKC", normal_form("NFD", folded).casefold())
@@ -84,7 +82,7 @@ def scoring_text(text: str, language: str | None = None) -> str:
 def lenient_text(text: str, language: str | None = None) -> str:
     """`scoring_text` without marks and without quotes inside words, in European digits; BCS in Latin letters."""
     plain = _without_marks(scoring_text(text, language))
-    if language_key(language) in BCS_LANGUAGES:
+    if is_bcs(language):
         plain = _without_marks(to_latin(plain))
     return " ".join(normal_form("NFC", plain.translate(_STROKES)).split())
 

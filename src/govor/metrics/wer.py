@@ -13,8 +13,8 @@ from typing import Any
 
 import jiwer
 
-from govor.corpus.alike import language_key, without_spaces
 from govor.errors import GovorError
+from govor.languages import language_key, without_spaces
 from govor.metrics.text import LENIENT, NAME, characters_as_words, normaliser
 
 

@@ -14,6 +14,7 @@ from govor.errors import GovorError
 from govor.families.base import Family, Tokenising
 from govor.files import atomic_folder, sha256_of
 from govor.jsons import read_json, write_json
+from govor.languages import script_name
 from govor.runs import Json, Run
 
 PROOF = "proof.json"
@@ -45,13 +46,6 @@ def package_processor(family: Family, run: Run, texts: Iterable[str]) -> Path:
     return target
 
 
-def script_of(letter: str) -> str | None:
-    """The script of a letter by its Unicode name (LATIN, CYRILLIC, HEBREW, …); None for what is no letter."""
-    if unicodedata.category(letter)[0] not in "LM":
-        return None
-    return unicodedata.name(letter, "UNNAMED").split()[0]
-
-
 def _proof(folder: Path, trained: Tokenizer, texts: Iterable[str]) -> Json:
     """How many texts went through the stock tokenizer of `folder` and back, and how many letters of which scripts."""
     from transformers import AutoProcessor
@@ -73,5 +67,5 @@ def _proof(folder: Path, trained: Tokenizer, texts: Iterable[str]) -> Json:
                 "The tokenizer of the base model is not the usual one of its family; take another base model."
             )
         count += 1
-        letters.update(script for letter in text if (script := script_of(letter)))
+        letters.update(script for letter in text if (script := script_name(letter)))
     return {"texts": count, "letters_by_script": dict(letters.most_common())}

@@ -251,8 +251,3 @@ def right_to_left(text: str) -> bool:
         if direction == "L":
             return False
     return False
-
-
-def words_of(lines: Sequence[Line]) -> list[Word]:
-    """All words of all lines."""
-    return [word for line in lines for word in line.words]

@@ -11,15 +11,17 @@ from transformers.models.qwen3_asr.processing_qwen3_asr import LANGUAGE_CODE_TO_
 from govor.corpus.records import Clip, Segment
 from govor.errors import GovorError
 from govor.examples.spec import ExampleSpec
+from govor.families.base import IGNORED
 from govor.families.qwen3_asr.features import audio_tokens, frames_of
 from govor.families.qwen3_asr.labels import MAX_CONTEXT_TOKENS, build_labels, prompt_ids
-from govor.families.qwen3_asr.languages import NAMES, PRETRAINED, language_name
+from govor.families.qwen3_asr.languages import PRETRAINED, language_name
 from govor.families.qwen3_asr.model import Qwen3Asr
-from govor.families.qwen3_asr.renderer import IGNORED, Qwen3AsrRenderer
+from govor.families.qwen3_asr.renderer import Qwen3AsrRenderer
 from govor.families.qwen3_asr.tiny import tiny
 from govor.families.qwen3_asr.tokens import QwenTokens, build_tokenizer
 from govor.families.vocabulary import recover_merges
 from govor.families.whisper.tokens import LANGUAGES as WHISPERS
+from govor.languages import names
 
 # The tiny vocabulary: bytes, then these.
 END_OF_TEXT, MESSAGE, END, AUDIO_START, AUDIO_END, PAD, ASR_TEXT = range(256, 263)
@@ -182,13 +184,13 @@ def test_a_language_goes_by_its_english_name(given: str, name: str) -> None:
 
 
 def test_its_own_languages_are_spelled_as_its_authors_spell_them() -> None:
-    assert {code: NAMES[code] for code in PRETRAINED} == LANGUAGE_CODE_TO_NAME
+    assert {code: names()[code] for code in PRETRAINED} == LANGUAGE_CODE_TO_NAME
 
 
 def test_every_language_of_whisper_and_of_iso_639_1_has_a_name() -> None:
-    assert set(WHISPERS) <= set(NAMES)
-    assert len([code for code in NAMES if len(code) == 2]) >= 183
-    assert all(name and name == name.strip() for name in NAMES.values())
+    assert set(WHISPERS) <= set(names())
+    assert len([code for code in names() if len(code) == 2]) >= 183
+    assert all(name and name == name.strip() for name in names().values())
 
 
 def test_an_unknown_language_names_the_nearest() -> None:

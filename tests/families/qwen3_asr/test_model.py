@@ -12,12 +12,11 @@ from torch.nn import functional as F
 from govor.corpus.records import Clip
 from govor.errors import GovorError
 from govor.examples.spec import ExampleSpec
-from govor.families.base import Family, Recogniser
+from govor.families.base import IGNORED, Family, Recogniser
 from govor.families.qwen3_asr import model as family_module
 from govor.families.qwen3_asr.features import audio_tokens, log_mel, stack
 from govor.families.qwen3_asr.labels import prompt_ids
 from govor.families.qwen3_asr.model import Qwen3Asr, _Decoder, batches_by_length, max_new_tokens
-from govor.families.qwen3_asr.renderer import IGNORED
 from govor.families.qwen3_asr.tiny import tiny
 from govor.families.task import DecodeOptions
 from govor.finetune.checkpoints import weights_of

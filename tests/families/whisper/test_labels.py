@@ -7,8 +7,9 @@ import pytest
 from govor.corpus.records import Clip, Segment
 from govor.errors import GovorError
 from govor.examples.spec import ExampleSpec
+from govor.families.base import IGNORED
 from govor.families.whisper.labels import build_labels
-from govor.families.whisper.renderer import IGNORED, WhisperRenderer
+from govor.families.whisper.renderer import WhisperRenderer
 from govor.families.whisper.tiny import tiny
 from govor.families.whisper.tokens import LANGUAGES, WhisperTokens
 

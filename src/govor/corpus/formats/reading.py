@@ -22,13 +22,13 @@ from govor.corpus.formats.cuts import from_cut, is_cut
 from govor.corpus.formats.rows import AUDIO_KEYS, LackingError, clip_of, made_ids, shown
 from govor.corpus.formats.tables import table_rows
 from govor.corpus.inventory import Statement, find_recordings, inventory, notes_on, passed_over
-from govor.corpus.language import language_code
 from govor.corpus.manifests import rejected
 from govor.corpus.ondisk import DiskMap
 from govor.corpus.records import Clip
 from govor.corpus.sources import split_of
 from govor.errors import AudioError, GovorError
 from govor.files import workspace_path
+from govor.languages import language_code
 
 Dropped = Callable[[dict[str, Any]], None]
 Notice = Callable[[str], None]

@@ -16,11 +16,11 @@ from typing import Any
 from govor.audio import probe
 from govor.corpus import timed
 from govor.corpus.inventory import INVENTORY_ONLY, Statement, is_inventory_row
-from govor.corpus.language import language_code
 from govor.corpus.records import Clip, Segment
 from govor.errors import AudioError, GovorError
 from govor.files import workspace_path
 from govor.jsons import parse_json
+from govor.languages import language_code
 
 AUDIO_KEYS = ("audio", "audio_filepath", "file_name", "path")
 TEXT_KEYS = ("transcript", "transcription", "text", "sentence")

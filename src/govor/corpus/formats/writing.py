@@ -13,7 +13,6 @@ import soundfile
 from govor.audio import SAMPLE_RATE, probe, split_blob
 from govor.corpus.formats.parquet import write_parquet
 from govor.corpus.formats.rows import EXTRA_KEY, layout_row, segment_row
-from govor.corpus.language import english_name
 from govor.corpus.manifests import row_writer, write_rows
 from govor.corpus.preprocess import safe_name
 from govor.corpus.provenance import Provenance, item_file
@@ -23,6 +22,7 @@ from govor.corpus.timed import to_inline, to_lrc, to_srt
 from govor.errors import AudioError
 from govor.files import atomic_folder, write_text
 from govor.jsons import to_json, write_json
+from govor.languages import english_name
 
 _MAGIC = (
     (b"RIFF", ".wav"),

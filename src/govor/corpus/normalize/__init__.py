@@ -12,15 +12,13 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from govor.corpus.alike import language_key
 from govor.corpus.normalize import bcs, generic, hebrew, malagasy
 from govor.corpus.normalize.bcs import Script
 from govor.corpus.normalize.rules import Normalizer, Rule
 from govor.corpus.records import Clip
+from govor.languages import is_bcs, language_key
 
-__all__ = ["BCS_LANGUAGES", "Normalizer", "Rule", "Script", "normalize_clips", "normalizer"]
-
-BCS_LANGUAGES = frozenset({"bs", "hr", "sr", "cnr", "sh"})
+__all__ = ["Normalizer", "Rule", "Script", "normalize_clips", "normalizer"]
 
 
 @cache
@@ -34,7 +32,7 @@ def normalizer(language: str, script: Script = "latin") -> Normalizer:
         return Normalizer("hebrew", generic.FIRST + hebrew.RULES + generic.LAST)
     if base == "mg":
         return Normalizer("malagasy", generic.FIRST + malagasy.RULES + generic.LAST)
-    if base in BCS_LANGUAGES:
+    if is_bcs(base):
         return Normalizer(f"bcs-{script}", generic.FIRST + bcs.rules(script) + generic.LAST)
     return Normalizer("generic", generic.RULES)
 

@@ -21,7 +21,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import GenerationConfig, Qwen3ASRConfig, Qwen3ASRForConditionalGeneration
 
-from govor.corpus.language import NAMES
 from govor.errors import GovorError
 from govor.families.loading import check_complete
 from govor.families.qwen3_asr.languages import PRETRAINED, language_name
@@ -203,7 +202,7 @@ def _thinker_config(module: Any, tokens: QwenTokens, languages: Sequence[str]) -
     return {
         "architectures": ["Qwen3ASRForConditionalGeneration"],
         "model_type": "qwen3_asr",
-        "support_languages": sorted({NAMES[code] for code in PRETRAINED} | {language_name(item) for item in languages}),
+        "support_languages": sorted({language_name(item) for item in (*PRETRAINED, *languages)}),
         "thinker_config": {
             "model_type": "qwen3_asr_thinker",
             "audio_config": {

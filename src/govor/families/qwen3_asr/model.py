@@ -19,7 +19,7 @@ from transformers.cache_utils import DynamicCache
 
 from govor.audio import SAMPLE_RATE, Samples
 from govor.errors import GovorError
-from govor.families.base import GREEDY, Batch, Exporter, Family, Hypothesis, Inference
+from govor.families.base import GREEDY, IGNORED, Batch, Exporter, Family, Hypothesis, Inference
 from govor.families.checking import loading
 from govor.families.decoding import Found, beam, greedy
 from govor.families.loading import (
@@ -42,7 +42,7 @@ from govor.families.qwen3_asr.features import MAX_SECONDS, audio_tokens, log_mel
 from govor.families.qwen3_asr.labels import prompt_ids
 from govor.families.qwen3_asr.languages import language_name
 from govor.families.qwen3_asr.processor import save_processor, save_thinker_processor
-from govor.families.qwen3_asr.renderer import IGNORED, Qwen3AsrRenderer, pad_left
+from govor.families.qwen3_asr.renderer import Qwen3AsrRenderer, pad_left
 from govor.families.qwen3_asr.tokens import AUDIO_PAD, QwenTokens
 from govor.families.recogniser import RECOGNITION
 from govor.families.task import DecodeOptions, Task

@@ -11,19 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from govor.audio import SAMPLE_RATE
+from govor.corpus.samples import WINDOW_SECONDS
 from govor.errors import GovorError
 from govor.families.checking import by_sizes, check_count, check_sizes
 from govor.families.settings import Shapes
 from govor.jsons import Record, read_json
-from govor.mel import HOP, WINDOW
+from govor.mel import FRAMES_PER_SECOND, HOP, WINDOW
 
 if TYPE_CHECKING:
     from govor.families.whisper.tokens import WhisperTokens
 
 # Rows of the published models: 99 languages, 100 since large-v3; the English-only ones have one token less.
 _ROWS_ENGLISH, _ROWS_99, _ROWS_100 = 51_864, 51_865, 51_866
-_WINDOW_POSITIONS = 1500
-_EXTRACTOR = {"sampling_rate": SAMPLE_RATE, "hop_length": HOP, "n_fft": WINDOW, "chunk_length": 30}
+_WINDOW_POSITIONS = int(WINDOW_SECONDS * FRAMES_PER_SECOND) // 2
+_EXTRACTOR = {"sampling_rate": SAMPLE_RATE, "hop_length": HOP, "n_fft": WINDOW, "chunk_length": int(WINDOW_SECONDS)}
 
 # `transformers` leaves out of config.json what equals its defaults.
 _DEFAULTS = {

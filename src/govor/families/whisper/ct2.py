@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from govor.audio import SAMPLE_RATE, Samples
+from govor.corpus.samples import WINDOW_SECONDS
 from govor.errors import GovorError
 from govor.families.base import GREEDY, Hypothesis, Inference
 from govor.families.checking import loading
@@ -30,7 +31,7 @@ class CTranslate2Whisper(Inference):
 
     name = "whisper"
     task: ClassVar[Task] = RECOGNITION
-    longest_seconds = 30.0
+    longest_seconds = WINDOW_SECONDS
 
     def __init__(self, model: Any, tokens: WhisperTokens, n_mels: int, suppressed: list[int]) -> None:
         self._model, self.tokens = model, tokens

@@ -16,7 +16,7 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from govor.audio import SAMPLE_RATE, Samples
 from govor.errors import GovorError
-from govor.families.base import GREEDY, Attention, Batch, Exporter, Family, Head, Hypothesis, Inference
+from govor.families.base import GREEDY, IGNORED, Attention, Batch, Exporter, Family, Head, Hypothesis, Inference
 from govor.families.checking import loading
 from govor.families.decoding import Found, beam, greedy
 from govor.families.loading import (
@@ -36,8 +36,8 @@ from govor.families.whisper.exports import CTranslate2, Transformers
 from govor.families.whisper.features import FULL_FRAMES, bucket_frames, log_mel
 from govor.families.whisper.forward import States, decode, encode, parts_of
 from govor.families.whisper.generation import completed
-from govor.families.whisper.renderer import IGNORED, WhisperRenderer
-from govor.families.whisper.tokens import END, WhisperTokens
+from govor.families.whisper.renderer import WhisperRenderer
+from govor.families.whisper.tokens import END, WhisperTokens, token_code
 from govor.files import write_text
 from govor.jsons import to_json, write_json
 
@@ -173,7 +173,7 @@ class Whisper(Inference):
         config = self.model.generation_config
         config.forced_decoder_ids = None  # an older way of saying the same; where both stand, readers refuse
         if getattr(config, "is_multilingual", True):
-            config.language, config.task = language, "transcribe"
+            config.language, config.task = language and token_code(language), "transcribe"
 
     def save_base(self, folder: Path) -> None:
         """config.json, generation_config.json, tokenizer and feature-extractor files."""

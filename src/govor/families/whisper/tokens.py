@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
 
-from govor.corpus.alike import without_spaces
+from govor.corpus.samples import WINDOW_SECONDS
+from govor.corpus.timed import TIME_STEP_SECONDS
 from govor.errors import GovorError, nearest
 from govor.families.vocabulary import (
     Merges,
@@ -26,14 +27,14 @@ from govor.families.vocabulary import (
     read_byte_pairs,
     tokenizer_state,
 )
+from govor.languages import base_code, language_key, without_spaces
 
 END = "<|endoftext|>"
 START = "<|startoftranscript|>"
 PREVIOUS = "<|startofprev|>"
 TRANSCRIBE = "<|transcribe|>"
 NO_TIMESTAMPS = "<|notimestamps|>"
-TIMESTAMP_STEP_SECONDS = 0.02
-TIMESTAMP_COUNT = 1501
+TIMESTAMP_COUNT = round(WINDOW_SECONDS / TIME_STEP_SECONDS) + 1
 
 _CONTROL = re.compile(r"<\|[^|]*\|>")
 
@@ -50,9 +51,6 @@ _BLOCKS = (
 )  # fmt: skip
 # The languages of a published vocabulary: 99, and Cantonese since large-v3.
 _PUBLISHED_LANGUAGES = (99, 100)
-
-# What the vocabulary calls languages that standards have another code for.
-_NAMED_HERE = {"jv": "jw", "fil": "tl", "nb": "no"}
 
 # The order is the order of the ids.
 LANGUAGES = [
@@ -239,7 +237,7 @@ class WhisperTokens:
 
     def timestamp(self, seconds: float) -> int:
         """The id of a time within a window, snapped to 0.02 s and held within 0…30 s."""
-        steps = min(max(round(seconds / TIMESTAMP_STEP_SECONDS), 0), TIMESTAMP_COUNT - 1)
+        steps = min(max(round(seconds / TIME_STEP_SECONDS), 0), TIMESTAMP_COUNT - 1)
         return self.first_timestamp + steps
 
     def text(self, ids: list[int]) -> str:
@@ -273,9 +271,14 @@ class WhisperTokens:
 
 
 def token_code(language: str) -> str:
-    """What Whisper's vocabulary calls a language, whatever script or place stands behind its code."""
-    base = language.partition("-")[0]
-    return _NAMED_HERE.get(base, base)
+    """What Whisper's vocabulary calls a language, however it is stated; its code where the vocabulary lacks it."""
+    base = base_code(language)
+    return base if base in LANGUAGES else _by_key().get(language_key(language), base)
+
+
+@cache
+def _by_key() -> dict[str, str]:
+    return {language_key(code): code for code in reversed(LANGUAGES)}
 
 
 def build_tokenizer(pieces: list[bytes], merges: Merges, languages: list[str] | None = None) -> Tokenizer:
@@ -296,7 +299,7 @@ def _steering_names(codes: Sequence[str]) -> list[str]:
 
 
 def _time_names() -> list[str]:
-    return [f"<|{index * TIMESTAMP_STEP_SECONDS:.2f}|>" for index in range(TIMESTAMP_COUNT)]
+    return [f"<|{index * TIME_STEP_SECONDS:.2f}|>" for index in range(TIMESTAMP_COUNT)]
 
 
 def _checked(state: dict[str, Any], file: Path) -> tuple[Tokenizer, list[str]]:

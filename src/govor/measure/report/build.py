@@ -10,7 +10,7 @@ from typing import Any
 
 from govor.errors import GovorError
 from govor.files import atomic_folder
-from govor.jsons import read_json
+from govor.jsons import read_json, script_json
 from govor.measure.evaluate import read_eval
 from govor.measure.report.audio import copy_audio
 from govor.measure.report.figures import (
@@ -21,7 +21,7 @@ from govor.measure.report.figures import (
     position_by_length,
     word_confusions,
 )
-from govor.measure.report.page import render, script_json
+from govor.measure.report.page import render
 from govor.metrics.recognition import ClipRow, by_id
 from govor.metrics.wer import Counts, Diff, word_diffs
 from govor.runs import Workspace

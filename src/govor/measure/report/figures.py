@@ -9,8 +9,8 @@ from typing import Any
 
 import jiwer
 
-from govor.corpus.alike import without_spaces
 from govor.jsons import read_log
+from govor.languages import without_spaces
 from govor.metrics.slices import SLICES, groups
 from govor.metrics.text import scoring_text
 from govor.metrics.wer import Counts, Diff, total

@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from govor.jsons import to_json
+from govor.jsons import script_json
 from govor.metrics.compare import format_p
 
 
@@ -17,11 +17,6 @@ def render(template: str, **values: Any) -> str:
     )
     environment.filters.update(percent=_percent, rate=_rate, p=format_p, clock=_clock, script=script_json)
     return environment.get_template(template).render(**values)
-
-
-def script_json(value: object) -> str:
-    """JSON that cannot end the script it stands in."""
-    return to_json(value).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def _percent(value: float | None) -> str:
