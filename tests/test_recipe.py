@@ -305,3 +305,20 @@ def test_a_resolved_recipe_says_where_each_setting_comes_from(tmp_path: Path, go
     assert len(shown.splitlines()) == len(found) and "finetune.lr " in shown
     refused = govor("recipe", "show", "quickstrat", expect=2)
     assert "did you mean 'quickstart'?" in refused.stderr
+
+
+def test_the_next_command_of_tracking_names_data_that_is_there(
+    govor: Govor, workspace: Path, tiny_folder: Path
+) -> None:
+    pytest.importorskip("tensorboard")
+    options = ["--to", "tensorboard", "--project", "p"]
+    nowhere = govor("track", "whisper", *options, "--name", "first").stderr
+    assert "next  govor train first.yaml --set data.split=manifests/splits/NAME" in nowhere
+    make_split(workspace)
+    done = govor("track", "whisper", *options, "--name", "second").stderr
+    (command,) = [line.removeprefix("next  govor ") for line in done.splitlines() if line.startswith("next  ")]
+    assert command == "train second.yaml --set data.split=manifests/splits/toy"
+    govor(*command.split(), "--set", f"base_model={tiny_folder}", "--fast-dev-run", "--device", "cpu")
+    assert Path("models/whisper/second-fast-dev/run_manifest.json").exists()
+    file = toy_recipe(Path("manifests/splits/toy"), tiny_folder, workspace / "toy.yaml")
+    assert "next  govor train third.yaml\n" in govor("track", file, *options, "--name", "third").stderr
