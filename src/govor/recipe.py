@@ -19,6 +19,7 @@ from pydantic import BeforeValidator, Field, create_model, field_validator, mode
 
 from govor.config import Settings, apply_overrides, merge, no_truth, parse, read_yaml
 from govor.errors import GovorError, nearest
+from govor.examples.phases import Schedule
 from govor.examples.settings import Examples
 from govor.families.lora import Lora
 from govor.families.registry import family_names, settings_of
@@ -34,7 +35,6 @@ _HERE = Workspace()
 Rate = Annotated[float, Field(gt=0, le=1), BeforeValidator(no_truth)]
 Weight = Annotated[float, Field(ge=0), BeforeValidator(no_truth)]
 Groups = Annotated[dict[str, Rate], Field(min_length=1)]
-Schedule = Literal["linear", "cosine", "constant"]
 
 
 class Source(Settings):
@@ -77,7 +77,7 @@ class Data(Settings):
         return self.sources if self.split is None else {Path(self.split).name: Source(split=self.split)}
 
 
-class Phase(Settings):
+class PhaseSettings(Settings):
     """A stretch of a run with data, schedule and trained parts of its own."""
 
     name: str = Field(description="what it is called in tables and logs")
@@ -91,7 +91,7 @@ class Phase(Settings):
     warmup_steps: int | None = Field(None, ge=0, description="finetune.warmup_steps if unset")
 
     @model_validator(mode="after")
-    def _one_kind_of_rate(self) -> Phase:
+    def _one_kind_of_rate(self) -> PhaseSettings:
         if self.lr is not None and self.groups is not None:
             raise ValueError(f"phase '{self.name}' has both lr and groups; the rates stand in groups, drop lr")
         return self
@@ -107,7 +107,9 @@ class Finetune(Settings):
         120.0, description="context seconds one device takes at once; accumulation follows. auto: probed on a GPU"
     )
     epochs: float = Field(3.0, gt=0, le=10_000, description="passes over the data, where no phases are listed")
-    phases: tuple[Phase, ...] = Field((), description="phases in order, each with its own data, schedule and parts")
+    phases: tuple[PhaseSettings, ...] = Field(
+        (), description="phases in order, each with its own data, schedule and parts"
+    )
     max_steps: int | None = Field(None, ge=1, description="end here even if the epochs are not over")
     lr: Rate = Field(1e-5, description="peak learning rate of AdamW")
     groups: Groups | None = Field(

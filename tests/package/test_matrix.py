@@ -18,7 +18,7 @@ from govor.families.qwen3_asr.tiny import tiny as tiny_qwen
 from govor.families.whisper.tiny import tiny
 from govor.finetune.train import train
 from govor.package.build import package
-from govor.runs import Run
+from govor.runs import Run, Workspace
 from stock import published, to_ggml
 
 
@@ -127,7 +127,7 @@ def trained(root: Path, family: str, base: str, method: str, name: str) -> Path:
     settings: dict[str, object] = {"epochs": 2, "method": method, "lr": 1e-2 if method == "lora" else 1e-3}
     file = toy_recipe(split, Path(base), root / f"{name}.yaml", finetune=settings)
     file.write_text(file.read_text().replace("name: toy", f"name: {name}") + f"family: {family}\n")
-    return Path(train(recipes.load(str(file)), Silent(), device="cpu").run)
+    return Path(train(Workspace(), recipes.load(str(file)), Silent(), device="cpu").run.folder)
 
 
 def said(source: str, engine: Any = "torch") -> list[str]:
