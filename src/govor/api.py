@@ -24,6 +24,7 @@ from govor.runs import Workspace
 
 if TYPE_CHECKING:
     from govor.families.opening import Opened
+    from govor.finetune.reporting import RunProgress
     from govor.finetune.request import Resume
     from govor.finetune.train import Finished
     from govor.timing.align import Aligned
@@ -87,9 +88,7 @@ class Model:
             raise transcript
         return transcript
 
-    def align(
-        self, audio: str | Path, text: str, language: str | None = None, progress: Progress = SILENT
-    ) -> Aligned:
+    def align(self, audio: str | Path, text: str, language: str | None = None, progress: Progress = SILENT) -> Aligned:
         """The words of a known text with their times in a recording of any length.
 
         Raises:
@@ -157,6 +156,7 @@ def train(
     resume: Resume = False,
     overwrite: bool = False,
     device: str = "auto",
+    progress: RunProgress | None = None,
 ) -> Finished:
     """Train as a recipe says.
 
@@ -172,11 +172,14 @@ def train(
     from govor.finetune.request import ask, check_early, check_place
 
     request = ask(workspace, str(recipe), settings, resume, overwrite, device)
-    check_early(workspace, request)
-    check_place(workspace, request)
-    from govor.finetune import repeat
+    if request.record is None:
+        check_early(workspace, request)
+        check_place(workspace, request)
+    from govor.finetune.repeat import check_repeatable
+    from govor.finetune.reporting import SILENT_RUN
     from govor.finetune.train import train as train_run
 
+    shown = progress or SILENT_RUN
     if request.record is not None:
-        repeat.check_repeatable(workspace, request.record, request.recipe, SILENT)
-    return train_run(workspace, request.recipe, resume=resume, overwrite=overwrite, device=device)
+        check_repeatable(workspace, request.record, request.recipe, shown)
+    return train_run(workspace, request.recipe, shown, request.resume, request.overwrite, request.device)
