@@ -312,6 +312,7 @@ def learn_by_heart(root: Path, base: Path, clips: int, held_out: int, epochs: in
     """A workspace whose run `toy` knows its training clips by heart, and is judged by them; returns it."""
     from govor import recipe as recipes
     from govor.finetune.train import train
+    from govor.runs import Workspace
 
     here = Path.cwd()
     os.chdir(root)
@@ -319,7 +320,12 @@ def learn_by_heart(root: Path, base: Path, clips: int, held_out: int, epochs: in
         split = make_split(root, train=clips, held_out=held_out)
         (split / "validation.jsonl").write_text((split / "train.jsonl").read_text())
         settings: dict[str, object] = {"epochs": epochs, "lr": 3e-3, "clips_per_step": clips}
-        train(recipes.load(str(toy_recipe(split, base, root / "toy.yaml", finetune=settings))), Silent(), device="cpu")
+        train(
+            Workspace(),
+            recipes.load(str(toy_recipe(split, base, root / "toy.yaml", finetune=settings))),
+            Silent(),
+            device="cpu",
+        )
     finally:
         os.chdir(here)
     return root

@@ -22,7 +22,7 @@ from govor.jsons import Kinds, Record, read_json, read_log, write_json
 # One JSON object.
 Json = dict[str, Any]
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
-RECORD, PACKAGE, BEST = "run_manifest.json", "package.json", "best.json"
+RECORD, PACKAGE, BEST, STATE = "run_manifest.json", "package.json", "best.json", "state.json"
 
 _TEXT = (str, type(None))
 _RATE = (int, float, type(None))
@@ -339,7 +339,7 @@ class Run:
 
     def whole_checkpoints(self) -> list[Path]:
         """Checkpoints `step-N` that were finished, oldest first."""
-        whole = (path for path in self.checkpoints.glob("step-*") if exists(path / "state.json"))
+        whole = (path for path in self.checkpoints.glob("step-*") if exists(path / STATE))
         return sorted(whole, key=lambda path: int(path.name.removeprefix("step-")))
 
     def last_checkpoint(self) -> Path | None:
@@ -374,8 +374,8 @@ class Run:
             GovorError: there is none of that name.
         """
         found = self.checkpoints / name
-        if not exists(found / "state.json"):
-            known = ", ".join(path.parent.name for path in sorted(self.checkpoints.glob("*/state.json")))
+        if not exists(found / STATE):
+            known = ", ".join(path.parent.name for path in sorted(self.checkpoints.glob(f"*/{STATE}")))
             raise GovorError(f"{self.folder} has no checkpoint '{name}'; there are: {known}.")
         return found
 
@@ -391,6 +391,19 @@ class Run:
     def read(self, name: str) -> Record:
         """A small JSON file of its folder: base_model, precision, metrics, diagnosis, average, phases."""
         return read_json(self.folder / name, _OF_FILES.get(name))
+
+    def holds(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return exists(self.folder / name)
+
+    def write(self, name: str, values: Json) -> None:
+        """One of those files."""
+        write_json(self.folder / name, values)
+
+    @property
+    def recipe_file(self) -> Path:
+        """The resolved recipe."""
+        return self.folder / "recipe.yaml"
 
     def metrics(self, kind: str) -> list[Json]:
         """The rows of one kind, train or eval, of metrics.jsonl; a line that was cut by a crash is left out."""
@@ -418,7 +431,12 @@ def write_package(folder: Path, package: Package) -> None:
 
 def read_state(checkpoint: Path) -> Record:
     """A checkpoint's `state.json`."""
-    return read_json(checkpoint / "state.json", _OF_STATE)
+    return read_json(checkpoint / STATE, _OF_STATE)
+
+
+def write_state(checkpoint: Path, values: Json) -> None:
+    """A checkpoint's `state.json`, last of its files: what has one is whole."""
+    write_json(checkpoint / STATE, values)
 
 
 def read_scoring(file: Path) -> Record:

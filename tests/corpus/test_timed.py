@@ -18,7 +18,7 @@ from govor.corpus.inventory import Statement, inventory
 from govor.corpus.manifests import read_clips, read_rows
 from govor.corpus.records import Clip, Segment
 from govor.corpus.slicing import Rejected, Slice, plan_slices
-from govor.examples.dataset import must_have_times
+from govor.examples.features import Timestamps
 from govor.examples.spec import ExampleSpec
 from govor.families.whisper.labels import build_labels
 from govor.families.whisper.tiny import tiny
@@ -233,7 +233,8 @@ def test_a_short_recording_with_words_that_take_no_time_is_dropped(workspace: Pa
 
 def test_an_open_last_line_is_taught_closed_and_only_when_times_are_asked_for() -> None:
     clip = Clip("a", "a.wav", "a b", 3.0, "cs", segments=(Segment(0.0, 1.0, "a"), Segment(1.0, None, "b")))
-    assert not must_have_times(clip) and must_have_times(clip.replace(segments=(Segment(0.0, None, ""),)))
+    bound = Timestamps().bound
+    assert not bound(clip) and bound(clip.replace(segments=(Segment(0.0, None, ""),)))
     tokens = tiny().tokens
     labels = build_labels(ExampleSpec(clip, "cs", with_timestamps=True), tokens)
     assert labels.tokens[-2:] == [tokens.first_timestamp + 150, tokens.end]

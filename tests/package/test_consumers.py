@@ -18,7 +18,7 @@ from govor.cli.models import find_run
 from govor.corpus.manifests import Manifest, write_clips
 from govor.errors import GovorError
 from govor.families.base import Head
-from govor.families.opening import open_recogniser
+from govor.families.opening import open_model
 from govor.families.qwen3_asr.tiny import tiny as tiny_qwen
 from govor.families.task import DecodeOptions
 from govor.families.whisper.convert import from_ggml
@@ -155,8 +155,7 @@ def test_the_stock_pipeline_needs_no_language_and_gives_times(run: Path) -> None
     package(Run(run), ["hf"], None)
     samples = samples_of(run, 3)
     ours = [
-        item.text
-        for item in open_recogniser(str(run)).recogniser.transcribe(samples, ["en"] * 3, DecodeOptions("padded"))
+        item.text for item in open_model(str(run)).recogniser.transcribe(samples, ["en"] * 3, DecodeOptions("padded"))
     ]
     asr = pipeline("automatic-speech-recognition", str(run), device="cpu")
     given = [{"raw": audio, "sampling_rate": 16_000} for audio in samples]
@@ -234,7 +233,7 @@ def scored(run: Path) -> dict[str, Any]:
     for context in ("padded", "speech"):
         files = {}
         for name, source in (("before", "base"), ("after", str(run))):
-            model = open_recogniser(source)
+            model = open_model(source)
             rows = transcribe_clips(model.recogniser, list(Manifest(test)), context)
             files[name] = Path(f"manifests/evals/{name}-{context}")
             write_eval(Workspace(), files[name], rows, {"model": name, "set": "toy-test", "context": context}, test)
@@ -302,7 +301,7 @@ def test_the_snippets_of_the_card_run_as_they_stand(run: Path, capsys: pytest.Ca
     for block in blocks:
         exec(compile(block, "README.md", "exec"), {})
     said = capsys.readouterr().out.splitlines()
-    ours = open_recogniser(str(run)).recogniser.transcribe(samples_of(run), ["en"], DecodeOptions("padded"))[0].text
+    ours = open_model(str(run)).recogniser.transcribe(samples_of(run), ["en"], DecodeOptions("padded"))[0].text
     assert said[0].strip() == ours != ""
 
 
@@ -406,7 +405,7 @@ def test_autopeft_loads_a_checkpoint_and_finds_its_base(
         family.save(tmp_path / "plain")
         to_ggml(tmp_path / "plain", tmp_path / "base.bin")
         source = "base.bin"
-        family = open_recogniser(source).recogniser
+        family = open_model(source).recogniser
     else:
         family.save(tmp_path / "base")
         source = str(tmp_path / "base") if kind == "folder" else "base"

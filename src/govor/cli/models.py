@@ -42,8 +42,9 @@ def check_model(
 
     if device.partition(":")[0] not in ("auto", "cuda", "mps", "cpu"):
         raise GovorError(f"There is no device '{device}'; {nearest(device, ('auto', 'cuda', 'mps', 'cpu'))}")
-    find_here(model)
-    kind = None if engine == "ct2" else family_here(model)
+    source = workspace().model(model)
+    find_here(source)
+    kind = None if engine == "ct2" else family_here(source)
     if kind is None:
         return
     for code in languages:
@@ -63,10 +64,11 @@ def open_model(
 ) -> Opened:
     """The model on its device, in its number format."""
     from govor.device import pick_device, pick_precision, torch_dtype
-    from govor.families.opening import open_recogniser
+    from govor.families.opening import open_model as open_source
 
-    chosen = pick_device(device).value
-    return open_recogniser(model, torch_dtype(pick_precision(precision, chosen).value), chosen, engine, console.note)
+    chosen, place = pick_device(device).value, workspace()
+    dtype = torch_dtype(pick_precision(precision, chosen).value)
+    return open_source(place.model(model), dtype, chosen, engine, console.note, place)
 
 
 def find_run(name: str) -> Path:

@@ -56,6 +56,7 @@ def quickstart(
     """
     from govor import recipe as recipes
     from govor.errors import GovorError
+    from govor.finetune.begun import standing as how_far
 
     started = time.perf_counter()
     name = "quickstart" if audio is None else _name(audio)
@@ -67,7 +68,7 @@ def quickstart(
     recipe = _recipe(name, split, base_model, set_ or [], fast_dev_run)
     test = split / "test.jsonl"
 
-    standing = _standing(recipe)
+    standing = how_far(workspace(), recipe)
     if standing == "other" and not (overwrite or fast_dev_run):
         raise GovorError(
             f"models/{recipe.family}/{recipe.name} was trained on other data or with other settings; give --overwrite to "
@@ -211,12 +212,12 @@ def _split(clips: list[Clip], name: str, small: bool, guessed: bool) -> Path:
 
 def _recipe(name: str, split: Path, base_model: str | None, overrides: list[str], small: bool) -> Recipe:
     from govor import recipe as recipes
-    from govor.finetune.train import fast_dev_run
+    from govor.finetune.request import shortened
 
     fixed = [f"name={name}", f"data.split={split.as_posix()}"]
     chosen = [f"base_model={base_model}"] if base_model else []
     recipe = recipes.load("quickstart", [*fixed, *chosen, *overrides])
-    return fast_dev_run(recipe) if small else recipe
+    return shortened(recipe) if small else recipe
 
 
 def _scores(model: str, test: Path) -> dict[str, Path]:
@@ -236,36 +237,18 @@ def _scores(model: str, test: Path) -> dict[str, Path]:
     return {one.result["context"]: one.file for one in scored}
 
 
-def _standing(recipe: Recipe) -> str:
-    """How far a run of this name has come: none, other (recipe or data), begun, finished."""
-    from govor.config import read_yaml
-    from govor.finetune.begun import finished_steps, run_folder
-    from govor.finetune.survey import fingerprints
-    from govor.jsons import read_json
-
-    run = run_folder(recipe)
-    record = run / "run_manifest.json"
-    if not record.exists() and not finished_steps(run):
-        return "none"
-    file = run / "recipe.yaml"
-    if not file.exists() or read_yaml(file) != recipe.model_dump(mode="json"):
-        return "other"
-    if not record.exists():
-        return "begun"
-    return "finished" if read_json(record, data=dict)["data"] == fingerprints(recipe) else "other"
-
-
 def _train(recipe: Recipe, standing: str) -> Path:
     """Train, go on with what was interrupted, or reuse a finished run of the same recipe and data."""
     from govor.cli.finetune import run_training, tell_unread
-    from govor.finetune.begun import run_folder
+    from govor.finetune.request import Request
 
-    run = run_folder(recipe)
+    run = workspace().run(recipe.family, recipe.name).folder
     with _stage(f"fine-tune {recipe.base_model}"):
         if standing == "finished":
             console.note(f"reusing {run}")
         else:
-            tell_unread(run_training(recipe, resume=standing == "begun", overwrite=standing == "other"))
+            request = Request(recipe, resume=standing == "begun", overwrite=standing == "other")
+            tell_unread(run_training(request))
     return run
 
 

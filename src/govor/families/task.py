@@ -13,10 +13,11 @@ from typing import Any, Literal, Protocol
 from govor.corpus.records import Clip
 from govor.errors import AudioError
 from govor.metrics.metric import Metric
+from govor.runs import Json
 
 ContextMode = Literal["speech", "padded"]
 # One clip of a scoring.
-Row = dict[str, Any]
+Row = Json
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +95,10 @@ class Task(Protocol):
         """Every metric over counted rows; None where nothing was counted."""
         ...
 
-    def summarise(self, rows: Sequence[Row]) -> dict[str, Any]:
+    def summarise(self, rows: Sequence[Row]) -> Json:
         """Every metric with its interval (`NAME`, `NAME_interval`), and what else a scoring says of counted rows."""
         ...
 
-    def compare(self, before: Sequence[Row], after: Sequence[Row], names: tuple[str, str]) -> dict[str, Any]:
+    def compare(self, before: Sequence[Row], after: Sequence[Row], names: tuple[str, str]) -> Json:
         """Two scorings of the same clips, by metric: difference, interval, p-value."""
         ...

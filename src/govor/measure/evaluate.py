@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from govor.corpus.records import Clip
@@ -107,16 +108,16 @@ def evaluate(
     ]  # fmt: skip
     for scoring in scorings:
         scoring.refuse_existing(options.existing)
-    filed = []
-    for scoring in scorings:
-        about = scoring.about
-        context: ContextMode = about["context"]
-
-        def score(bar: Bar, scoring: Scoring = scoring, context: ContextMode = context) -> Json:
-            return _score(scoring, opened, replace(decode, context=context), options.existing, bar)
-
-        filed.append(_file(scoring, options.existing, f"score {about['model']} {context}", score, progress))
-    return filed
+    return [
+        _file(
+            scoring,
+            options.existing,
+            f"score {scoring.about['model']} {scoring.about['context']}",
+            partial(_score, scoring, opened, replace(decode, context=scoring.about["context"]), options.existing),
+            progress,
+        )
+        for scoring in scorings
+    ]
 
 
 def evaluate_server(
@@ -143,10 +144,7 @@ def evaluate_server(
     about = {"model": name, "source": server.model, "set": clips.name, "context": "server", "server": server.url}
     scoring = Scoring(workspace, RECOGNITION, clips, about)
     scoring.refuse_existing(existing)
-
-    def score(bar: Bar) -> Json:
-        return _score_server(scoring, server, concurrency, existing, bar)
-
+    score = partial(_score_server, scoring, server, concurrency, existing)
     return _file(scoring, existing, f"ask {server.url} for {server.model}", score, progress)
 
 
@@ -164,8 +162,8 @@ def _file(scoring: Scoring, existing: Existing, title: str, score: Callable[[Bar
 
 def _score(scoring: Scoring, opened: Opened, decode: DecodeOptions, existing: Existing, bar: Bar) -> Json:
     clips = scoring.clips.clips
-    partial = scoring.unfinished(existing)
-    left = _left(clips, partial, bar)
+    answered = scoring.unfinished(existing)
+    left = _left(clips, answered, bar)
     failed: list[Json] = []
     unanswered: list[Row] = []
 
@@ -175,23 +173,23 @@ def _score(scoring: Scoring, opened: Opened, decode: DecodeOptions, existing: Ex
         bar.advance(1)
 
     for rows in scoring.task.answers(opened.model, left, decode, bar.advance, unreadable):
-        partial.add(rows)
-    if not partial.rows:
+        answered.add(rows)
+    if not answered.rows:
         manifest = scoring.clips.manifest
         raise GovorError(f"None of the {len(clips)} clips of {manifest} can be read; the first: {failed[0]['reason']}")
-    seconds, audio = (sum(row.get(key, 0.0) for row in partial.rows) for key in ("took_seconds", "duration"))
+    seconds, audio = (sum(row.get(key, 0.0) for row in answered.rows) for key in ("took_seconds", "duration"))
     measured = {
         "seconds": round(seconds, 2),
         "real_time_factor": round(seconds / audio, 4) if audio and seconds else None,
         "failed": failed,
     }
-    return _filed(scoring, partial, unanswered, measured)
+    return _filed(scoring, answered, unanswered, measured)
 
 
 def _score_server(scoring: Scoring, server: Server, concurrency: int, existing: Existing, bar: Bar) -> Json:
     clips = scoring.clips.clips
-    partial = scoring.unfinished(existing)
-    left = _left(clips, partial, bar)
+    answered = scoring.unfinished(existing)
+    left = _left(clips, answered, bar)
     failed: list[Json] = []
     unanswered: list[Row] = []
     start = time.perf_counter()
@@ -204,31 +202,31 @@ def _score_server(scoring: Scoring, server: Server, concurrency: int, existing: 
         else:
             row = {**clip_row(clip, answer.samples, answer.snr_db), "hypothesis": answer.text, **tried}
             audio += row["duration"]
-            partial.add([row])
+            answered.add([row])
     seconds = time.perf_counter() - start
-    if not partial.rows:
+    if not answered.rows:
         raise GovorError(f"{server.url} answered none of {len(clips)} clips; the first: {failed[0]['reason']}.")
     measured = {
         "seconds": round(seconds, 2),
         # Of this call alone: what an earlier one asked for took its own time.
         "real_time_factor": round(seconds / audio, 4) if audio else None,
-        "latency": latency_summary([row["latency_seconds"] for row in partial.rows]),
-        "retried": sum(row["tries"] > 1 for row in partial.rows),
+        "latency": latency_summary([row["latency_seconds"] for row in answered.rows]),
+        "retried": sum(row["tries"] > 1 for row in answered.rows),
         "failed": failed,
     }
-    return _filed(scoring, partial, unanswered, measured)
+    return _filed(scoring, answered, unanswered, measured)
 
 
-def _left(clips: Sequence[Clip], partial: Partial, bar: Bar) -> list[Clip]:
+def _left(clips: Sequence[Clip], answered: Partial, bar: Bar) -> list[Clip]:
     """The clips without an answer yet."""
-    answered = {row["id"] for row in partial.rows}
-    if answered:
-        bar.advance(len(answered))
-    return [clip for clip in clips if clip.id not in answered]
+    done = {row["id"] for row in answered.rows}
+    if done:
+        bar.advance(len(done))
+    return [clip for clip in clips if clip.id not in done]
 
 
-def _filed(scoring: Scoring, partial: Partial, unanswered: Sequence[Row], measured: Json) -> Json:
-    summary = scoring.write([*partial.rows, *unanswered], measured)
+def _filed(scoring: Scoring, answered: Partial, unanswered: Sequence[Row], measured: Json) -> Json:
+    summary = scoring.write([*answered.rows, *unanswered], measured)
     if not measured["failed"]:
-        partial.finished()
+        answered.finished()
     return summary

@@ -146,14 +146,14 @@ def test_the_text_before_keeps_or_loses_its_times_with_the_target(real_tokens: W
 
 
 def test_a_slice_cut_at_30_s_ends_with_its_open_start(real_tokens: WhisperTokens) -> None:
-    from govor.examples.dataset import must_have_times
+    from govor.examples.features import Timestamps
 
     def ids(text: str) -> list[int]:
         return list(real_tokens.tokenizer.encode(text, add_special_tokens=False).ids)
 
     zero = 50364
     row = clip("one", segments=(Segment(0.0, 24.0, "one"), Segment(25.5, None, "")))
-    assert must_have_times(row)
+    assert Timestamps().bound(row)
     labels = build_labels(ExampleSpec(row, "he", with_timestamps=True), real_tokens)
     assert labels.tokens == [50258, 50279, 50359, zero, *ids(" one"), zero + 1200, zero + 1275, 50257]
     end = build_labels(

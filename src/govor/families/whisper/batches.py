@@ -41,8 +41,8 @@ def transcribe_in_batches(
     before = list(previous) if previous is not None else [None] * len(clips)
     batches = batches_by_length([len(clip) / SAMPLE_RATE for clip in clips], context)
     for rows in [[row] for batch in batches for row in batch] if any(before) else batches:
-        found = search([clips[i] for i in rows], [languages[i] for i in rows], [before[i] for i in rows])
-        results.update(zip(rows, found, strict=True))
+        hypotheses = search([clips[i] for i in rows], [languages[i] for i in rows], [before[i] for i in rows])
+        results.update(zip(rows, hypotheses, strict=True))
         if on_done:
             on_done(len(rows))
     return [results[i] for i in range(len(clips))]

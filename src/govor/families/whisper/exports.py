@@ -61,8 +61,8 @@ class Transformers:
 
     def usage(self, folder: str, options: ExportOptions) -> list[str]:
         """A model of one language need not be told which."""
-        told = None if options.language else token_code(options.languages[0])
-        arguments = f', generate_kwargs={{"language": "{told}"}}' if told else ""
+        language = None if options.language else token_code(options.languages[0])
+        arguments = f', generate_kwargs={{"language": "{language}"}}' if language else ""
         return [
             "```python",
             "from transformers import pipeline",
