@@ -12,7 +12,7 @@ import soxr
 from govor.corpus import fillets, prompts
 from govor.corpus.manifests import read_clips
 from govor.corpus.records import Clip
-from govor.families.opening import open_recogniser
+from govor.families.opening import open_model
 from govor.timing.align import AlignmentHeads, align
 from govor.timing.any_length import in_taught_language
 from govor.timing.heads import measure_heads
@@ -26,7 +26,7 @@ def main(model: str | None = None) -> None:
     """Print how far inner words' beginnings are off, with the configuration's heads and with measured ones."""
     if not ctypes.util.find_library("espeak-ng"):
         raise SystemExit("espeak-ng is not installed; install it: apt-get install espeak-ng")
-    opened = open_recogniser(model or MODEL)
+    opened = open_model(model or MODEL)
     czech = [
         in_taught_language(opened, clip) for clip in read_clips(fillets.prepare(print)) if 1.0 < clip.duration < 6.0
     ]

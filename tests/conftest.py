@@ -5,16 +5,24 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+
+if TYPE_CHECKING:
+    from govor.corpus.records import Clip
+    from govor.families.base import Recogniser
+    from govor.families.task import ContextMode, Row
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 torch.set_num_threads(1)
@@ -146,41 +154,95 @@ def qwen_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+class Started:
+    """A process that goes on while a test does: what `subprocess.Popen` is, with the output in files."""
+
+    def __init__(self, zygote: Zygote, pid: int, files: dict[str, Path]) -> None:
+        self.pid, self.files, self._zygote = pid, files, zygote
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """The exit status, or None while it runs."""
+        if self.returncode is None:
+            self.returncode = self._zygote.ask({"of": self.pid})
+        return self.returncode
+
+    def wait(self, timeout: float) -> int:
+        """The exit status, when it has ended."""
+        end = time.monotonic() + timeout
+        while (status := self.poll()) is None:
+            assert time.monotonic() < end, f"process {self.pid} runs after {timeout} s"
+            time.sleep(0.005)
+        return status
+
+    def communicate(self, timeout: float) -> tuple[str, str]:
+        """What it printed and complained of, when it has ended."""
+        self.wait(timeout)
+        return self.files["stdout"].read_bytes().decode(), self.files["stderr"].read_bytes().decode()
+
+    def send_signal(self, number: int) -> None:
+        """To it alone; `os.killpg(pid, …)` reaches its workers too."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+
 class Zygote:
     """The process that runs govor commands; see zygote.py."""
 
     def __init__(self, folder: Path) -> None:
-        environment = {**os.environ, **_OF_COMMANDS}
         self._folder, self._lock, self._jobs = folder, threading.Lock(), 0
-        self.environment = environment
+        self._started: list[Started] = []
+        self.environment = {**os.environ, **_OF_COMMANDS}
         self._process = subprocess.Popen(
             [sys.executable, Path(__file__).with_name("zygote.py")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=environment,
+            env=self.environment,
         )
 
-    def run(self, arguments: list[str], folder: Path, extra: dict[str, str]) -> subprocess.CompletedProcess[str]:
-        """One command's exit status and what it printed."""
+    def ask(self, job: dict[str, object]) -> int | None:
+        """One answer."""
         with self._lock:
-            self._jobs += 1  # files of their own: what an earlier command left running cannot write into them
-            files = {name: self._folder / f"{self._jobs}.{name}" for name in ("stdout", "stderr")}
-            job = {
-                "arguments": arguments,
-                "folder": str(folder),
-                "environment": {**os.environ, **_OF_COMMANDS, **extra},
-                **{name: str(file) for name, file in files.items()},
-            }
             assert self._process.stdin and self._process.stdout
             self._process.stdin.write(json.dumps(job) + "\n")
             self._process.stdin.flush()
-            status = int(self._process.stdout.readline())
-            out, err = (file.read_bytes().decode() for file in files.values())
-        return subprocess.CompletedProcess(arguments, status, out, err)
+            answer = self._process.stdout.readline()
+        assert answer, "the process that runs commands has ended"
+        return int(answer) if answer.strip() else None
+
+    def _job(self, arguments: Sequence[object], folder: Path, extra: dict[str, str], **more: object) -> dict[str, Any]:
+        self._jobs += 1  # files of their own: what an earlier command left running cannot write into them
+        return {
+            "arguments": list(map(str, arguments)),
+            "folder": str(folder),
+            "environment": {**os.environ, **_OF_COMMANDS, **extra},
+            **{name: str(self._folder / f"{self._jobs}.{name}") for name in ("stdout", "stderr")},
+            **more,
+        }
+
+    def run(
+        self, arguments: Sequence[object], folder: Path, extra: dict[str, str], code: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        """One command's exit status and what it printed; with `code`, that of a script whose arguments these are."""
+        job = self._job(arguments, folder, extra, code=code, wait=True)
+        status = self.ask(job)
+        assert status is not None
+        out, err = (Path(job[name]).read_bytes().decode() for name in ("stdout", "stderr"))
+        return subprocess.CompletedProcess(list(arguments), status, out, err)
+
+    def start(self, arguments: Sequence[object], folder: Path, extra: dict[str, str], code: str = "") -> Started:
+        """The same without waiting, in a process group of its own."""
+        job = self._job(arguments, folder, extra, code=code, wait=False)
+        pid = self.ask(job)
+        assert pid is not None
+        self._started.append(Started(self, pid, {name: Path(job[name]) for name in ("stdout", "stderr")}))
+        return self._started[-1]
 
     def close(self) -> None:
-        """End it."""
+        """End it, and what was left running."""
+        for process in self._started:
+            process.send_signal(signal.SIGKILL)
         assert self._process.stdin
         self._process.stdin.close()
         self._process.wait(10)
@@ -214,6 +276,17 @@ def govor(workspace: Path, zygote: Zygote) -> Callable[..., subprocess.Completed
         return done
 
     return run
+
+
+def transcribe_clips(
+    recogniser: Recogniser, clips: Sequence[Clip], context: ContextMode, language: str | None = None
+) -> list[Row]:
+    """The rows of a scoring, uncounted."""
+    from govor.families.recogniser import RECOGNITION
+    from govor.families.task import DecodeOptions
+
+    blocks = RECOGNITION.answers(recogniser, clips, DecodeOptions(context, language=language))
+    return [row for block in blocks for row in block]
 
 
 def toy_recipe(split: Path, base: Path, path: Path, **sections: dict[str, object]) -> Path:

@@ -61,7 +61,7 @@ def test_words_are_on_the_clock_on_real_and_synthetic_speech(real_base: Path, re
     from bench.inner import espeak
 
     from govor.corpus.manifests import read_clips
-    from govor.families.opening import open_recogniser
+    from govor.families.opening import open_model
     from govor.measure.timestamps import measure
     from govor.timing.align import align
     from govor.timing.heads import measure_heads
@@ -69,7 +69,7 @@ def test_words_are_on_the_clock_on_real_and_synthetic_speech(real_base: Path, re
 
     torch.set_num_threads(2)
     try:
-        recogniser: Any = open_recogniser("openai/whisper-base").recogniser
+        recogniser: Any = open_model("openai/whisper-base").recogniser
         clips = [clip for clip in read_clips(real_czech) if 1.0 < clip.duration < 5.0][:160]
         found = measure_heads(recogniser, clips[:70], "padded")
         assert found is not None and found.error_seconds < 0.06 and found.borders >= 12

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 import yaml
 from pydantic import BeforeValidator, Field, create_model, field_validator, model_validator
@@ -26,7 +26,7 @@ from govor.families.registry import family_names, settings_of
 from govor.families.settings import FamilySettings, Gates
 from govor.files import check_ordinary, exists, shortened
 from govor.metrics.metric import LOSS
-from govor.runs import NAME, Workspace
+from govor.runs import NAME, Json, Workspace
 
 _MOST_PARENTS = 16
 _HERE = Workspace()
@@ -350,13 +350,13 @@ def _subclass(
     return create(bases[0].__name__, __base__=bases, **fields)
 
 
-def family_in(values: Mapping[str, Any]) -> str:
+def family_in(values: Json) -> str:
     """The family that a recipe's plain values name; the first of all where they name none that there is."""
     named = values.get("family")
     return named if isinstance(named, str) and named in family_names() else family_names()[0]
 
 
-def parse_recipe(values: dict[str, Any], where: str) -> Recipe:
+def parse_recipe(values: Json, where: str) -> Recipe:
     """A recipe from plain values, by the family that it names; `where` begins the message of a GovorError."""
     return parse(recipe_of(family_in(values)), values, where)
 
@@ -390,7 +390,7 @@ class Stated:
     """One setting of a resolved recipe, by its dotted name, and where its value comes from."""
 
     name: str
-    value: Any
+    value: object
     origin: str
 
 
@@ -409,7 +409,7 @@ def explain(name: str, overrides: Sequence[str] = (), workspace: Workspace = _HE
     return [Stated(".".join(keys), value, origin(keys)) for keys, value in _leaves(resolved.model_dump(mode="json"))]
 
 
-def extension_text(values: dict[str, Any], path: Path, workspace: Workspace = _HERE) -> str:
+def extension_text(values: Json, path: Path, workspace: Workspace = _HERE) -> str:
     """A recipe that extends another, as YAML; what it makes of it is checked.
 
     Raises:
@@ -420,7 +420,7 @@ def extension_text(values: dict[str, Any], path: Path, workspace: Workspace = _H
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
-def _layers(path: Path, workspace: Workspace, seen: tuple[Path, ...] = ()) -> list[tuple[Path, dict[str, Any]]]:
+def _layers(path: Path, workspace: Workspace, seen: tuple[Path, ...] = ()) -> list[tuple[Path, Json]]:
     """A recipe's file and those that it extends, with what each says, the farthest first."""
     if path.resolve() in seen:
         raise GovorError(f"{path}: the recipes extend each other in a circle.")
@@ -437,8 +437,8 @@ def _layers(path: Path, workspace: Workspace, seen: tuple[Path, ...] = ()) -> li
     return [*_layers(found, workspace, (*seen, path.resolve())), (path, values)]
 
 
-def _merged(layers: Sequence[tuple[Path, dict[str, Any]]]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
+def _merged(layers: Sequence[tuple[Path, Json]]) -> Json:
+    values: Json = {}
     for _, own in layers:
         values = merge(values, own)
     return values
@@ -455,7 +455,7 @@ def _says(values: object, keys: tuple[str, ...]) -> bool:
     return True
 
 
-def _leaves(values: Mapping[str, Any], before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+def _leaves(values: Json, before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
     for key, value in values.items():
         if isinstance(value, dict) and value:
             yield from _leaves(value, (*before, key))

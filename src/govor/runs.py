@@ -90,6 +90,11 @@ class Workspace:
         absolute, root = Path(os.path.abspath(path)), Path(os.path.abspath(self.root))  # noqa: PTH100  (links stay)
         return absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else absolute.as_posix()
 
+    def in_words(self, text: str) -> str:
+        """A message as files of the workspace hold it: paths inside are relative to it."""
+        inside = re.escape(f"{self.root}{os.sep}")
+        return text if self.root == Path() else re.sub(rf"(?<![\w.{re.escape(os.sep)}-]){inside}", "", text)
+
     @property
     def manifests(self) -> Path:
         """What is known of recordings."""
@@ -134,9 +139,23 @@ class Workspace:
         """The file of one scoring, by what is filed under: model, set, context; or model and kind of measurement."""
         return self.evals / f"{'__'.join(parts)}.json"
 
+    def scorings(self, *parts: str) -> list[Path]:
+        """The files of scorings that are there; a part may be `*`."""
+        return sorted(self.evals.glob(f"{'__'.join(parts)}.json"))
+
     def headline(self, run: str) -> Path:
         """`manifests/eval_<run>.json`: before, after and verdict of a run."""
         return self.manifests / f"eval_{run}.json"
+
+    def read_headline(self, run: str) -> Record | None:
+        """Before, after and verdict of a run, as far as they were filed."""
+        file = self.headline(run)
+        return read_scoring(file) if exists(file) else None
+
+    def write_headline(self, run: str, headline: Json) -> Path:
+        """File them; returns the file."""
+        write_json(self.headline(run), headline)
+        return self.headline(run)
 
     def run(self, family: str, name: str) -> Run:
         """A run by family and name, whether it is there or not."""
@@ -309,6 +328,11 @@ class Run:
         self.check_finished()
         return RunRecord.of(read_json(self.folder / RECORD, _OF_RECORD))
 
+    def data(self) -> dict[str, Json]:
+        """The manifests that its record names (path, rows, sha256), by source and part; of every version's record."""
+        self.check_finished()
+        return dict(read_json(self.folder / RECORD, _OF_RECORD).get("data") or {})
+
     def write_record(self, record: RunRecord) -> None:
         """The record, last of all that a run writes."""
         write_json(self.folder / RECORD, record.as_json())
@@ -387,8 +411,11 @@ class Run:
 
     def headline(self) -> Record | None:
         """Before, after and verdict, as far as they were filed."""
-        file = self.workspace.headline(self.name)
-        return read_json(file, _OF_SCORINGS) if exists(file) else None
+        return self.workspace.read_headline(self.name)
+
+    def write_headline(self, headline: Json) -> Path:
+        """File them; returns the file."""
+        return self.workspace.write_headline(self.name, headline)
 
     @contextmanager
     def held(self, doing: str) -> Iterator[None]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from conftest import Silent, make_split, read_metrics, toy_recipe
+from conftest import Silent, make_split, read_metrics, toy_recipe, transcribe_clips
 from govor import recipe as recipes
 from govor.corpus.manifests import Manifest
 from govor.errors import GovorError
@@ -25,7 +25,6 @@ from govor.finetune.objective import Objective
 from govor.finetune.optim import lr_factor
 from govor.finetune.phases import even_steps, phases_of
 from govor.finetune.train import train
-from govor.measure.evaluate import transcribe_clips
 from govor.metrics.metric import Metric
 from govor.recipe import Data, Finetune, Recipe
 from govor.runs import Run, Workspace

@@ -14,12 +14,13 @@ from govor.corpus.manifests import read_clips, write_clips
 from govor.corpus.records import Clip
 from govor.errors import GovorError
 from govor.families.base import Attention
-from govor.measure.evaluate import read_eval
 from govor.measure.overlap import overlap
 from govor.measure.partial import Partial
 from govor.measure.remote import Server
 from govor.measure.report.figures import letter_confusions
-from govor.measure.timestamps import Task, _foreign_line, measure, scored
+from govor.measure.scoring import read_eval
+from govor.measure.timestamps import Case, _foreign_line, measure, scored
+from govor.runs import Workspace
 from govor.timing.align import Aligned, align, align_by_attention, snapped
 from govor.timing.files import file_id
 from govor.timing.recordings import Window, align_recording
@@ -216,7 +217,7 @@ def test_every_copy_of_an_overlapping_clip_counts_and_empty_rows_do_not(workspac
     soundfile.write(workspace / "d.wav", other, 16_000)
     training = [clips[0].replace(id="t"), Clip("d", "d.wav", "…", len(other) / 16_000, "en")]
     write_clips(workspace / "train.jsonl", training)
-    found = overlap(clips, [workspace / "train.jsonl"])
+    found = overlap(Workspace(), clips, [workspace / "train.jsonl"])
     assert found["audio"] == 2 and found["sentence"] == 2 and found["ids"] == ["a", "b"]
 
 
@@ -275,7 +276,7 @@ def test_unsaid_words_are_lines_of_their_own_and_what_a_model_wrote_is_never_los
 
 
 def test_a_lost_line_is_no_better_than_a_misplaced_one() -> None:
-    task = Task(loud(4.0), (" a", " b"), "cs", ((0, 1, 0.5, 1.0), (1, 2, 2.0, 3.0)))
+    task = Case(loud(4.0), (" a", " b"), "cs", ((0, 1, 0.5, 1.0), (1, 2, 2.0, 3.0)))
     right, lost = Word("a", 0.5, 1.0), Word("b", None, None)
     found = scored([task], [Aligned((right, lost), "cross-attention")])
     assert found["offset_seconds"] == 0.5 and found["coverage"] == 0.5

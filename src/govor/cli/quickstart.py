@@ -78,10 +78,11 @@ def quickstart(
     run = _train(recipe, standing)
     after = _scores(str(run), test)
     headline = _headline(recipe.name, before, after)
-    from govor.cli.measure import run_report
+    from govor.measure.report.build import report
+    from govor.runs import Run
 
     with _stage("report"):
-        page = run_report(run, None, overwrite=True)
+        page = Path(workspace().relative(report(Run(run, workspace()), overwrite=True)))
     spoken = _package(run, test, headline)
     console.say()
     _table(headline)
@@ -121,9 +122,10 @@ def _corpus(audio: Path | None, language: str | None, license: str | None) -> li
     from govor.corpus.inventory import Statement
     from govor.corpus.manifests import read_clips, write_clips, write_rows
     from govor.corpus.normalize import normalize_clips
-    from govor.corpus.validate import Limits, validate
+    from govor.corpus.validate import Checks, Limits, validate
     from govor.errors import GovorError
     from govor.jsons import write_json
+    from govor.runs import Workspace
 
     folder = Path("manifests") / ("quickstart" if audio is None else _name(audio))
     if audio is not None and license is None:
@@ -142,7 +144,7 @@ def _corpus(audio: Path | None, language: str | None, license: str | None) -> li
         else:
             source = list(
                 console.counted(
-                    read_source(audio, Statement(language, license), dropped.append, notice=console.note),
+                    read_source(Workspace(), audio, Statement(language, license), dropped.append, notice=console.note),
                     "manifest",
                     None,
                 )
@@ -153,7 +155,7 @@ def _corpus(audio: Path | None, language: str | None, license: str | None) -> li
         rows = (clip.to_row() for clip in source)
         # Nothing is sliced here, so what is longer than a window is left out.
         with console.bar("validate", len(source)) as shown:
-            for running in validate(rows, Limits(max_seconds=30.0), kept.append, dropped.append):
+            for running in validate(Workspace(), rows, Checks(Limits(max_seconds=30.0)), kept.append, dropped.append):
                 shown.to(running.inventory, len(source))
                 report = running.as_dict()
         for sentence in running.advice():
@@ -180,8 +182,7 @@ def _stated(clip: Clip) -> Clip:
 
 def _split(clips: list[Clip], name: str, small: bool, guessed: bool) -> Path:
     """A test set of unseen sources; two speakers say most of the Czech lines, so speakers may cross there."""
-    from govor.cli.shape import write_split
-    from govor.corpus.split import SplitSettings, split
+    from govor.corpus.split import SplitSettings, split, write_split
     from govor.errors import GovorError
 
     hours = sum(clip.duration for clip in clips)
@@ -221,28 +222,19 @@ def _recipe(name: str, split: Path, base_model: str | None, overrides: list[str]
 
 def _scores(model: str, test: Path) -> dict[str, Path]:
     """Score padded and on the speech, or reuse scorings of the same model on the same clips."""
-    from govor.cli.evaluate import run_evaluation, score_line, tell_failed
-    from govor.corpus.manifests import fingerprint
+    from govor.cli.summary import tell_failed
     from govor.families.opening import scored_name
-    from govor.jsons import read_json
-    from govor.measure.evaluate import dataset_name, eval_name
-    from govor.runs import Workspace
+    from govor.measure.evaluate import EvalOptions, evaluate
+    from govor.measure.lines import score_line
+    from govor.measure.scoring import ClipSet
 
-    name = scored_name(model)
-    files = {c: Workspace().evals / f"{eval_name(name, dataset_name(test), c)}.json" for c in ("padded", "speech")}
-    trained = Path(model) / "metrics.json"
-    with _stage(f"score {name}"):
-        wanted = fingerprint(test)
-        for context, file in files.items():
-            if file.exists() and not (trained.exists() and trained.stat().st_mtime > file.stat().st_mtime):
-                old = read_json(file)
-                if (old.get("manifest"), old.get("source")) == (wanted, model) and not old.get("failed"):
-                    console.note(f"reusing {file}")
-                    continue
-            (summary,) = run_evaluation(model, test, (context,), overwrite=True)  # type: ignore[arg-type]
-            console.note(score_line(summary))
-            tell_failed([summary])
-    return files
+    with _stage(f"score {scored_name(model)}"):
+        scored = evaluate(workspace(), model, ClipSet.read(workspace(), test), EvalOptions(existing="renew"), console)
+        for one in scored:
+            if not one.reused:
+                console.note(score_line(one.result))
+                tell_failed([one.result])
+    return {one.result["context"]: one.file for one in scored}
 
 
 def _train(recipe: Recipe, standing: str) -> Path:
@@ -264,9 +256,8 @@ def _headline(run: str, before: dict[str, Path], after: dict[str, Path]) -> dict
     from govor.measure.headline import add_to_headline
 
     with _stage("compare"):
-        return add_to_headline(
-            run, {context: (before[context], after[context]) for context in before}, True, console.note
-        )
+        pairs = {context: (before[context], after[context]) for context in before}
+        return add_to_headline(workspace(), run, pairs, True, console)
 
 
 def _package(run: Path, test: Path, headline: dict[str, Any]) -> dict[str, str]:
@@ -322,7 +313,7 @@ def _rate(summary: dict[str, Any], name: str) -> str:
 
 def _examples(headline: dict[str, Any]) -> None:
     """Three clips from the quarters of the list, not picked for looks."""
-    from govor.measure.evaluate import read_eval
+    from govor.measure.scoring import read_eval
     from govor.metrics.recognition import by_id
 
     files = headline["contexts"]["padded"]["files"]

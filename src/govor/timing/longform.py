@@ -20,7 +20,7 @@ from govor.silence import SILENCE_DBFS, peak_dbfs
 from govor.timing.align import audible
 
 # A pause within the last half of this is looked for, so windows hold 14 to 28 s.
-WINDOW_SECONDS = 28.0
+MAX_WINDOW_SECONDS = 28.0
 # So many windows are in memory, and transcribed together, at a time.
 WINDOWS = 8
 # A short clip that hits the limit loops; a long one may simply hold more words than the decoder has positions.
@@ -168,12 +168,12 @@ def windows(
     """
     blocks: list[Samples] = []
     length = done = 0
-    full = int(WINDOWS * WINDOW_SECONDS * SAMPLE_RATE)
+    full = int(WINDOWS * MAX_WINDOW_SECONDS * SAMPLE_RATE)
 
     def cut(last: bool) -> tuple[float, Samples, list[Span]]:
         nonlocal blocks, length, done
         samples = np.concatenate(blocks) if len(blocks) != 1 else blocks[0]
-        spans = cut_at_pauses(samples, WINDOW_SECONDS)
+        spans = cut_at_pauses(samples, MAX_WINDOW_SECONDS)
         spans = spans if last else spans[:-1]  # the last one's pause may lie in what is not read yet
         end = spans[-1][1]
         start = done / SAMPLE_RATE

@@ -71,19 +71,19 @@ def align_manifest(
     ):
         for clip in read_clips(manifest, workspace.root):
             bar.advance()
-            found = _align_clip(opened, clip, context, heads)
-            if not isinstance(found, _AlignedClip):
-                drop(found)
-                words, dropped = words + (found["measured"] or 0), dropped + 1
+            result = _align_clip(opened, clip, context, heads)
+            if not isinstance(result, _AlignedClip):
+                drop(result)
+                words, dropped = words + (result["measured"] or 0), dropped + 1
                 continue
             aligned += 1
-            words += len(found.words)
-            placed += sum(word.start is not None for word in found.words)
+            words += len(result.words)
+            placed += sum(word.start is not None for word in result.words)
             write.clip(
-                clip.replace(segments=segments_of(found.lines), words=tuple(word.to_row() for word in found.words))
+                clip.replace(segments=segments_of(result.lines), words=tuple(word.to_row() for word in result.words))
             )
-            about = about_times(clip.audio, opened.name, clip.language, found.method)
-            write_outputs(output_folder(workspace, clip.id), found.lines, options.kinds, found.seconds, **about)
+            about = about_times(clip.audio, opened.name, clip.language, result.method)
+            write_outputs(output_folder(workspace, clip.id), result.lines, options.kinds, result.seconds, **about)
     approximate = not isinstance(opened.recogniser, Aligner)
     return AlignedManifest(aligned, dropped, words, placed, target, dropped_rows, approximate)
 

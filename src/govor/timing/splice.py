@@ -79,16 +79,16 @@ def splices(
         if last - first < SAMPLE_RATE // 10:
             continue
         language = language_key(clip.language)
-        held = waiting.setdefault(language, [])
-        held.append((clip, samples[first:last]))
+        group = waiting.setdefault(language, [])
+        group.append((clip, samples[first:last]))
         wanted = int(generator.integers(2, most_lines + 1))
-        full = sum(len(part) for _, part in held) / SAMPLE_RATE > max_seconds - 1 - (len(held) + 1) * gaps_seconds[1]
-        if len(held) > 1 and full:
-            waiting[language] = [held.pop()]
-        if len(held) >= wanted or (full and len(held) > 1):
-            yield _joined(held, clip.language, generator, gaps_seconds)
+        full = sum(len(part) for _, part in group) / SAMPLE_RATE > max_seconds - 1 - (len(group) + 1) * gaps_seconds[1]
+        if len(group) > 1 and full:
+            waiting[language] = [group.pop()]
+        if len(group) >= wanted or (full and len(group) > 1):
+            yield _joined(group, clip.language, generator, gaps_seconds)
             made += 1
-            if waiting[language] is held:
+            if waiting[language] is group:
                 waiting[language] = []
 
 

@@ -44,12 +44,12 @@ def of_chunks(read_at: ReadAt, size: int, order: Literal["little", "big"], sound
 def _chunk_of_sound(
     read_at: ReadAt, size: int, order: Literal["little", "big"], kind: Kind, start: int, length: int, ds64: int
 ) -> Layout:
-    held = size - start
-    if length >= OPEN_ENDED and length > held and (not ds64 or length >= 1 << 62):
+    available = size - start
+    if length >= OPEN_ENDED and length > available and (not ds64 or length >= 1 << 62):
         return Layout(kind)  # libsndfile reads it to its end
-    if length > held:
+    if length > available:
         message = "the header promises more sound than the file holds: it was cut short"
-        return Layout(kind, shortfall=Shortfall("wrong_header", held, length, message))
+        return Layout(kind, shortfall=Shortfall("wrong_header", available, length, message))
     tail = start + length + length % 2
     if size - tail <= 0 or _chunks_follow(read_at, tail, size, order):
         return Layout(kind)
@@ -84,32 +84,32 @@ def _chunks_follow(read_at: ReadAt, place: int, size: int, order: Literal["littl
 def _closed(read_at: ReadAt, size: int, order: Literal["little", "big"], start: int, ds64: int) -> tuple[Part, ...]:
     """The file with a header that says how much is there."""
     head = bytearray(read_at(0, start))
-    held = size - start
+    available = size - start
     if ds64:
         head[ds64 + 8 : ds64 + 16] = (size - 8).to_bytes(8, "little")
-        head[ds64 + 16 : ds64 + 24] = held.to_bytes(8, "little")
+        head[ds64 + 16 : ds64 + 24] = available.to_bytes(8, "little")
         head[ds64 + 24 : ds64 + 32] = bytes(8)
     else:
         head[4:8] = min(size - 8, 0xFFFFFFFF).to_bytes(4, order)
-        head[start - 4 : start] = min(held, 0xFFFFFFFF).to_bytes(4, order)
+        head[start - 4 : start] = min(available, 0xFFFFFFFF).to_bytes(4, order)
     return (Part(start, size, bytes(head)),)
 
 
 def of_au(head: bytes, read_at: ReadAt, size: int) -> Layout:
     """AU, from its first bytes."""
     start, length = int.from_bytes(head[4:8], "big"), int.from_bytes(head[8:12], "big")
-    held = size - start
-    if held <= 0 or length >= OPEN_ENDED:
+    available = size - start
+    if available <= 0 or length >= OPEN_ENDED:
         return Layout("au")
     if length == 0:
         return Layout("au", (Part(12, size, head[:8] + b"\xff" * 4),))
-    if length > held:
+    if length > available:
         message = "the header promises more sound than the file holds: it was cut short"
-        return Layout("au", shortfall=Shortfall("wrong_header", held, length, message))
-    if held - length > SMALL_TAIL_BYTES and not zeros_from(read_at, start + length, size):
+        return Layout("au", shortfall=Shortfall("wrong_header", available, length, message))
+    if available - length > SMALL_TAIL_BYTES and not zeros_from(read_at, start + length, size):
         raise AudioError(
             "wrong_header",
-            f"its header says that the sound ends after {length:,} bytes, and {held - length:,} stand behind it",
+            f"its header says that the sound ends after {length:,} bytes, and {available - length:,} stand behind it",
         )
     return Layout("au")
 

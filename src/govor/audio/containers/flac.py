@@ -17,18 +17,18 @@ def of_flac(read_at: ReadAt, begin: int, size: int) -> Layout:
         info = read_at(start, 42)
         if len(info) < 42:
             return Layout("flac")
-        said = int.from_bytes(info[21:26], "big") & 0xFFFFFFFFF
-        found = _last_sample_of_flac(read_at, start, end, info)
-        if found is None or found == said:
-            counted = counted and said > 0
+        promised = int.from_bytes(info[21:26], "big") & 0xFFFFFFFFF
+        measured = _last_sample_of_flac(read_at, start, end, info)
+        if measured is None or measured == promised:
+            counted = counted and promised > 0
             parts.append(Part(start, end))
             continue
         rate = int.from_bytes(info[18:21], "big") >> 4
-        if said > found and rate:
+        if promised > measured and rate:
             message = "its header promises more sound than the file holds: it was cut short"
-            shortfall = Shortfall("truncated", round(found / rate, 3), round(said / rate, 3), message)
+            shortfall = Shortfall("truncated", round(measured / rate, 3), round(promised / rate, 3), message)
         fresh = bytearray(info)
-        fresh[21:26] = (int.from_bytes(info[21:26], "big") & ~0xFFFFFFFFF | found).to_bytes(5, "big")
+        fresh[21:26] = (int.from_bytes(info[21:26], "big") & ~0xFFFFFFFFF | measured).to_bytes(5, "big")
         parts.append(Part(start + 42, end, bytes(fresh)))
         plain = False
     return Layout("flac", () if plain else tuple(parts), counted, shortfall, not counted)
@@ -37,7 +37,7 @@ def of_flac(read_at: ReadAt, begin: int, size: int) -> Layout:
 def _last_sample_of_flac(read_at: ReadAt, start: int, end: int, info: bytes) -> int | None:
     """Samples up to the end of the last whole frame; None where no two frames in a row are found."""
     largest = int.from_bytes(info[15:18], "big") or 1 << 16
-    said = int.from_bytes(info[21:26], "big") & 0xFFFFFFFFF
+    promised = int.from_bytes(info[21:26], "big") & 0xFFFFFFFFF
     fixed = int.from_bytes(info[10:12], "big")
     window = max(start + 42, end - 4 * largest - 4096)
     data = read_at(window, end - window)
@@ -48,8 +48,8 @@ def _last_sample_of_flac(read_at: ReadAt, start: int, end: int, info: bytes) -> 
         if frame is None:
             continue
         first, samples = frame
-        if first + samples == said:
-            return said
+        if first + samples == promised:
+            return promised
         if first + samples in behind:  # two in a row: neither is chance
             last, more = behind[first + samples]
             return first + samples + (more if _whole_frame(data[last:]) else 0)

@@ -85,7 +85,7 @@ def find(read_at: ReadAt, begin: int, end: int, wanted: bytes) -> Iterator[int]:
 
 
 def _all(data: bytes, wanted: bytes) -> list[int]:
-    found, place = [], len(data)
+    places, place = [], len(data)
     while (place := data.rfind(wanted, 0, place + len(wanted) - 1)) >= 0:  # twice as fast as from the beginning
-        found.append(place)
-    return found[::-1]
+        places.append(place)
+    return places[::-1]

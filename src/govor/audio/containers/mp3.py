@@ -53,40 +53,42 @@ class _Stretch:
     end: int = 0
     frames: int = 0
     info: int | None = None  # where the Info frame stands
-    said: int | None = None
+    promised: int | None = None
 
 
 def of_mp3(read_at: ReadAt, begin: int, size: int) -> Layout | None:
     """Frames are counted. A decoder is given each stretch by itself: it gives up at what lies between them, and stops where
     the first header says that the sound ends."""
     stretches = list(_stretches(read_at, begin, size))
-    if sum(found.frames for found in stretches) < _FEWEST_FRAMES:
+    if sum(stretch.frames for stretch in stretches) < _FEWEST_FRAMES:
         return None
     parts = []
-    for found in stretches:
-        if found.info is not None and found.said is not None and found.frames <= found.said:
-            parts.append(Part(found.info, found.end))
+    for stretch in stretches:
+        if stretch.info is not None and stretch.promised is not None and stretch.frames <= stretch.promised:
+            parts.append(Part(stretch.info, stretch.end))
         else:
-            parts.append(Part(found.start, found.end, _info_frame(found.header, found.frames)))
+            parts.append(Part(stretch.start, stretch.end, _info_frame(stretch.header, stretch.frames)))
     plain = len(parts) == 1 and parts[0].start == begin and not parts[0].head
     # What libsndfile does not know to be layer III it takes for as long as its first frame makes it look.
-    by_av = any(_layer(found.header) != 3 for found in stretches)
-    counted = all(found.said is None or found.said <= found.frames for found in stretches)
+    by_av = any(_layer(stretch.header) != 3 for stretch in stretches)
+    counted = all(stretch.promised is None or stretch.promised <= stretch.frames for stretch in stretches)
     return Layout("mp3", () if plain else tuple(parts), counted, _cut_frames(stretches), by_av)
 
 
 def _cut_frames(stretches: list[_Stretch]) -> Shortfall | None:
     """What is missing of what the Info frames promise."""
-    for number, found in enumerate(stretches):
-        if found.said is None:
+    for number, stretch in enumerate(stretches):
+        if stretch.promised is None:
             continue
         following = itertools.takewhile(lambda one: one.info is None, stretches[number + 1 :])
-        frames = found.frames + sum(one.frames for one in following)
-        if frames < found.said - 2:
-            rate = _RATES[found.header[1] >> 3 & 3][found.header[2] >> 2 & 3]
-            held, promised = (round(count * _samples(found.header) / rate, 3) for count in (frames, found.said))
+        frames = stretch.frames + sum(one.frames for one in following)
+        if frames < stretch.promised - 2:
+            rate = _RATES[stretch.header[1] >> 3 & 3][stretch.header[2] >> 2 & 3]
+            measured, promised = (
+                round(count * _samples(stretch.header) / rate, 3) for count in (frames, stretch.promised)
+            )
             message = "its header promises more sound than the file holds: it was cut short"
-            return Shortfall("truncated", held, promised, message)
+            return Shortfall("truncated", measured, promised, message)
     return None
 
 
@@ -120,7 +122,7 @@ def _stretches(read_at: ReadAt, begin: int, size: int) -> Iterator[_Stretch]:
             current = _Stretch(base + place, head)
         if tag:
             current.info, current.start = base + place, base + place + length
-            current.said = _said(data[place : place + length])
+            current.promised = _promised(data[place : place + length])
             place += length
             continue
         if not current.frames:
@@ -205,7 +207,7 @@ def _samples(header: bytes) -> int:
     return 384 if layer == 1 else 1152 if layer == 2 or version == 3 else 576
 
 
-def _said(frame: bytes) -> int | None:
+def _promised(frame: bytes) -> int | None:
     """The number of frames that an Info frame promises. Where a Fraunhofer encoder wrote it, decoders do not know it."""
     if frame[36:40] == b"VBRI":
         return None

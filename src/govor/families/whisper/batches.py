@@ -8,14 +8,11 @@ from govor.audio import SAMPLE_RATE, Samples
 from govor.corpus.samples import WINDOW_SECONDS
 from govor.errors import GovorError
 from govor.families.base import Hypothesis
+from govor.families.decoding import BATCH_AUDIO_SECONDS, MAX_TOKENS_PER_SECOND
 from govor.families.task import ContextMode
 from govor.families.whisper.features import FULL_FRAMES, bucket_frames
 from govor.mel import FRAMES_PER_SECOND
 
-# No language's speech needs more byte-level tokens in a second than this (fast Ge'ez: about 30).
-# Without a bound a model that loops writes 448 tokens for every clip.
-MAX_TOKENS_PER_SECOND = 40
-BATCH_AUDIO_SECONDS = 120.0
 PROMPT_TOKENS = 4
 
 
@@ -44,8 +41,8 @@ def transcribe_in_batches(
     before = list(previous) if previous is not None else [None] * len(clips)
     batches = batches_by_length([len(clip) / SAMPLE_RATE for clip in clips], context)
     for rows in [[row] for batch in batches for row in batch] if any(before) else batches:
-        found = search([clips[i] for i in rows], [languages[i] for i in rows], [before[i] for i in rows])
-        results.update(zip(rows, found, strict=True))
+        hypotheses = search([clips[i] for i in rows], [languages[i] for i in rows], [before[i] for i in rows])
+        results.update(zip(rows, hypotheses, strict=True))
         if on_done:
             on_done(len(rows))
     return [results[i] for i in range(len(clips))]

@@ -49,6 +49,6 @@ def log_mel(samples: Samples, n_mels: int, frames: int = FULL_FRAMES) -> torch.T
     scaled = (torch.clamp(log_spec, min=floor) + 4.0) / 4.0
     silence = (max(-10.0, floor) + 4.0) / 4.0
     mel = torch.full((n_mels, frames), silence)
-    kept = min(audible, frames)
-    mel[:, :kept] = scaled[:, :kept]
+    filled = min(audible, frames)
+    mel[:, :filled] = scaled[:, :filled]
     return mel

@@ -134,18 +134,18 @@ def characters_per_second(segment: Segment) -> float:
 
 def _units(segments: Sequence[Segment], total_seconds: float) -> Iterator[_Unit]:
     ordered = sorted((s for s in segments if s.text and s.start < total_seconds), key=lambda segment: segment.start)
-    held: list[Segment] = []
+    overlapping: list[Segment] = []
     end = 0.0
     for index, segment in enumerate(ordered):
-        if held and segment.start >= end - 1e-6:
-            yield _Unit(held[0].start, end, tuple(held))
-            held, end = [], 0.0
+        if overlapping and segment.start >= end - 1e-6:
+            yield _Unit(overlapping[0].start, end, tuple(overlapping))
+            overlapping, end = [], 0.0
         following = ordered[index + 1].start if index + 1 < len(ordered) else total_seconds
         stop = min(total_seconds, max(segment.start, following if segment.end is None else segment.end))
-        held.append(Segment(segment.start, stop, segment.text, segment.speaker))
+        overlapping.append(Segment(segment.start, stop, segment.text, segment.speaker))
         end = max(end, stop)
-    if held:
-        yield _Unit(held[0].start, end, tuple(held))
+    if overlapping:
+        yield _Unit(overlapping[0].start, end, tuple(overlapping))
 
 
 def _cut(before: float, after: float, quietest: Quietest) -> float:
