@@ -16,8 +16,8 @@ from rapidfuzz.distance import Levenshtein
 
 from govor.corpus import fillets
 from govor.corpus.manifests import read_clips
-from govor.families.opening import find_model, open_recogniser, trainable_folder
-from govor.measure.timestamps import Task, scored, troubled
+from govor.families.opening import find_model, open_model, trainable_folder
+from govor.measure.timestamps import Case, scored, troubled
 from govor.metrics.text import scoring_text
 from govor.timing.align import align_pieces
 from govor.timing.heads import measure_heads
@@ -32,15 +32,15 @@ def main(_: str | None = None) -> None:
     clips = [clip for clip in read_clips(fillets.prepare(print)) if 1.0 < clip.duration < 6.0]
     tasks = [troubled(splice, "none", i) for i, splice in enumerate(splices(clips[400:], SPLICES, 2))]
     seconds = sum(len(task.samples) for task in tasks) / 16_000
-    recogniser: Any = open_recogniser(MODEL).recogniser
+    recogniser: Any = open_model(MODEL).recogniser
     measured = measure_heads(recogniser, clips[:120], "padded")
     if measured is None:
         raise SystemExit("too few clips to choose the heads by")
     ours = {}
-    for name, listening in (("heads of the configuration", None), ("heads measured", measured.listening)):
+    for name, heads in (("heads of the configuration", None), ("heads measured", measured.chosen)):
         start = time.perf_counter()
         ours[name] = align_pieces(
-            recogniser, *zip(*((t.samples, t.pieces, t.language) for t in tasks), strict=True), "padded", listening
+            recogniser, *zip(*((t.samples, t.pieces, t.language) for t in tasks), strict=True), "padded", heads
         )  # type: ignore[arg-type]
         spent = time.perf_counter() - start
         found = scored(tasks, ours[name])
@@ -57,7 +57,7 @@ def main(_: str | None = None) -> None:
     )
 
 
-def _firsts(tasks: list[Task], found: list[Any]) -> list[float]:
+def _firsts(tasks: list[Case], found: list[Any]) -> list[float]:
     return [
         (one.words[first].start or 0.0) - start
         for task, one in zip(tasks, found, strict=True)
@@ -65,7 +65,7 @@ def _firsts(tasks: list[Task], found: list[Any]) -> list[float]:
     ]
 
 
-def _faster_whisper(tasks: list[Task]) -> tuple[list[float | None], float]:
+def _faster_whisper(tasks: list[Case]) -> tuple[list[float | None], float]:
     from ctranslate2.converters import TransformersConverter
     from faster_whisper import WhisperModel
 

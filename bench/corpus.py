@@ -25,7 +25,8 @@ from govor.corpus.inventory import Statement, inventory
 from govor.corpus.preprocess import PreprocessSettings, preprocess, write_pcm16
 from govor.corpus.records import Clip
 from govor.corpus.vad import Vad
-from govor.corpus.validate import Limits, validate
+from govor.corpus.validate import Checks, Limits, validate
+from govor.runs import Workspace
 
 CLIPS = 400
 ROWS = (10_000, 100_000, 1_000_000)
@@ -73,16 +74,29 @@ def speed(clips: list[Clip], scratch: Path) -> None:
 
     def ours_validated(near: str) -> None:
         limits = Limits.model_validate({"near_duplicates": near})
-        drain(validate([dict(row) for row in rows], limits, lambda _: None, lambda _: None, engine_name="inline"))
+        drain(
+            validate(
+                Workspace(),
+                [dict(row) for row in rows],
+                Checks(limits),
+                lambda _: None,
+                lambda _: None,
+                engine_name="inline",
+            )
+        )
 
     measured = {
-        "inventory (headers, sha256, transcripts)": cpu(lambda: drain(inventory([folder], Statement("cs"), "inline"))),
+        "inventory (headers, sha256, transcripts)": cpu(
+            lambda: drain(inventory(Workspace(), [folder], Statement("cs"), "inline"))
+        ),
         "raw decode + resample": cpu(lambda: [bare(path) for path in paths]),
         "validate without near-duplicates": cpu(lambda: ours_validated("off")),
         "validate": cpu(lambda: ours_validated("drop")),
         "raw decode + resample + encode": cpu(lambda: [encode(n, bare(path)) for n, path in enumerate(paths)]),
         "preprocess": cpu(
-            lambda: drain(preprocess(clips, scratch / "out", PreprocessSettings(), Vad("energy"), "inline"))
+            lambda: drain(
+                preprocess(Workspace(), clips, scratch / "out", PreprocessSettings(), Vad("energy"), "inline")
+            )
         ),
         "lhotse: resample, save_audios": cpu(lambda: lhotse_saves(clips, scratch / "lhotse")),
         "datasets.map: soundfile, soxr, encode": cpu(lambda: datasets_maps(paths, encode)),

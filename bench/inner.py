@@ -12,9 +12,9 @@ import soxr
 from govor.corpus import fillets, prompts
 from govor.corpus.manifests import read_clips
 from govor.corpus.records import Clip
-from govor.families.opening import open_recogniser
-from govor.timing.align import Listening, align
-from govor.timing.anything import told
+from govor.families.opening import open_model
+from govor.timing.align import AlignmentHeads, align
+from govor.timing.any_length import in_taught_language
 from govor.timing.heads import measure_heads
 from govor.timing.splice import splices
 
@@ -26,29 +26,31 @@ def main(model: str | None = None) -> None:
     """Print how far inner words' beginnings are off, with the configuration's heads and with measured ones."""
     if not ctypes.util.find_library("espeak-ng"):
         raise SystemExit("espeak-ng is not installed; install it: apt-get install espeak-ng")
-    opened = open_recogniser(model or MODEL)
-    czech = [told(opened, clip) for clip in read_clips(fillets.prepare(print)) if 1.0 < clip.duration < 6.0]
+    opened = open_model(model or MODEL)
+    czech = [
+        in_taught_language(opened, clip) for clip in read_clips(fillets.prepare(print)) if 1.0 < clip.duration < 6.0
+    ]
     recogniser: Any = opened.recogniser
     measured = measure_heads(recogniser, czech[:120], opened.context)
     if measured is None:
         raise SystemExit("too few clips to choose the heads by")
     spanish = [clip for clip in read_clips(prompts.prepare("es", print)) if len(clip.transcript.split()) == 1]
-    for name, listening in (("heads of the configuration", None), ("heads measured", measured.listening)):
+    for name, heads in (("heads of the configuration", None), ("heads measured", measured.chosen)):
         for kind, off in (
-            ("espeak-ng, Czech sentences", _synthetic(opened, czech[200:], listening)),
-            ("single Spanish words edge to edge", _edge_to_edge(opened, spanish, listening)),
+            ("espeak-ng, Czech sentences", _synthetic(opened, czech[200:], heads)),
+            ("single Spanish words edge to edge", _edge_to_edge(opened, spanish, heads)),
         ):
             mean, median = 1000 * np.mean(np.abs(off)), 1000 * np.median(np.abs(off))
             print(f"{name:<27} {kind:<34} {len(off):>4} words, mean {mean:4.0f} ms, median {median:4.0f} ms")
 
 
-def _synthetic(opened: Any, clips: list[Clip], listening: Listening | None) -> list[float]:
+def _synthetic(opened: Any, clips: list[Clip], heads: AlignmentHeads | None) -> list[float]:
     texts = [clip.transcript for clip in clips if 4 < len(clip.transcript.split()) < 14]
     # Where its events and the words are not one to one (numbers, dashes), nothing can be compared.
     spoken = ((text, *espeak(text, "cs")) for text in texts)
     kept = [found for found in spoken if len(found[2]) == len(found[0].split())][:SENTENCES]
     clip_texts, waves, starts = zip(*kept, strict=True)
-    found = align(opened.recogniser, waves, clip_texts, ["cs"] * len(kept), opened.context, listening)
+    found = align(opened.recogniser, waves, clip_texts, ["cs"] * len(kept), opened.context, heads)
     return [
         word.start - start
         for one, known in zip(found, starts, strict=True)
@@ -57,11 +59,11 @@ def _synthetic(opened: Any, clips: list[Clip], listening: Listening | None) -> l
     ]
 
 
-def _edge_to_edge(opened: Any, clips: list[Clip], listening: Listening | None) -> list[float]:
+def _edge_to_edge(opened: Any, clips: list[Clip], heads: AlignmentHeads | None) -> list[float]:
     made = list(splices(clips, 40, 0, (0.0, 0.0), most_lines=8))
     texts = [" ".join(line.text for line in splice.lines) for splice in made]
     languages = ["es"] * len(made)
-    found = align(opened.recogniser, [s.samples for s in made], texts, languages, opened.context, listening)
+    found = align(opened.recogniser, [s.samples for s in made], texts, languages, opened.context, heads)
     return [
         word.start - line.start
         for splice, one in zip(made, found, strict=True)

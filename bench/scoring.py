@@ -13,12 +13,13 @@ from typing import Any
 
 import jiwer
 
-from govor.measure.evaluate import write_eval
 from govor.measure.headline import add_to_headline
-from govor.measure.report.build import build_report
+from govor.measure.report.build import report
+from govor.measure.scoring import write_eval
 from govor.metrics.recognition import summarise, with_counts
 from govor.metrics.text import scoring_text
 from govor.metrics.wer import score, total
+from govor.runs import Run, Workspace
 
 CLIPS = 20_000
 
@@ -59,12 +60,18 @@ def main(_: str | None = None) -> None:
             files = []
             for model in ("base", "run"):
                 file = Path(f"manifests/evals/{model}__m__speech")
-                write_eval(file, counted[:count], {"model": model, "set": "m", "context": "speech"}, Path("m.jsonl"))
+                write_eval(
+                    Workspace(),
+                    file,
+                    counted[:count],
+                    {"model": model, "set": "m", "context": "speech"},
+                    Path("m.jsonl"),
+                )
                 files.append(file.with_name(file.name + ".json"))
-            add_to_headline("run", {"speech": (files[0], files[1])})
+            add_to_headline(Workspace(), "run", {"speech": (files[0], files[1])})
             run = Path("models/whisper/run")
             run.mkdir(parents=True)
-            spent, page = _timed(lambda run=run: build_report(run, Path("report").resolve(), False))  # type: ignore[misc]
+            spent, page = _timed(lambda run=run: report(Run(run), Path("report")))  # type: ignore[misc]
             size = sum(file.stat().st_size for file in page.parent.rglob("*") if file.is_file())
             print(f"report of {count:>6,} clips without audio      {spent:6.2f} s   {size / 1e6:.1f} MB")
 

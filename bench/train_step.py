@@ -16,6 +16,7 @@ from govor.corpus import fillets
 from govor.corpus.manifests import Manifest
 from govor.examples.batching import Plan
 from govor.examples.dataset import Choices, TrainingSource, load_batch
+from govor.examples.features import FullLength
 from govor.families.opening import find_model, trainable_folder
 from govor.families.whisper.model import Whisper
 from govor.finetune.groups import assign
@@ -63,7 +64,8 @@ def main(_: str | None = None) -> None:
     whisper = Whisper.load(trainable_folder(find_model("openai/whisper-base", print)))
 
     def batches(share: float, budget: float) -> dict[int, list[Any]]:
-        source = Short([manifest], whisper.renderer, 0, Choices(full_length_share=share))
+        choices = Choices(features=(FullLength(),), probabilities=((0, {"full_length": share}),))
+        source = Short([manifest], whisper.renderer, 0, choices)
         plan = Plan(source, 0, CLIPS_PER_STEP, budget)
         return {step: [load_batch(b.specs, whisper.renderer) for b in plan.step(step)] for step in (0, *STEPS)}
 

@@ -17,7 +17,7 @@ from govor.corpus.manifests import Manifest
 from govor.corpus.records import Clip
 from govor.errors import GovorError
 from govor.families.base import Recogniser
-from govor.families.opening import open_recogniser
+from govor.families.opening import open_model
 from govor.families.task import DecodeOptions
 from govor.families.whisper.ct2 import CTranslate2Whisper
 from govor.jsons import read_json
@@ -49,7 +49,7 @@ def main(model: str | None = None) -> None:
                     f"beam {beam}, {kind:<8} ours {mine:6.1f} s WER {my_rate:.4f}   "
                     f"faster-whisper {peer:6.1f} s WER {rate:.4f}   ratio {peer / mine:.1f}   (goal 3)"
                 )
-    spent, rate = _ours(open_recogniser(str(package)).recogniser, audio, clips, 1)
+    spent, rate = _ours(open_model(str(package)).recogniser, audio, clips, 1)
     seconds = sum(map(len, audio)) / 16_000
     print(f"beam 1, our torch engine in fp32: {spent:.1f} s ({spent / seconds:.3f} x real time) WER {rate:.4f}")
     peer, peer_rate = _pipeline(package, audio, clips)

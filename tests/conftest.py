@@ -12,12 +12,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+
+if TYPE_CHECKING:
+    from govor.corpus.records import Clip
+    from govor.families.base import Recogniser
+    from govor.families.task import ContextMode, Row
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 torch.set_num_threads(1)
@@ -275,6 +280,17 @@ def govor(workspace: Path, zygote: Zygote) -> Callable[..., subprocess.Completed
     return run
 
 
+def transcribe_clips(
+    recogniser: Recogniser, clips: Sequence[Clip], context: ContextMode, language: str | None = None
+) -> list[Row]:
+    """The rows of a scoring, uncounted."""
+    from govor.families.recogniser import RECOGNITION
+    from govor.families.task import DecodeOptions
+
+    blocks = RECOGNITION.answers(recogniser, clips, DecodeOptions(context, language=language))
+    return [row for block in blocks for row in block]
+
+
 def toy_recipe(split: Path, base: Path, path: Path, **sections: dict[str, object]) -> Path:
     """A recipe for the tiny model that runs in seconds."""
     import yaml
@@ -298,6 +314,7 @@ def learn_by_heart(root: Path, base: Path, clips: int, held_out: int, epochs: in
     """A workspace whose run `toy` knows its training clips by heart, and is judged by them; returns it."""
     from govor import recipe as recipes
     from govor.finetune.train import train
+    from govor.runs import Workspace
 
     here = Path.cwd()
     os.chdir(root)
@@ -305,7 +322,12 @@ def learn_by_heart(root: Path, base: Path, clips: int, held_out: int, epochs: in
         split = make_split(root, train=clips, held_out=held_out)
         (split / "validation.jsonl").write_text((split / "train.jsonl").read_text())
         settings: dict[str, object] = {"epochs": epochs, "lr": 3e-3, "clips_per_step": clips}
-        train(recipes.load(str(toy_recipe(split, base, root / "toy.yaml", finetune=settings))), Silent(), device="cpu")
+        train(
+            Workspace(),
+            recipes.load(str(toy_recipe(split, base, root / "toy.yaml", finetune=settings))),
+            Silent(),
+            device="cpu",
+        )
     finally:
         os.chdir(here)
     return root

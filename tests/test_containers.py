@@ -24,7 +24,7 @@ from containers import (
     without_info_frame,
 )
 from govor.audio import SAMPLE_RATE, decode, probe, stream
-from govor.channels import Listener
+from govor.audio.channels import Listener
 from govor.errors import AudioError
 
 

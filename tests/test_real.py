@@ -61,7 +61,7 @@ def test_words_are_on_the_clock_on_real_and_synthetic_speech(real_base: Path, re
     from bench.inner import espeak
 
     from govor.corpus.manifests import read_clips
-    from govor.families.opening import open_recogniser
+    from govor.families.opening import open_model
     from govor.measure.timestamps import measure
     from govor.timing.align import align
     from govor.timing.heads import measure_heads
@@ -69,11 +69,11 @@ def test_words_are_on_the_clock_on_real_and_synthetic_speech(real_base: Path, re
 
     torch.set_num_threads(2)
     try:
-        recogniser: Any = open_recogniser("openai/whisper-base").recogniser
+        recogniser: Any = open_model("openai/whisper-base").recogniser
         clips = [clip for clip in read_clips(real_czech) if 1.0 < clip.duration < 5.0][:160]
         found = measure_heads(recogniser, clips[:70], "padded")
         assert found is not None and found.error_seconds < 0.06 and found.borders >= 12
-        scored = measure(recogniser, list(splices(clips[70:], 6, 1)), "padded", found.listening)["all"]
+        scored = measure(recogniser, list(splices(clips[70:], 6, 1)), "padded", found.chosen)["all"]
         assert scored["offset_seconds"] < 0.08 and scored["coverage"] > 0.95, scored
         # Clip edges prove the first and last words of a line; inner words are proved by synthetic speech.
         if not ctypes.util.find_library("espeak-ng"):
@@ -83,7 +83,7 @@ def test_words_are_on_the_clock_on_real_and_synthetic_speech(real_base: Path, re
         heard = ((text, espeak(text, "cs")) for text in candidates)
         told = [(text, found) for text, found in heard if len(found[1]) == len(text.split())][:5]
         texts, spoken = [text for text, _ in told], [found for _, found in told]
-        aligned = align(recogniser, [wave for wave, _ in spoken], texts, ["cs"] * len(texts), "padded", found.listening)
+        aligned = align(recogniser, [wave for wave, _ in spoken], texts, ["cs"] * len(texts), "padded", found.chosen)
         off = [
             abs(word.start - start)
             for (_, starts), one in zip(spoken, aligned, strict=True)

@@ -14,6 +14,7 @@ from govor import recipe as recipes
 from govor.corpus.manifests import Manifest, write_clips
 from govor.errors import GovorError
 from govor.finetune.train import train
+from govor.runs import Workspace
 
 Govor = Callable[..., CompletedProcess[str]]
 
@@ -66,7 +67,7 @@ def test_every_recipe_says_what_it_is_for(name: str) -> None:
 def refused(file: str, settings: list[str], sentence: str) -> None:
     """The run ends with one sentence before anything is made."""
     with pytest.raises(GovorError, match=sentence) as caught:
-        train(recipes.load(file, settings), Silent(), device="cpu")
+        train(Workspace(), recipes.load(file, settings), Silent(), device="cpu")
     assert "\n" not in str(caught.value)
     assert not Path("models").exists()
 
@@ -282,3 +283,42 @@ def test_the_set_up_of_tracking_writes_a_recipe_and_no_key(govor: Govor, workspa
     assert "looks like a secret key" in refused.stderr and not Path("x.yaml").exists()
     assert "--project is missing" in govor("track", file, "--to", "tensorboard", expect=2).stderr
     assert "tracking.to.0" in govor("track", file, "--to", "wandbb", "--project", "p", "--name", "y", expect=2).stderr
+
+
+def test_a_resolved_recipe_says_where_each_setting_comes_from(tmp_path: Path, govor: Any) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "extends: whisper\nname: a\nfinetune: {epochs: 1, lora: {rank: 4}, method: lora}\n"
+    )
+    (tmp_path / "b.yaml").write_text("extends: a.yaml\nname: b\ndata: {split: null, sources: {x: {split: s}}}\n")
+    found = json.loads(govor("recipe", "show", tmp_path / "b.yaml", "--set", "finetune.lr=1e-4", "--json").stdout)
+    assert {name: tuple(found[name].values()) for name in ("name", "finetune.epochs", "finetune.lora.rank")} == {
+        "name": ("b", "set in b.yaml"),
+        "finetune.epochs": (1.0, "inherited from a.yaml"),
+        "finetune.lora.rank": (4, "inherited from a.yaml"),
+    }
+    assert found["finetune.lr"] == {"value": 1e-4, "origin": "overridden by --set"}
+    assert found["data.split"] == {"value": None, "origin": "set in b.yaml"}
+    assert found["data.sources.x.split"]["origin"] == "set in b.yaml"
+    assert found["data.sources.x.weight"] == {"value": None, "origin": "default"}
+    assert found["base_model"]["origin"] == "inherited from whisper.yaml"
+    shown = govor("recipe", "show", tmp_path / "b.yaml").stdout
+    assert len(shown.splitlines()) == len(found) and "finetune.lr " in shown
+    refused = govor("recipe", "show", "quickstrat", expect=2)
+    assert "did you mean 'quickstart'?" in refused.stderr
+
+
+def test_the_next_command_of_tracking_names_data_that_is_there(
+    govor: Govor, workspace: Path, tiny_folder: Path
+) -> None:
+    pytest.importorskip("tensorboard")
+    options = ["--to", "tensorboard", "--project", "p"]
+    nowhere = govor("track", "whisper", *options, "--name", "first").stderr
+    assert "next  govor train first.yaml --set data.split=manifests/splits/NAME" in nowhere
+    make_split(workspace)
+    done = govor("track", "whisper", *options, "--name", "second").stderr
+    (command,) = [line.removeprefix("next  govor ") for line in done.splitlines() if line.startswith("next  ")]
+    assert command == "train second.yaml --set data.split=manifests/splits/toy"
+    govor(*command.split(), "--set", f"base_model={tiny_folder}", "--fast-dev-run", "--device", "cpu")
+    assert Path("models/whisper/second-fast-dev/run_manifest.json").exists()
+    file = toy_recipe(Path("manifests/splits/toy"), tiny_folder, workspace / "toy.yaml")
+    assert "next  govor train third.yaml\n" in govor("track", file, *options, "--name", "third").stderr

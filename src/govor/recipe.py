@@ -7,32 +7,34 @@ resolved whole is saved in the run and can be run again.
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 import yaml
 from pydantic import BeforeValidator, Field, create_model, field_validator, model_validator
 
 from govor.config import Settings, apply_overrides, merge, no_truth, parse, read_yaml
 from govor.errors import GovorError, nearest
+from govor.examples.phases import Schedule
 from govor.examples.settings import Examples
 from govor.families.lora import Lora
 from govor.families.registry import family_names, settings_of
 from govor.families.settings import FamilySettings, Gates
 from govor.files import check_ordinary, exists, shortened
 from govor.metrics.metric import LOSS
-from govor.runs import NAME
+from govor.runs import NAME, Json, Workspace
 
 _MOST_PARENTS = 16
+_HERE = Workspace()
 
 
 Rate = Annotated[float, Field(gt=0, le=1), BeforeValidator(no_truth)]
 Weight = Annotated[float, Field(ge=0), BeforeValidator(no_truth)]
 Groups = Annotated[dict[str, Rate], Field(min_length=1)]
-Schedule = Literal["linear", "cosine", "constant"]
 
 
 class Source(Settings):
@@ -75,7 +77,7 @@ class Data(Settings):
         return self.sources if self.split is None else {Path(self.split).name: Source(split=self.split)}
 
 
-class Phase(Settings):
+class PhaseSettings(Settings):
     """A stretch of a run with data, schedule and trained parts of its own."""
 
     name: str = Field(description="what it is called in tables and logs")
@@ -89,7 +91,7 @@ class Phase(Settings):
     warmup_steps: int | None = Field(None, ge=0, description="finetune.warmup_steps if unset")
 
     @model_validator(mode="after")
-    def _one_kind_of_rate(self) -> Phase:
+    def _one_kind_of_rate(self) -> PhaseSettings:
         if self.lr is not None and self.groups is not None:
             raise ValueError(f"phase '{self.name}' has both lr and groups; the rates stand in groups, drop lr")
         return self
@@ -105,7 +107,9 @@ class Finetune(Settings):
         120.0, description="context seconds one device takes at once; accumulation follows. auto: probed on a GPU"
     )
     epochs: float = Field(3.0, gt=0, le=10_000, description="passes over the data, where no phases are listed")
-    phases: tuple[Phase, ...] = Field((), description="phases in order, each with its own data, schedule and parts")
+    phases: tuple[PhaseSettings, ...] = Field(
+        (), description="phases in order, each with its own data, schedule and parts"
+    )
     max_steps: int | None = Field(None, ge=1, description="end here even if the epochs are not over")
     lr: Rate = Field(1e-5, description="peak learning rate of AdamW")
     groups: Groups | None = Field(
@@ -346,13 +350,13 @@ def _subclass(
     return create(bases[0].__name__, __base__=bases, **fields)
 
 
-def family_in(values: Mapping[str, Any]) -> str:
+def family_in(values: Json) -> str:
     """The family that a recipe's plain values name; the first of all where they name none that there is."""
     named = values.get("family")
     return named if isinstance(named, str) and named in family_names() else family_names()[0]
 
 
-def parse_recipe(values: dict[str, Any], where: str) -> Recipe:
+def parse_recipe(values: Json, where: str) -> Recipe:
     """A recipe from plain values, by the family that it names; `where` begins the message of a GovorError."""
     return parse(recipe_of(family_in(values)), values, where)
 
@@ -363,9 +367,9 @@ def shipped() -> dict[str, Path]:
     return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
 
 
-def find(name: str) -> Path:
+def find(name: str, workspace: Workspace = _HERE) -> Path:
     """A recipe by path or shipped name."""
-    path = Path(name)
+    path = workspace.path(name)
     if path.suffix in (".yaml", ".yml"):
         check_ordinary(path)
         return path
@@ -374,25 +378,50 @@ def find(name: str) -> Path:
     raise GovorError(f"There is no recipe '{shortened(name)}'; {nearest(name, shipped())}")
 
 
-def load(name: str, overrides: list[str] | None = None) -> Recipe:
+def load(name: str, overrides: Sequence[str] = (), workspace: Workspace = _HERE) -> Recipe:
     """The resolved recipe: its `extends` chain, itself, then `overrides`."""
-    path = find(name)
-    values = apply_overrides(_with_parents(path, ()), overrides or [])
+    path = find(name, workspace)
+    values = apply_overrides(_merged(_layers(path, workspace)), list(overrides))
     return parse_recipe(values, path.name)
 
 
-def extension_text(values: dict[str, Any], path: Path) -> str:
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """One setting of a resolved recipe, by its dotted name, and where its value comes from."""
+
+    name: str
+    value: object
+    origin: str
+
+
+def explain(name: str, overrides: Sequence[str] = (), workspace: Workspace = _HERE) -> list[Stated]:
+    """Every setting of a resolved recipe: whether it is the default, set in it, inherited (from which file), or overridden."""
+    path = find(name, workspace)
+    layers = _layers(path, workspace)
+    given = apply_overrides({}, list(overrides))
+    resolved = parse_recipe(merge(_merged(layers), given), path.name)
+    origins = [(f"inherited from {file.name}", values) for file, values in layers[:-1]]
+    origins += [(f"set in {path.name}", layers[-1][1]), ("overridden by --set", given)]
+
+    def origin(keys: tuple[str, ...]) -> str:
+        return next((told for told, values in reversed(origins) if _says(values, keys)), "default")
+
+    return [Stated(".".join(keys), value, origin(keys)) for keys, value in _leaves(resolved.model_dump(mode="json"))]
+
+
+def extension_text(values: Json, path: Path, workspace: Workspace = _HERE) -> str:
     """A recipe that extends another, as YAML; what it makes of it is checked.
 
     Raises:
         GovorError: a value that a recipe may not have.
     """
-    parent = _with_parents(find(str(values["extends"])), ())
+    parent = _merged(_layers(find(str(values["extends"]), workspace), workspace))
     parse_recipe(merge(parent, {key: value for key, value in values.items() if key != "extends"}), path.name)
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
-def _with_parents(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+def _layers(path: Path, workspace: Workspace, seen: tuple[Path, ...] = ()) -> list[tuple[Path, Json]]:
+    """A recipe's file and those that it extends, with what each says, the farthest first."""
     if path.resolve() in seen:
         raise GovorError(f"{path}: the recipes extend each other in a circle.")
     if len(seen) >= _MOST_PARENTS:
@@ -400,9 +429,35 @@ def _with_parents(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     values = read_yaml(path)
     parent = values.pop("extends", None)
     if parent is None:
-        return values
+        return [(path, values)]
     if not isinstance(parent, str):
         raise GovorError(f"{path}: extends: a recipe's name or .yaml file was wanted, found {type(parent).__name__}.")
     beside = path.parent / parent
-    found = beside if beside.suffix in (".yaml", ".yml") and exists(beside) else find(parent)
-    return merge(_with_parents(found, (*seen, path.resolve())), values)
+    found = beside if beside.suffix in (".yaml", ".yml") and exists(beside) else find(parent, workspace)
+    return [*_layers(found, workspace, (*seen, path.resolve())), (path, values)]
+
+
+def _merged(layers: Sequence[tuple[Path, Json]]) -> Json:
+    values: Json = {}
+    for _, own in layers:
+        values = merge(values, own)
+    return values
+
+
+def _says(values: object, keys: tuple[str, ...]) -> bool:
+    """Whether values state the setting of that name, or replace a section that it is in."""
+    for key in keys:
+        if not isinstance(values, Mapping):
+            return True
+        if key not in values:
+            return False
+        values = values[key]
+    return True
+
+
+def _leaves(values: Json, before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, (*before, key))
+        else:
+            yield (*before, key), value

@@ -22,7 +22,7 @@ from govor.jsons import Kinds, Record, read_json, read_log, write_json
 # One JSON object.
 Json = dict[str, Any]
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
-RECORD, PACKAGE, BEST = "run_manifest.json", "package.json", "best.json"
+RECORD, PACKAGE, BEST, STATE = "run_manifest.json", "package.json", "best.json", "state.json"
 
 _TEXT = (str, type(None))
 _RATE = (int, float, type(None))
@@ -90,6 +90,11 @@ class Workspace:
         absolute, root = Path(os.path.abspath(path)), Path(os.path.abspath(self.root))  # noqa: PTH100  (links stay)
         return absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else absolute.as_posix()
 
+    def in_words(self, text: str) -> str:
+        """A message as files of the workspace hold it: paths inside are relative to it."""
+        inside = re.escape(f"{self.root}{os.sep}")
+        return text if self.root == Path() else re.sub(rf"(?<![\w.{re.escape(os.sep)}-]){inside}", "", text)
+
     @property
     def manifests(self) -> Path:
         """What is known of recordings."""
@@ -134,9 +139,23 @@ class Workspace:
         """The file of one scoring, by what is filed under: model, set, context; or model and kind of measurement."""
         return self.evals / f"{'__'.join(parts)}.json"
 
+    def scorings(self, *parts: str) -> list[Path]:
+        """The files of scorings that are there; a part may be `*`."""
+        return sorted(self.evals.glob(f"{'__'.join(parts)}.json"))
+
     def headline(self, run: str) -> Path:
         """`manifests/eval_<run>.json`: before, after and verdict of a run."""
         return self.manifests / f"eval_{run}.json"
+
+    def read_headline(self, run: str) -> Record | None:
+        """Before, after and verdict of a run, as far as they were filed."""
+        file = self.headline(run)
+        return read_scoring(file) if exists(file) else None
+
+    def write_headline(self, run: str, headline: Json) -> Path:
+        """File them; returns the file."""
+        write_json(self.headline(run), headline)
+        return self.headline(run)
 
     def run(self, family: str, name: str) -> Run:
         """A run by family and name, whether it is there or not."""
@@ -309,13 +328,18 @@ class Run:
         self.check_finished()
         return RunRecord.of(read_json(self.folder / RECORD, _OF_RECORD))
 
+    def data(self) -> dict[str, Json]:
+        """The manifests that its record names (path, rows, sha256), by source and part; of every version's record."""
+        self.check_finished()
+        return dict(read_json(self.folder / RECORD, _OF_RECORD).get("data") or {})
+
     def write_record(self, record: RunRecord) -> None:
         """The record, last of all that a run writes."""
         write_json(self.folder / RECORD, record.as_json())
 
     def whole_checkpoints(self) -> list[Path]:
         """Checkpoints `step-N` that were finished, oldest first."""
-        whole = (path for path in self.checkpoints.glob("step-*") if exists(path / "state.json"))
+        whole = (path for path in self.checkpoints.glob("step-*") if exists(path / STATE))
         return sorted(whole, key=lambda path: int(path.name.removeprefix("step-")))
 
     def last_checkpoint(self) -> Path | None:
@@ -350,8 +374,8 @@ class Run:
             GovorError: there is none of that name.
         """
         found = self.checkpoints / name
-        if not exists(found / "state.json"):
-            known = ", ".join(path.parent.name for path in sorted(self.checkpoints.glob("*/state.json")))
+        if not exists(found / STATE):
+            known = ", ".join(path.parent.name for path in sorted(self.checkpoints.glob(f"*/{STATE}")))
             raise GovorError(f"{self.folder} has no checkpoint '{name}'; there are: {known}.")
         return found
 
@@ -368,14 +392,30 @@ class Run:
         """A small JSON file of its folder: base_model, precision, metrics, diagnosis, average, phases."""
         return read_json(self.folder / name, _OF_FILES.get(name))
 
+    def holds(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return exists(self.folder / name)
+
+    def write(self, name: str, values: Json) -> None:
+        """One of those files."""
+        write_json(self.folder / name, values)
+
+    @property
+    def recipe_file(self) -> Path:
+        """The resolved recipe."""
+        return self.folder / "recipe.yaml"
+
     def metrics(self, kind: str) -> list[Json]:
         """The rows of one kind, train or eval, of metrics.jsonl; a line that was cut by a crash is left out."""
         return [row for row in read_log(self.folder / "metrics.jsonl") if row.get("kind") == kind]
 
     def headline(self) -> Record | None:
         """Before, after and verdict, as far as they were filed."""
-        file = self.workspace.headline(self.name)
-        return read_json(file, _OF_SCORINGS) if exists(file) else None
+        return self.workspace.read_headline(self.name)
+
+    def write_headline(self, headline: Json) -> Path:
+        """File them; returns the file."""
+        return self.workspace.write_headline(self.name, headline)
 
     @contextmanager
     def held(self, doing: str) -> Iterator[None]:
@@ -391,7 +431,12 @@ def write_package(folder: Path, package: Package) -> None:
 
 def read_state(checkpoint: Path) -> Record:
     """A checkpoint's `state.json`."""
-    return read_json(checkpoint / "state.json", _OF_STATE)
+    return read_json(checkpoint / STATE, _OF_STATE)
+
+
+def write_state(checkpoint: Path, values: Json) -> None:
+    """A checkpoint's `state.json`, last of its files: what has one is whole."""
+    write_json(checkpoint / STATE, values)
 
 
 def read_scoring(file: Path) -> Record:

@@ -247,17 +247,24 @@ def test_quickstart_on_own_recordings(govor: Govor, workspace: Path, tiny_folder
 def test_nothing_but_a_report_is_replaced_by_a_report(govor: Govor, workspace: Path) -> None:
     from govor.corpus.manifests import write_rows
     from govor.jsons import write_json
-    from govor.measure.evaluate import write_eval
     from govor.measure.headline import add_to_headline
+    from govor.measure.scoring import write_eval
     from govor.metrics.recognition import with_counts
+    from govor.runs import Workspace
 
     row = {"id": "a", "audio": "gone.wav", "duration": 1.0, "reference": "sol", "hypothesis": "mar"}
     write_rows(workspace / "m.jsonl", [{**row, "transcript": "sol", "language": "en"}])
     os.chdir(workspace)
     files = [Path("manifests/evals/x"), Path("manifests/evals/y")]
     for file in files:
-        write_eval(file, with_counts([row]), {"model": file.name, "set": "m", "context": "speech"}, Path("m.jsonl"))
-    add_to_headline("toy", {"speech": (files[0].with_suffix(".json"), files[1].with_suffix(".json"))})
+        write_eval(
+            Workspace(),
+            file,
+            with_counts([row]),
+            {"model": file.name, "set": "m", "context": "speech"},
+            Path("m.jsonl"),
+        )
+    add_to_headline(Workspace(), "toy", {"speech": (files[0].with_suffix(".json"), files[1].with_suffix(".json"))})
     write_json(Path("models/whisper/toy/metrics.json"), {})
     (workspace / "precious").mkdir()
     (workspace / "precious/thesis.txt").write_text("years of work")

@@ -11,12 +11,13 @@ import pytest
 import soundfile
 
 from govor.audio import decode
-from govor.corpus.duplicates import move, plan_moves, undo
 from govor.corpus.fingerprint import MAX_BIT_ERROR, Index, best_match, fingerprint
+from govor.corpus.moves import move, plan_moves, undo
 from govor.corpus.ondisk import DiskMap
 from govor.corpus.records import Clip
-from govor.corpus.validate import Limits, validate
+from govor.corpus.validate import Checks, Limits, validate
 from govor.errors import GovorError
+from govor.runs import Workspace
 from messy import voice
 
 Run = Callable[..., CompletedProcess[str]]
@@ -62,7 +63,7 @@ def test_the_shift_of_a_match_is_where_the_copy_begins() -> None:
 
 def test_sound_too_short_or_silent_has_no_fingerprint() -> None:
     assert len(fingerprint(np.zeros(1_000, np.float32)).words) == 0
-    assert not fingerprint(np.zeros(16_000, np.float32)).heard.any()
+    assert not fingerprint(np.zeros(16_000, np.float32)).audible.any()
 
 
 def write(folder: Path, name: str, samples: np.ndarray, **row: Any) -> dict[str, Any]:
@@ -82,7 +83,7 @@ def write(folder: Path, name: str, samples: np.ndarray, **row: Any) -> dict[str,
 def run(rows: list[dict[str, Any]], **limits: Any) -> tuple[list[Clip], list[dict[str, Any]]]:
     kept: list[Clip] = []
     dropped: list[dict[str, Any]] = []
-    for _ in validate(rows, Limits(**limits), kept.append, dropped.append, engine_name="inline"):
+    for _ in validate(Workspace(), rows, Checks(Limits(**limits)), kept.append, dropped.append, engine_name="inline"):
         pass
     return kept, dropped
 
@@ -152,22 +153,22 @@ def test_a_file_that_a_kept_part_needs_is_not_moved(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "long.wav", real_like(1), 16_000)
     row = {"id": "x", "audio": str(tmp_path / "long.wav"), "offset": 0.0}
     rejection = {"row": row, "rule": "duplicate_audio", "message": "copy"}
-    assert not list(plan_moves([rejection], [], tmp_path / "out"))
+    assert not list(plan_moves(Workspace(), [rejection], [], tmp_path / "out"))
     whole = {**rejection, "row": {"id": "x", "audio": str(tmp_path / "long.wav")}}
-    assert not list(plan_moves([whole], [str(tmp_path / "long.wav")], tmp_path / "out"))
-    assert len(list(plan_moves([whole], [], tmp_path / "out"))) == 1
+    assert not list(plan_moves(Workspace(), [whole], [str(tmp_path / "long.wav")], tmp_path / "out"))
+    assert len(list(plan_moves(Workspace(), [whole], [], tmp_path / "out"))) == 1
 
 
 def test_undo_never_overwrites(tmp_path: Path) -> None:
     source = tmp_path / "a.wav"
     soundfile.write(source, real_like(1), 16_000)
     rejection = {"row": {"id": "x", "audio": str(source)}, "rule": "duplicate_audio", "message": "copy"}
-    assert move(plan_moves([rejection], [], tmp_path / "out"), tmp_path / "out") == 1
+    assert move(Workspace(), plan_moves(Workspace(), [rejection], [], tmp_path / "out"), tmp_path / "out") == 1
     source.write_text("somebody wrote here")
-    back, failed = undo(tmp_path / "out")
+    back, failed = undo(Workspace(), tmp_path / "out")
     assert back == 0 and "exists again" in failed[0] and source.read_text() == "somebody wrote here"
     with pytest.raises(GovorError, match="already exists"):
-        move(plan_moves([rejection], [], tmp_path / "out"), tmp_path / "out")
+        move(Workspace(), plan_moves(Workspace(), [rejection], [], tmp_path / "out"), tmp_path / "out")
 
 
 def test_a_large_map_moves_to_disk_and_keeps_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from govor.corpus.inventory import Statement, inventory
 from govor.corpus.manifests import read_clips, read_rows, write_clips
 from govor.corpus.records import Clip, Segment
 from govor.errors import AudioError, GovorError
+from govor.runs import Workspace
 from messy import voice
 
 Run = Callable[..., CompletedProcess[str]]
@@ -48,7 +49,7 @@ def clips(tmp_path: Path) -> list[Clip]:
 
 def back(path: Path, blob: Path | None = None) -> tuple[list[Clip], list[dict[str, Any]]]:
     dropped: list[dict[str, Any]] = []
-    return list(read_source(path, Statement(), dropped.append, blob)), dropped
+    return list(read_source(Workspace(), path, Statement(), dropped.append, blob)), dropped
 
 
 TARGETS = {
@@ -87,7 +88,7 @@ def test_what_is_exported_comes_back(layout: str, clips: list[Clip], tmp_path: P
 
 def test_pairs_come_back_with_their_times(clips: list[Clip], tmp_path: Path) -> None:
     export(clips, "paired", tmp_path / "pairs")
-    rows = list(inventory([tmp_path / "pairs"], Statement("bs"), "inline"))
+    rows = list(inventory(Workspace(), [tmp_path / "pairs"], Statement("bs"), "inline"))
     assert sorted(row["transcript"] for row in rows) == sorted(" ".join(clip.transcript.split()) for clip in clips)
     (timed_row,) = (row for row in rows if row.get("segments"))
     assert [(s["start"], s["end"], s["text"]) for s in timed_row["segments"]] == [
@@ -150,7 +151,7 @@ def test_common_voice_as_it_is_published(tmp_path: Path) -> None:
     line = 'abc\tcv_1.mp3\tx9\tRekao je "da" i otišao.\t\t2\t0\ttwenties\t\t\t\tsr\t'
     (tmp_path / "validated.tsv").write_text(f"{header}\n{line}\n", encoding="utf-8")
     for source in (tmp_path, tmp_path / "validated.tsv"):
-        (clip,) = read_source(source, Statement(license="CC0-1.0"), print)
+        (clip,) = read_source(Workspace(), source, Statement(license="CC0-1.0"), print)
         assert (clip.speaker, clip.language, clip.transcript) == ("abc", "sr", 'Rekao je "da" i otišao.')
         assert clip.extra["up_votes"] == "2" and clip.license == "CC0-1.0"
 
@@ -161,7 +162,7 @@ def test_audiofolder_below_train_and_test(tmp_path: Path) -> None:
         soundfile.write(tmp_path / part / "a.wav", voice(1), 16_000)
         with (tmp_path / part / "metadata.csv").open("w", newline="") as handle:
             csv.writer(handle).writerows([["file_name", "transcription", "id"], ["a.wav", "ano, ne", part]])
-    clips = list(read_source(tmp_path, Statement("cs"), print))
+    clips = list(read_source(Workspace(), tmp_path, Statement("cs"), print))
     assert {(clip.id, clip.split, clip.transcript) for clip in clips} == {
         ("train", "train", "ano, ne"),
         ("test", "test", "ano, ne"),
@@ -198,7 +199,7 @@ def test_gzipped_lhotse_cuts_of_somebody_else(tmp_path: Path) -> None:
     }
     with gzip.open(tmp_path / "cuts.jsonl.gz", "wt") as handle:
         handle.write(json.dumps(cut) + "\n")
-    (clip,) = read_source(tmp_path / "cuts.jsonl.gz", Statement(), print)
+    (clip,) = read_source(Workspace(), tmp_path / "cuts.jsonl.gz", Statement(), print)
     assert (clip.offset, clip.duration, clip.transcript, clip.speaker) == (1.0, 1.0, "ano", "a")
 
 
@@ -213,7 +214,7 @@ def test_earlier_results_are_drafts_over_separated_vocals(tmp_path: Path) -> Non
         "segments": [{"start": 0, "end": 0.5, "text": "la"}, {"start": 0.5, "end": 0.8, "text": "la"}],
     }
     (place / "transcription_base.json").write_text(json.dumps(text))
-    (clip,) = read_source(tmp_path / "outputs", Statement(), print)
+    (clip,) = read_source(Workspace(), tmp_path / "outputs", Statement(), print)
     assert clip.id == "song1" and clip.audio.endswith("vocals.wav") and clip.extra["draft"] is True
     assert len(clip.segments) == 2 and clip.transcript == "la la"
 
@@ -285,7 +286,7 @@ def test_a_parquet_without_audio_says_so(tmp_path: Path) -> None:
 
     pq.write_table(pa.table({"a": [1]}), tmp_path / "x.parquet")
     with pytest.raises(GovorError, match="No audio column"):
-        list(read_source(tmp_path / "x.parquet", Statement("cs"), print, tmp_path / "b"))
+        list(read_source(Workspace(), tmp_path / "x.parquet", Statement("cs"), print, tmp_path / "b"))
     (tmp_path / "y.parquet").write_text("no parquet")
     with pytest.raises(GovorError, match="not a readable parquet"):
-        list(read_source(tmp_path / "y.parquet", Statement("cs"), print, tmp_path / "b"))
+        list(read_source(Workspace(), tmp_path / "y.parquet", Statement("cs"), print, tmp_path / "b"))

@@ -195,12 +195,13 @@ def test_a_redirect_to_a_private_address_is_refused(
     workspace: Path, govor: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from govor.corpus import guarded
-    from govor.corpus.harvest import Item, Options, harvest
+    from govor.corpus.download import Item, Options
+    from govor.corpus.harvest import fetch_all
 
     with serve(Site()) as server:
         monkeypatch.setattr(guarded, "is_public", lambda address: address == "127.0.0.1" or is_public(address))
         items = [Item(f"{server.url}/to-private"), Item(f"{server.url}/talk.mp3")]
-        outcomes = list(harvest(items, Options(Path("uploads"), with_ytdlp=False), print))
+        outcomes = list(fetch_all(items, Options(Path("uploads"), with_ytdlp=False), print))
     assert outcomes[0].rule == "refused" and "169.254.169.254" in str(outcomes[0].message)
     assert outcomes[1].path is not None
 
@@ -256,8 +257,8 @@ def test_ytdlp_cannot_be_led_to_a_private_address() -> None:
 def test_youtube_without_a_javascript_runtime_says_what_is_missing(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from govor.corpus import harvest as module
-    from govor.corpus.harvest import Item, Options
+    from govor.corpus import download as module
+    from govor.corpus.download import Item, Options
 
     monkeypatch.setattr(module, "_js_runtime", lambda: None)
     said: list[str] = []

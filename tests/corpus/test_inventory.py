@@ -15,6 +15,7 @@ from govor.corpus.balance import Balance
 from govor.corpus.inventory import COLUMNS, Statement, inventory
 from govor.corpus.manifests import read_rows
 from govor.corpus.records import Clip
+from govor.runs import Workspace
 from messy import voice
 
 Run = Callable[..., CompletedProcess[str]]
@@ -118,21 +119,21 @@ def test_statements_beside_the_recordings_count(workspace: Path, govor: Run) -> 
 )
 def test_old_encodings_are_named_and_can_be_stated(tmp_path: Path, text: str, encoding: str, hint: str) -> None:
     recording(tmp_path / "t" / "a.wav", text=text.encode(encoding))
-    (row,) = inventory([tmp_path / "t"], Statement(), "inline")
+    (row,) = inventory(Workspace(), [tmp_path / "t"], Statement(), "inline")
     assert row["error"].startswith("bad_transcript") and f"--encoding {hint}" in row["error"]
-    (row,) = inventory([tmp_path / "t"], Statement(encoding=encoding), "inline")
+    (row,) = inventory(Workspace(), [tmp_path / "t"], Statement(encoding=encoding), "inline")
     assert row["transcript"] == text and row["error"] is None
 
 
 def test_timed_transcripts_beside_a_recording_are_read(tmp_path: Path) -> None:
     audio = recording(tmp_path / "t" / "a.wav", text="<|0.00|> ano<|0.40|>")
-    (row,) = inventory([tmp_path / "t"], Statement("cs"), "inline")
+    (row,) = inventory(Workspace(), [tmp_path / "t"], Statement("cs"), "inline")
     assert row["transcript"] == "ano" and row["segments"] == [{"start": 0.0, "end": 0.4, "text": "ano"}]
     audio.with_suffix(".srt").write_text("1\n00:00:00,100 --> 00:00:00,900\nano ne\n")
-    (row,) = inventory([tmp_path / "t"], Statement("cs"), "inline")
+    (row,) = inventory(Workspace(), [tmp_path / "t"], Statement("cs"), "inline")
     assert row["transcript"] == "ano ne" and row["segments"][0]["start"] == 0.1
     audio.with_suffix(".json").write_text('{"no": "transcript"}')
-    (row,) = inventory([tmp_path / "t"], Statement("cs"), "inline")
+    (row,) = inventory(Workspace(), [tmp_path / "t"], Statement("cs"), "inline")
     assert row["transcript"] == "ano ne"
 
 

@@ -18,6 +18,7 @@ from govor.errors import GovorError
 from govor.families.qwen3_asr.languages import language_name
 from govor.families.whisper.tokens import LANGUAGES
 from govor.languages import english_name, language_code, names
+from govor.runs import Workspace
 from messy import voice
 
 Run = Callable[..., CompletedProcess[str]]
@@ -102,7 +103,7 @@ def test_folder_and_provenance_say_it_in_words(workspace: Path, govor: Run) -> N
         (folder / name / "x.txt").write_text("da")
     (folder / "a" / "provenance.yaml").write_text("language: bosanski\n")
     (folder / "b" / "provenance.yaml").write_text("language: Bosnianx\n")
-    rows = {row["id"]: row for row in inventory([folder], Statement(), "inline")}
+    rows = {row["id"]: row for row in inventory(Workspace(), [folder], Statement(), "inline")}
     assert rows["rec/a/x"]["language"] == "bs" and "did you mean 'bs'" in rows["rec/b/x"]["error"]
     govor("inventory", "rec", "--language", "Bosnian", "--license", "cc by 4.0")
     ((_, row), _) = read_rows(workspace / "manifests" / "dataset_inventory.jsonl")

@@ -10,15 +10,16 @@ import pytest
 import soundfile
 
 from corpus.test_duplicates import real_like, run, write
-from govor.corpus.duplicates import with_sidecars
 from govor.corpus.formats import export, read_source
 from govor.corpus.guarded import check_url, is_public
 from govor.corpus.inventory import Statement
 from govor.corpus.manifests import Manifest, read_clips, read_rows, write_clips
+from govor.corpus.moves import with_sidecars
 from govor.corpus.normalize import normalize_clips
 from govor.corpus.records import Clip, sentence_key
 from govor.corpus.split import SplitSettings, split
 from govor.errors import GovorError
+from govor.runs import Workspace
 from messy import voice
 
 Run = Callable[..., CompletedProcess[str]]
@@ -101,7 +102,7 @@ def test_exports_keep_clips_apart_whose_ids_look_alike_as_file_names(tmp_path: P
         soundfile.write(tmp_path / f"{number}.wav", voice(number), 16_000)
         clips.append(Clip(name, str(tmp_path / f"{number}.wav"), f"{number}", 0.8, "th"))
     export(clips, layout, tmp_path / "out")
-    back = {clip.id: clip for clip in read_source(tmp_path / "out", Statement("th"), print)}
+    back = {clip.id: clip for clip in read_source(Workspace(), tmp_path / "out", Statement("th"), print)}
     assert len(back) == 6
     for clip in clips:
         assert Path(back[clip.id].audio).read_bytes() == Path(clip.audio).read_bytes()
@@ -118,6 +119,7 @@ def test_another_parquet_of_that_name_does_not_replace_the_blob(workspace: Path,
     for layout in ("paired", "nemo", "qwen3-asr", "lhotse"):
         govor("manifest", "p2/foo.parquet", "--to", layout)
         (clip,) = read_source(
+            Workspace(),
             Path("manifests/foo.paired") if layout == "paired" else Path(f"manifests/foo.{layout}.jsonl"),
             Statement("cs"),
             print,
@@ -212,7 +214,7 @@ def test_one_channel_of_a_stereo_recording_is_not_its_mix(tmp_path: Path) -> Non
     }
     (tmp_path / "cuts.jsonl").write_text(json.dumps(cut) + "\n")
     dropped: list[dict] = []
-    assert not list(read_source(tmp_path / "cuts.jsonl", Statement(), dropped.append))
+    assert not list(read_source(Workspace(), tmp_path / "cuts.jsonl", Statement(), dropped.append))
     assert dropped[0]["rule"] == "one_channel"
 
 
@@ -303,7 +305,7 @@ def test_a_bad_row_among_good_ones_is_dropped(tmp_path: Path) -> None:
     bad = [{**good, "id": "b", "speaker": ["x"]}, {**good, "id": "c", "audio": ""}, {**good, "id": "d", "words": 3}]
     (tmp_path / "m.jsonl").write_text("".join(json.dumps(r) + "\n" for r in [good, *bad]))
     dropped: list[dict] = []
-    assert len(list(read_source(tmp_path / "m.jsonl", Statement(), dropped.append))) == 1
+    assert len(list(read_source(Workspace(), tmp_path / "m.jsonl", Statement(), dropped.append))) == 1
     assert [item["rule"] for item in dropped] == ["malformed_row"] * 3
 
 

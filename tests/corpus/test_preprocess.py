@@ -15,9 +15,10 @@ from govor.corpus.loudness import loudness_lufs, to_loudness
 from govor.corpus.manifests import read_clips, write_clips
 from govor.corpus.preprocess import PreprocessSettings, preprocess, safe_name
 from govor.corpus.records import Clip, Segment
-from govor.corpus.slices import Rejected, Slice, plan_slices
+from govor.corpus.slicing import Rejected, Slice, plan_slices
 from govor.corpus.timed import plain
 from govor.corpus.vad import Vad
+from govor.runs import Workspace
 from messy import voice
 
 Run = Callable[..., CompletedProcess[str]]
@@ -40,7 +41,7 @@ def talk(count: int, each: float, gap: float) -> tuple[list[tuple[float, float]]
 
 def run(clip: Clip, folder: Path, **values: object) -> tuple[list[Clip], list[dict]]:
     clips, dropped = [], []
-    for result in preprocess([clip], folder, PreprocessSettings(**values), Vad("energy"), "inline"):  # type: ignore[arg-type]
+    for result in preprocess(Workspace(), [clip], folder, PreprocessSettings(**values), Vad("energy"), "inline"):  # type: ignore[arg-type]
         clips += result.clips
         dropped += result.dropped
     return clips, dropped

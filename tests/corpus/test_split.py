@@ -10,13 +10,15 @@ import pytest
 import soundfile
 
 from govor.corpus.balance import Balance
-from govor.corpus.forget import Wish, plan
+from govor.corpus.forget import plan
 from govor.corpus.manifests import read_clips, write_clips
 from govor.corpus.normalize import normalizer
 from govor.corpus.normalize.bcs import to_latin
 from govor.corpus.records import Clip, Segment
 from govor.corpus.split import Division, SplitSettings, split
+from govor.corpus.wishes import Wish
 from govor.errors import GovorError
+from govor.runs import Workspace
 from messy import voice
 
 Govor = Callable[..., CompletedProcess[str]]
@@ -209,7 +211,7 @@ def test_a_blank_name_forgets_nobody(recordings: Path, govor: Govor, kind: str, 
     assert "no name" in govor("forget", f"--{kind}", name, expect=2).stderr
     assert not Wish("source", name).covers({"source": "", "dataset": None})
     with pytest.raises(GovorError, match="No row has the source 'None'"):
-        plan(Wish("source", "None"))
+        plan(Workspace(), Wish("source", "None"))
 
 
 @pytest.mark.parametrize("cell", ['["Iva", "Ana"]', "Iva; Ana", "Ana"])
@@ -221,7 +223,7 @@ def test_tables_name_several_who_speak(cell: str) -> None:
 
 def test_a_name_of_other_case_is_named_and_nothing_is_done(recordings: Path) -> None:
     with pytest.raises(GovorError, match=r"No row has the speaker 'BORIS'.*there is 'Boris'"):
-        plan(Wish("speaker", "BORIS"))
+        plan(Workspace(), Wish("speaker", "BORIS"))
     assert Wish("source", "cafe\u0301").covers({"source": "rec/café "}) and Wish("speaker", "a").covers(
         {"segments": [{"speaker": "a "}]}
     )

@@ -18,8 +18,9 @@ from govor.corpus.manifests import read_clips, write_rows
 from govor.corpus.normalize import normalize_clips, normalizer
 from govor.corpus.records import Clip, Segment, sentence_key
 from govor.corpus.split import SplitSettings, split
-from govor.corpus.validate import Limits, validate
+from govor.corpus.validate import Checks, Limits, validate
 from govor.errors import GovorError
+from govor.runs import Workspace
 
 
 def messy(folder: Path) -> Path:
@@ -63,13 +64,15 @@ def run_validate(rows: list[dict[str, Any]], **limits: Any) -> tuple[list[Clip],
     kept: list[Clip] = []
     dropped: list[dict[str, Any]] = []
     report = {}
-    for running in validate(rows, Limits(**limits), kept.append, dropped.append, engine_name="inline"):
+    for running in validate(
+        Workspace(), rows, Checks(Limits(**limits)), kept.append, dropped.append, engine_name="inline"
+    ):
         report = running.as_dict()
     return kept, dropped, report
 
 
 def test_kept_and_dropped_make_the_inventory(tmp_path: Path) -> None:
-    rows = list(inventory([messy(tmp_path / "set")], Statement("cs", "own"), "inline"))
+    rows = list(inventory(Workspace(), [messy(tmp_path / "set")], Statement("cs", "own"), "inline"))
     kept, dropped, report = run_validate(rows, max_seconds=30)
     assert (
         len(kept) + len(dropped)
@@ -107,13 +110,15 @@ def test_kept_and_dropped_make_the_inventory(tmp_path: Path) -> None:
 
 def test_processes_give_what_one_gives(tmp_path: Path) -> None:
     folder = messy(tmp_path / "set")
-    assert list(inventory([folder], Statement("cs"), "processes")) == list(
-        inventory([folder], Statement("cs"), "inline")
+    assert list(inventory(Workspace(), [folder], Statement("cs"), "processes")) == list(
+        inventory(Workspace(), [folder], Statement("cs"), "inline")
     )
 
 
 def test_the_inventory_marks_duplicates_and_unreadable_files(tmp_path: Path) -> None:
-    rows = {Path(row["audio"]).name: row for row in inventory([messy(tmp_path / "set")], Statement(), "inline")}
+    rows = {
+        Path(row["audio"]).name: row for row in inventory(Workspace(), [messy(tmp_path / "set")], Statement(), "inline")
+    }
     assert rows["text.wav"]["error"].startswith("unreadable") and rows["text.wav"]["duration"] is None
     twin = rows["twin.wav"]
     original = next(row for row in rows.values() if row["sha256"] == twin["sha256"] and row is not twin)
@@ -123,10 +128,10 @@ def test_the_inventory_marks_duplicates_and_unreadable_files(tmp_path: Path) -> 
 
 def test_sub_folders_are_the_guessed_source_only_below_what_all_share(tmp_path: Path) -> None:
     deep = make_corpus(tmp_path / "set" / "wavs" / "all", 3, speakers=1)
-    rows = list(inventory([tmp_path / "set"], Statement("cs"), "inline"))
+    rows = list(inventory(Workspace(), [tmp_path / "set"], Statement("cs"), "inline"))
     assert len({row["source"] for row in rows}) == 3, f"all lie in {deep}, which tells nothing"
     make_corpus(tmp_path / "two", 6, speakers=2)
-    assert len({row["source"] for row in inventory([tmp_path / "two"], Statement("cs"), "inline")}) == 2
+    assert len({row["source"] for row in inventory(Workspace(), [tmp_path / "two"], Statement("cs"), "inline")}) == 2
 
 
 def test_strange_names_survive(tmp_path: Path) -> None:
@@ -142,7 +147,7 @@ def test_strange_names_survive(tmp_path: Path) -> None:
         path.with_suffix(".txt").write_text("sol mar")
     (tmp_path / "set" / "loop").symlink_to(tmp_path / "set")
     (tmp_path / "set" / "gone.wav").symlink_to(tmp_path / "nowhere")
-    rows = list(inventory([tmp_path / "set"], Statement("cs"), "inline"))
+    rows = list(inventory(Workspace(), [tmp_path / "set"], Statement("cs"), "inline"))
     write_rows(tmp_path / "inventory.jsonl", rows)
     from govor.corpus.manifests import read_rows
 
@@ -161,7 +166,7 @@ def test_other_layouts_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     )
     (tmp_path / "metadata.csv").write_text("file_name,transcription,speaker\na.wav,sol,anna\n")
     dropped: list[Any] = []
-    (nemo,) = read_source(tmp_path / "nemo.jsonl", Statement(), dropped.append)
+    (nemo,) = read_source(Workspace(), tmp_path / "nemo.jsonl", Statement(), dropped.append)
     assert (nemo.audio, nemo.transcript, nemo.language, nemo.extra) == (
         "a.wav",
         "sol",
@@ -169,11 +174,11 @@ def test_other_layouts_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         {"mood": "calm"},
     )
     assert to_nemo(nemo)["audio_filepath"] == "a.wav" and to_nemo(nemo)["mood"] == "calm"
-    (csv,) = read_source(tmp_path, Statement("cs", "CC0-1.0"), dropped.append)
+    (csv,) = read_source(Workspace(), tmp_path, Statement("cs", "CC0-1.0"), dropped.append)
     assert (csv.speaker, csv.license, csv.duration) == ("anna", "CC0-1.0", 1.0)
     assert dropped == []
     with pytest.raises(GovorError, match="--language"):
-        list(read_source(tmp_path, Statement(), dropped.append))
+        list(read_source(Workspace(), tmp_path, Statement(), dropped.append))
 
 
 @pytest.mark.parametrize("rule", normalizer("en").rules, ids=lambda rule: rule.name)
@@ -300,7 +305,7 @@ def test_a_written_manifest_is_read_back(tmp_path: Path) -> None:
 
 
 def test_the_files_of_a_split_are_the_same_whatever_the_order(tmp_path: Path) -> None:
-    from govor.cli.shape import write_split
+    from govor.corpus.split import write_split
 
     rows = clips(200, 20)
     for name, ordered in (("one", rows), ("other", list(reversed(rows)))):

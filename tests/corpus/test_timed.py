@@ -17,11 +17,12 @@ from govor.corpus.formats import read_source
 from govor.corpus.inventory import Statement, inventory
 from govor.corpus.manifests import read_clips, read_rows
 from govor.corpus.records import Clip, Segment
-from govor.corpus.slices import Rejected, Slice, plan_slices
-from govor.examples.dataset import must_have_times
+from govor.corpus.slicing import Rejected, Slice, plan_slices
+from govor.examples.features import Timestamps
 from govor.examples.spec import ExampleSpec
 from govor.families.whisper.labels import build_labels
 from govor.families.whisper.tiny import tiny
+from govor.runs import Workspace
 from messy import voice
 
 Run = Callable[..., CompletedProcess[str]]
@@ -38,7 +39,7 @@ def recording(folder: Path, name: str = "a.wav", seconds: float = 1.0, **beside:
 
 
 def row_of(folder: Path) -> dict:
-    (row,) = inventory([folder], Statement("cs"), "inline")
+    (row,) = inventory(Workspace(), [folder], Statement("cs"), "inline")
     return row
 
 
@@ -85,7 +86,7 @@ def test_capitals_name_the_same_recording(tmp_path: Path, audio: str, text: str)
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
 def test_a_byte_order_mark_is_believed(tmp_path: Path, encoding: str) -> None:
     recording(tmp_path / "t", srt=SRT.replace("ano", "čšž").replace("\n", "\r\n").encode(encoding))
-    (row,) = inventory([tmp_path / "t"], Statement("cs", encoding="cp1250"), "inline")
+    (row,) = inventory(Workspace(), [tmp_path / "t"], Statement("cs", encoding="cp1250"), "inline")
     assert row["transcript"] == "čšž" and row["segments"][0]["end"] == 0.9
 
 
@@ -173,7 +174,9 @@ def test_names_that_a_spreadsheet_would_run_are_marked_and_found_again(workspace
     with Path("manifests/dataset_inventory.csv").open(newline="") as handle:
         assert {from_cell(row["filename"]) for row in csv.DictReader(handle)} == {*names}
     found = list(
-        read_source(Path("manifests/dataset_inventory.csv"), Statement("cs"), lambda row: pytest.fail(str(row)))
+        read_source(
+            Workspace(), Path("manifests/dataset_inventory.csv"), Statement("cs"), lambda row: pytest.fail(str(row))
+        )
     )
     assert {Path(clip.audio).name for clip in found} == {*names} and {clip.transcript for clip in found} == {"=ano"}
 
@@ -230,7 +233,8 @@ def test_a_short_recording_with_words_that_take_no_time_is_dropped(workspace: Pa
 
 def test_an_open_last_line_is_taught_closed_and_only_when_times_are_asked_for() -> None:
     clip = Clip("a", "a.wav", "a b", 3.0, "cs", segments=(Segment(0.0, 1.0, "a"), Segment(1.0, None, "b")))
-    assert not must_have_times(clip) and must_have_times(clip.replace(segments=(Segment(0.0, None, ""),)))
+    bound = Timestamps().bound
+    assert not bound(clip) and bound(clip.replace(segments=(Segment(0.0, None, ""),)))
     tokens = tiny().tokens
     labels = build_labels(ExampleSpec(clip, "cs", with_timestamps=True), tokens)
     assert labels.tokens[-2:] == [tokens.first_timestamp + 150, tokens.end]

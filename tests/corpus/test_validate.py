@@ -19,9 +19,10 @@ from govor.corpus.preprocess import PreprocessSettings, preprocess
 from govor.corpus.records import Clip, Segment, is_blank
 from govor.corpus.samples import clip_samples
 from govor.corpus.vad import Vad
-from govor.corpus.validate import Limits, Report, validate
+from govor.corpus.validate import Checks, Limits, Report, validate
 from govor.errors import AudioError
 from govor.families.task import DecodeOptions
+from govor.runs import Workspace
 
 Run = Callable[..., CompletedProcess[str]]
 
@@ -33,8 +34,10 @@ def judged(folder: Path) -> tuple[dict[str, Clip], dict[str, dict], Report]:
             file.with_suffix(".txt").write_text(f"these are the words of {file.stem}")
     kept: list[Clip] = []
     dropped: list[dict] = []
-    rows = list(inventory([folder], Statement("en", "own"), "inline"))
-    *_, report = validate(rows, Limits(near_duplicates="off"), kept.append, dropped.append, engine_name="inline")
+    rows = list(inventory(Workspace(), [folder], Statement("en", "own"), "inline"))
+    *_, report = validate(
+        Workspace(), rows, Checks(Limits(near_duplicates="off")), kept.append, dropped.append, engine_name="inline"
+    )
     assert len(kept) + len(dropped) == len(rows)
     return (
         {Path(clip.audio).name: clip for clip in kept},
@@ -66,7 +69,9 @@ def test_lengths_are_those_of_the_sound(tmp_path: Path) -> None:
     for name, (data, _) in files.items():
         (tmp_path / name).write_bytes(data)
         (tmp_path / name).with_suffix(".txt").write_text("words")
-    rows = {Path(row["audio"]).name: row for row in inventory([tmp_path], Statement("en", "own"), "inline")}
+    rows = {
+        Path(row["audio"]).name: row for row in inventory(Workspace(), [tmp_path], Statement("en", "own"), "inline")
+    }
     kept, dropped, _ = judged(tmp_path)
     assert not dropped and set(kept) == set(files)
     for name, (_, seconds) in files.items():
@@ -164,7 +169,7 @@ def test_two_voices_on_two_channels_are_told(tmp_path: Path) -> None:
 
 
 def made(clip: Clip, folder: Path, **values: object) -> tuple[list[Clip], list[dict]]:
-    results = list(preprocess([clip], folder, PreprocessSettings(**values), Vad("energy"), "inline"))  # type: ignore[arg-type]
+    results = list(preprocess(Workspace(), [clip], folder, PreprocessSettings(**values), Vad("energy"), "inline"))  # type: ignore[arg-type]
     return [clip for result in results for clip in result.clips], [row for result in results for row in result.dropped]
 
 
@@ -223,8 +228,8 @@ def of_length(folder: Path, seconds: float, said: float = 30.0) -> Clip:
 @pytest.mark.parametrize("seconds", [30.0, 30.003, 30.09])
 def test_a_little_over_30_s_is_cut_alike_everywhere(tmp_path: Path, seconds: float) -> None:
     from govor.examples.spec import ExampleSpec
+    from govor.families.recogniser import RECOGNITION
     from govor.families.whisper.tiny import tiny
-    from govor.measure.scoring import check_clips
 
     model = tiny()
     for said in (30.0, seconds):
@@ -233,7 +238,7 @@ def test_a_little_over_30_s_is_cut_alike_everywhere(tmp_path: Path, seconds: flo
         assert len(samples) == min(int(seconds * SAMPLE_RATE), 480_000)
         spec = ExampleSpec(clip, "en")
         model.renderer.check(spec)
-        check_clips(model, [clip], tmp_path)
+        RECOGNITION.check_clips(model, [clip], tmp_path, DecodeOptions())
         assert model.renderer.encode(spec, samples).mel.shape[1] == 3000
         assert len(model.transcribe([samples], ["en"], DecodeOptions("speech"))) == 1
         ((kept,), dropped) = made(clip.replace(segments=(Segment(0.0, seconds, "sol mar"),)), tmp_path / f"{said}")
@@ -244,13 +249,16 @@ def test_a_little_over_30_s_is_cut_alike_everywhere(tmp_path: Path, seconds: flo
 @pytest.mark.parametrize("seconds", [30.2, 30.5, 33.0])
 def test_more_than_a_little_over_30_s_is_refused_with_its_id(tmp_path: Path, seconds: float) -> None:
     from govor.examples.spec import ExampleSpec
+    from govor.families.recogniser import RECOGNITION
     from govor.families.whisper.tiny import tiny
-    from govor.measure.scoring import check_clips
 
     clip, model = of_length(tmp_path, seconds), tiny()
     with pytest.raises(AudioError, match=f"clip-{seconds}"):
         clip_samples(clip)
-    for check in (lambda: model.renderer.check(ExampleSpec(clip, "en")), lambda: check_clips(model, [clip], tmp_path)):
+    for check in (
+        lambda: model.renderer.check(ExampleSpec(clip, "en")),
+        lambda: RECOGNITION.check_clips(model, [clip], tmp_path, DecodeOptions()),
+    ):
         with pytest.raises(AudioError, match=f"clip-{seconds}"):
             check()
 

@@ -16,17 +16,13 @@ from govor.corpus.manifests import Manifest, read_clips, write_clips
 from govor.corpus.records import Clip, Segment
 from govor.corpus.samples import clip_samples
 from govor.errors import GovorError
-from govor.examples.augment import (
-    EFFECTS,
-    Augmenter,
-    AugmentSettings,
+from govor.examples.augment import EFFECTS, Augmenter, AugmentSettings, augmented_clip, load_settings
+from govor.examples.effects import (
     add_noise,
     add_reverb,
-    augmented_clip,
     change_gain,
     change_speed,
     coloured_noise,
-    load_settings,
     shift_pitch,
     telephone,
 )
@@ -210,13 +206,15 @@ def test_training_augments_on_the_fly_and_says_so(workspace: Path, tiny_folder: 
 
 
 def test_a_clip_that_would_not_fit_a_window_is_left_alone(tmp_path: Path) -> None:
-    from govor.examples.dataset import TrainingSource
+    from govor.examples.dataset import Choices, TrainingSource
+    from govor.examples.features import Augmentation
 
     write_clips(
         tmp_path / "m.jsonl", [Clip("long", "a.wav", "ano", 29.5, "cs"), Clip("short", "b.wav", "ano", 5.0, "cs")]
     )
     slow = Augmenter.of(always(speed={"probability": 1.0, "min_factor": 0.6, "max_factor": 1.0}))
-    source = TrainingSource([Manifest(tmp_path / "m.jsonl")], SimpleNamespace(longest_seconds=30.0), 0, augmenter=slow)
+    choices = Choices(features=(Augmentation(slow, 30.0),))
+    source = TrainingSource([Manifest(tmp_path / "m.jsonl")], SimpleNamespace(longest_seconds=30.0), 0, choices)
     long = [source.spec(0, draw) for draw in range(20)]
     assert all(spec.clip.duration <= 30 for spec in long) and any(spec.augment_draw is None for spec in long)
     short = source.spec(1, 3)

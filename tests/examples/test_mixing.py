@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from govor.corpus.records import Clip
-from govor.examples.batching import Plan, Stretch
+from govor.examples.batching import Plan
 from govor.examples.mixing import Mixture, chance
+from govor.examples.phases import Phase
 from govor.examples.settings import SpecAugment
 from govor.examples.spec import ExampleSpec
-from govor.examples.stripes import hide
+from govor.examples.spec_augment import hide
 
 weights = st.lists(st.one_of(st.just(0.0), st.floats(1e-6, 1e6)), min_size=1, max_size=6).filter(any)
 
@@ -93,12 +94,12 @@ class Rows:
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_phases_draw_from_their_own_mixture_whatever_the_processes(world: int) -> None:
     first, second = Mixture((20, 10), (1.0, 0.0)), Mixture((20, 10), (0.5, 0.5), number=1)
-    plan = Plan(Rows(), 0, 6, 3.0, world, (Stretch(0, first), Stretch(4, second)))
+    plan = Plan(Rows(), 0, 6, 3.0, world, (Phase("one", 0, 4, first), Phase("two", 4, 4, second)))
     seen = [
         sorted(spec.clip.id for rank in range(world) for b in plan.step(step, rank) if b.counts for spec in b.specs)
         for step in range(8)
     ]
-    alone = Plan(Rows(), 0, 6, 3.0, 1, (Stretch(0, first), Stretch(4, second)))
+    alone = Plan(Rows(), 0, 6, 3.0, 1, (Phase("one", 0, 4, first), Phase("two", 4, 4, second)))
     assert seen == [sorted(spec.clip.id for b in alone.step(step) for spec in b.specs) for step in range(8)]
     rows = [int(name.split("/")[0]) for step in seen for name in step]
     assert all(row < 20 for row in rows[:24]) and sum(row >= 20 for row in rows[24:]) == 12

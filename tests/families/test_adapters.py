@@ -19,10 +19,9 @@ from govor.families.lora import Lora
 from govor.families.opening import load_checkpoint
 from govor.families.qwen3_asr.tiny import tiny as tiny_qwen
 from govor.families.whisper.tiny import tiny
-from govor.finetune.average import write_average
-from govor.finetune.record import average_run
+from govor.finetune.average import average_run, write_average
 from govor.finetune.train import train
-from govor.runs import Run
+from govor.runs import Run, Workspace
 
 FAMILIES = [pytest.param(tiny, id="whisper"), pytest.param(tiny_qwen, id="qwen3_asr")]
 
@@ -132,9 +131,9 @@ def lora_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     split = make_split(folder)
     settings: dict[str, object] = {"method": "lora", "lr": 1e-2, "epochs": 3}
     file = toy_recipe(split, folder / "tiny", folder / "r.yaml", finetune=settings, evaluation={"evaluations": 4})
-    finished = train(recipes.load(str(file)), Silent(), device="cpu")
+    finished = train(Workspace(), recipes.load(str(file)), Silent(), device="cpu")
     os.chdir(before)
-    return folder / finished.run
+    return folder / finished.run.folder
 
 
 def test_a_checkpoint_holds_the_adapters_alone_and_opens_merged(
@@ -175,7 +174,7 @@ def test_the_mean_of_adapters_is_the_mean_of_merged_models(lora_run: Path, monke
     monkeypatch.chdir(lora_run.parents[2])
     members = sorted((lora_run / "checkpoints").glob("step-*"))[-3:]
     weights = [0.5, 0.3, 0.2]
-    write_average(lora_run, members, weights, lora_run / "checkpoints" / "average-3")
+    write_average(Run(lora_run), members, weights, lora_run / "checkpoints" / "average-3")
     found = load_file(lora_run / "checkpoints/average-3/model.safetensors")
     merged = [load_checkpoint(Run(lora_run), member).module.state_dict() for member in members]
     for name, value in found.items():
@@ -185,8 +184,8 @@ def test_the_mean_of_adapters_is_the_mean_of_merged_models(lora_run: Path, monke
 
 def test_average_keeps_both_scores_and_ships_the_better(lora_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(lora_run.parents[2])
-    said: list[str] = []
-    result = average_run(lora_run, 3, "cpu", said.append)
+    told = Silent()
+    result = average_run(Run(lora_run), 3, "cpu", told)
     assert len(result["members"]) == 3 and sum(m["weight"] for m in result["members"]) == pytest.approx(1, abs=1e-5)
     scores = {
         "average-3": result["average"]["loss"],
@@ -197,4 +196,4 @@ def test_average_keeps_both_scores_and_ships_the_better(lora_run: Path, monkeypa
     assert best["checkpoint"] == result["shipped"] and best["value"] == min(scores.values())
     record = json.loads((lora_run / "run_manifest.json").read_text())
     assert record["result"]["best_checkpoint"] == result["shipped"] and record["result"]["average"] == result
-    assert "ships" in said[-1]
+    assert "ships" in told.notes[-1]

@@ -16,7 +16,7 @@ import pytest
 from families.whisper.test_convert import to_ctranslate2, write_ggml
 from govor.errors import GovorError
 from govor.families.checking import check_adapters, read_model_config, shapes_of
-from govor.families.opening import open_recogniser
+from govor.families.opening import open_model
 from govor.families.registry import settings_of
 from govor.families.whisper.convert import check_ctranslate2, from_ctranslate2, from_ggml
 from govor.families.whisper.ct2 import CTranslate2Whisper
@@ -47,7 +47,7 @@ def set_in(file: Path, name: str, value: Any) -> None:
 def refused(folder: Path, *said: str) -> None:
     """Opening is one short sentence that holds `said`."""
     with pytest.raises(GovorError) as error:
-        open_recogniser(str(folder))
+        open_model(str(folder))
     text = str(error.value)
     assert len(text) < 500 and "\n" not in text
     for part in said:

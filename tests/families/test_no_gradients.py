@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import govor.families
+from conftest import transcribe_clips
 from govor.corpus.records import Clip
 from govor.examples.spec import ExampleSpec
 from govor.families import adapters
@@ -21,7 +22,6 @@ from govor.families.qwen3_asr.tiny import tiny as tiny_qwen
 from govor.families.registry import family_class, family_names
 from govor.families.task import DecodeOptions
 from govor.families.whisper.tiny import tiny
-from govor.measure.evaluate import transcribe_clips
 
 FAMILIES = [pytest.param(tiny, id="whisper"), pytest.param(tiny_qwen, id="qwen3_asr")]
 NOISE = [np.random.default_rng(i).normal(0, 0.1, 8000 + 4000 * i).astype(np.float32) for i in range(3)]

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
 from govor.errors import GovorError
-from govor.families.opening import open_recogniser
+from govor.families.opening import open_model
 from govor.families.qwen3_asr.tokens import QwenTokens
 from govor.families.qwen3_asr.tokens import build_tokenizer as build_qwen
 from govor.families.vocabulary import recover_merges
@@ -51,7 +51,7 @@ both_families = pytest.mark.parametrize("folder", ["whisper", "qwen3_asr"], indi
 
 def refusal(folder: Path) -> str:
     with pytest.raises(GovorError) as error:
-        open_recogniser(str(folder))
+        open_model(str(folder))
     text = str(error.value)
     assert "\n" not in text and len(text) < 600
     return text
@@ -59,7 +59,7 @@ def refusal(folder: Path) -> str:
 
 def notes_of(folder: Path) -> list[str]:
     said: list[str] = []
-    open_recogniser(str(folder), notify=said.append)
+    open_model(str(folder), notify=said.append)
     return said
 
 
@@ -127,7 +127,7 @@ def test_what_nothing_trains_is_computed_with_a_note(whisper: Path) -> None:
     name = "model.encoder.embed_positions.weight"
     before = load_file(whisper / "model.safetensors")[name]
     edit_weights(whisper, lambda w: {key: v for key, v in w.items() if key != name})
-    opened = open_recogniser(str(whisper))
+    opened = open_model(str(whisper))
     assert torch.allclose(opened.recogniser.module.state_dict()[name], before, atol=1e-6)  # type: ignore[attr-defined]
     assert any(name in note for note in notes_of(whisper))
 
@@ -276,7 +276,7 @@ def with_word(folder: Path, word: str) -> int:
 def test_a_word_that_was_added_as_special_is_a_word(whisper: Path, tmp_path: Path, name: str) -> None:
     index = with_word(whisper, name)
     edit(whisper / "tokenizer.json", lambda s: s["added_tokens"][-1].update(special=True))
-    opened = open_recogniser(str(whisper)).recogniser
+    opened = open_model(str(whisper)).recogniser
     assert isinstance(opened, Whisper)
     ids = opened.tokens.text_ids(f"sol {name}", "en")
     assert ids[-1] == index and opened.tokens.text(ids) == f"sol {name}"
@@ -320,12 +320,12 @@ def always_writes(folder: Path, index: int) -> None:
 def test_an_added_word_is_taught_written_and_kept(whisper: Path, tmp_path: Path) -> None:
     index = with_word(whisper, "fitiavana")
     always_writes(whisper, index)
-    opened = open_recogniser(str(whisper)).recogniser
+    opened = open_model(str(whisper)).recogniser
     assert isinstance(opened, Whisper) and opened.tokens.text_ids("ny fitiavana", "mg")[-1] == index
     (found,) = opened.transcribe([np.zeros(16_000, np.float32)], ["mg"])
     assert set(found.text.replace("fitiavana", "x")) == {"x"}
     opened.save(tmp_path / "saved")
-    again = open_recogniser(str(tmp_path / "saved")).recogniser
+    again = open_model(str(tmp_path / "saved")).recogniser
     assert isinstance(again, Whisper) and again.tokens.text_ids("ny fitiavana", "mg")[-1] == index
 
 
@@ -333,7 +333,7 @@ def test_an_added_word_is_taught_written_and_kept(whisper: Path, tmp_path: Path)
 def test_a_time_is_never_written_where_text_is_asked_for(whisper: Path, offset: int) -> None:
     tokens = WhisperTokens.load(whisper)
     always_writes(whisper, tokens.first_timestamp + offset)
-    opened = open_recogniser(str(whisper)).recogniser
+    opened = open_model(str(whisper)).recogniser
     (found,) = opened.transcribe([np.zeros(16_000, np.float32)], ["mg"])
     assert not set(found.tokens) & {*range(tokens.first_timestamp, tokens.first_timestamp + 1501)}
 
@@ -343,7 +343,7 @@ def test_a_row_that_no_token_belongs_to_is_never_written(whisper: Path) -> None:
     index = with_word(whisper, "x")
     edit(whisper / "tokenizer.json", lambda s: s["added_tokens"].pop())
     always_writes(whisper, index)
-    opened = open_recogniser(str(whisper)).recogniser
+    opened = open_model(str(whisper)).recogniser
     (found,) = opened.transcribe([np.zeros(16_000, np.float32)], ["mg"])
     assert index not in found.tokens
 
@@ -370,7 +370,7 @@ def test_parts_of_different_models_are_refused(whisper: Path, file: str, change:
 def test_the_ids_that_begin_and_end_come_from_the_tokenizer(whisper: Path) -> None:
     edit(whisper / "config.json", lambda s: s.update(decoder_start_token_id=7, eos_token_id=8))
     assert any("decoder_start_token_id, eos_token_id; taken from the tokenizer" in note for note in notes_of(whisper))
-    opened = open_recogniser(str(whisper)).recogniser
+    opened = open_model(str(whisper)).recogniser
     assert isinstance(opened, Whisper)
     assert opened.module.config.decoder_start_token_id == opened.tokens.start  # type: ignore[union-attr]
 
@@ -380,7 +380,7 @@ def test_the_ids_that_begin_and_end_come_from_the_tokenizer(whisper: Path) -> No
 
 def told(folder: Path) -> State:
     """The generation config of what is opened, as it would be saved."""
-    opened = open_recogniser(str(folder)).recogniser
+    opened = open_model(str(folder)).recogniser
     assert isinstance(opened, Whisper)
     module: Any = opened.module
     found: State = json.loads(module.generation_config.to_json_string(use_diff=False))
@@ -443,7 +443,7 @@ def test_config_json_of_2022_tells_nothing_to_generation(whisper: Path, tmp_path
         "max_length": 448,
     }
     edit(whisper / "config.json", lambda s: s.update(older))
-    opened = open_recogniser(str(whisper)).recogniser
+    opened = open_model(str(whisper)).recogniser
     assert isinstance(opened, Whisper)
     opened.save(tmp_path / "saved")
     assert not json.loads((tmp_path / "saved/config.json").read_text()).get("forced_decoder_ids")
@@ -496,7 +496,7 @@ def test_every_file_fetched_by_package_is_pinned(tmp_path: Path) -> None:
 
 def test_the_tokenizer_of_the_fetched_base_has_every_merge(real_base: Path) -> None:
     """F1 on the real one: 'to' is one token with its space, as OpenAI's ranks have it."""
-    opened = open_recogniser(str(real_base)).recogniser
+    opened = open_model(str(real_base)).recogniser
     assert isinstance(opened, Whisper)
     text = "to, ta, te, treba, tsy, tany"
     ids = opened.tokens.text_ids(text, "cs")

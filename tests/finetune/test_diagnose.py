@@ -11,9 +11,11 @@ from govor.errors import GovorError
 from govor.finetune.average import inverse_loss_weights, mean_of
 from govor.finetune.diagnose import diagnose
 from govor.finetune.memory import largest_budget
-from govor.finetune.watch import Patience
-from govor.recipe import Data, Evaluation, Recipe
+from govor.finetune.stopping_callbacks import Patience
+from govor.metrics.metric import LOSS, Metric
+from govor.recipe import Evaluation
 
+WER = Metric("wer", "lower")
 # Validation losses of real runs of Whisper on Czech speech (and one at chance), in the order of their evaluations.
 U_CURVE = [1.89, 1.01, 0.83, 0.78, 0.77, 0.79, 0.84, 0.91, 0.99, 1.06]
 FALLING = [1.89, 1.40, 1.21, 1.09, 1.01, 0.95, 0.90, 0.86, 0.82]
@@ -44,14 +46,14 @@ def rows(losses: list[float], wers: list[float] | None = None) -> list[dict[str,
 def test_curves_are_read_in_words(losses: list[float], kind: str, said: str) -> None:
     import re
 
-    verdict = diagnose(rows(losses), "loss", math.log(51865), "step-x")
+    verdict = diagnose(rows(losses), LOSS, math.log(51865), "step-x")
     assert verdict.kind == kind
     assert re.search(said, " ".join(verdict.sentences)), verdict.sentences
     assert all(value is None or math.isfinite(value) for value in verdict.figures.values())
 
 
 def test_it_says_which_checkpoint_and_why_where_loss_and_wer_disagree() -> None:
-    verdict = diagnose(rows(U_CURVE, [0.9, 0.8, 0.7, 0.65, 0.6, 0.55, 0.56, 0.57, 0.58]), "wer", None, "step-000060")
+    verdict = diagnose(rows(U_CURVE, [0.9, 0.8, 0.7, 0.65, 0.6, 0.55, 0.56, 0.57, 0.58]), WER, None, "step-000060")
     assert verdict.checkpoint == "step-000060"
     assert verdict.why == (
         "its validation wer 0.5500 is the lowest of 9 (the loss was lowest at step 40, where wer was 0.6500)"
@@ -59,14 +61,14 @@ def test_it_says_which_checkpoint_and_why_where_loss_and_wer_disagree() -> None:
 
 
 def test_a_run_without_evaluations_is_no_crash() -> None:
-    assert diagnose([], "wer", None, "-").kind == "too few evaluations"
+    assert diagnose([], WER, None, "-").kind == "too few evaluations"
 
 
 def test_patience_counts_evaluations_without_a_gain_that_counts() -> None:
     def heard(values: list[float], first: int = 0, **settings: float) -> list[bool]:
         evaluation = Evaluation(metric="loss", **settings)  # type: ignore[arg-type]
-        patience = Patience(Recipe(name="x", base_model="-", data=Data(split="s"), evaluation=evaluation), first)
-        return [patience.heard(step, value) for step, value in enumerate(values, start=1)]
+        patience = Patience(evaluation, LOSS, first)
+        return [patience.seen(step, value) for step, value in enumerate(values, start=1)]
 
     assert heard([3, 2, 1, 1.5, 1.2, 1.1], patience=3) == [True, True, True, True, True, False]
     assert heard([3, 2, 1.99, 1.98], patience=2, min_gain=0.1) == [True, True, True, False]

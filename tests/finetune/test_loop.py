@@ -1,7 +1,6 @@
 """What the loop promises: batching, accumulation and devices change nothing but rounding; a batch is learned."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,44 +9,35 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from conftest import Silent, make_split, read_metrics, toy_recipe
+from conftest import Silent, make_split, read_metrics, toy_recipe, transcribe_clips
 from govor import recipe as recipes
 from govor.corpus.manifests import Manifest
 from govor.errors import GovorError
 from govor.examples.batching import Plan
 from govor.examples.dataset import Choices, TrainingSource
+from govor.examples.features import FullLength
 from govor.examples.mixing import Mixture
+from govor.examples.phases import Phase
 from govor.families.whisper.model import Whisper
 from govor.families.whisper.tiny import tiny
-from govor.finetune.groups import Group
 from govor.finetune.loop import StepRecord, Trainer
+from govor.finetune.objective import Objective
 from govor.finetune.optim import lr_factor
-from govor.finetune.phases import Stage, even_steps, stages
+from govor.finetune.phases import even_steps, phases_of
 from govor.finetune.train import train
-from govor.measure.evaluate import transcribe_clips
+from govor.metrics.metric import Metric
 from govor.recipe import Data, Finetune, Recipe
-
-
-class Collect:
-    def __init__(self) -> None:
-        self.records: list[StepRecord] = []
-
-    def entered(self, stage: Stage, trained: Sequence[Group]) -> None: ...
-
-    def halved(self, step: int, halvings: int) -> None: ...
-
-    def trained(self, record: StepRecord) -> None:
-        self.records.append(record)
-
-    def due(self, step: int) -> bool:
-        return False
-
-    def evaluate(self, step: int) -> bool:
-        raise AssertionError
+from govor.runs import Run, Workspace
 
 
 def run_steps(
-    split: Path, steps: int, budget: float, whisper: Whisper | None = None, precision: str = "fp32", **settings: Any
+    split: Path,
+    steps: int,
+    budget: float,
+    whisper: Whisper | None = None,
+    precision: str = "fp32",
+    objective: Objective | None = None,
+    **settings: Any,
 ) -> tuple[list[StepRecord], Trainer]:
     family = whisper or tiny()
     values = {"clips_per_step": 8, "lr": 1e-3, "warmup_steps": 0, "loader_workers": 0, **settings}
@@ -55,14 +45,12 @@ def run_steps(
     source = TrainingSource([Manifest(split / "train.jsonl")], family.renderer, 0)
     plan = Plan(source, 0, finetune.clips_per_step, budget)
     recipe = Recipe(name="loop", base_model="-", data=Data(split=str(split)), finetune=finetune)
-    planned = stages(
+    planned = phases_of(
         recipe.model_copy(update={"finetune": finetune.model_copy(update={"epochs": 9999})}), [len(source)]
     )
     planned = [replace(planned[0], steps=steps, warmup_steps=finetune.warmup_steps or 0)]
-    trainer = Trainer(family, plan, finetune, planned, Accelerator(cpu=True), precision)
-    watcher = Collect()
-    trainer.run(0, watcher)
-    return watcher.records, trainer
+    trainer = Trainer(family, plan, finetune, planned, Accelerator(cpu=True), precision, objective)
+    return list(trainer.steps(0)), trainer
 
 
 def test_accumulation_1x8_equals_4x2_with_unequal_lengths(workspace: Path) -> None:
@@ -174,8 +162,8 @@ def test_the_rate_rises_to_its_peak_and_decays(schedule: Any) -> None:
 
 
 def test_evaluations_are_spread_and_the_last_is_at_the_end() -> None:
-    def one(steps: int) -> list[Stage]:
-        return [Stage("train", 0, steps, "linear", 0, {"all": 1e-5}, Mixture((10,), (1.0,)))]
+    def one(steps: int) -> list[Phase]:
+        return [Phase("train", 0, steps, Mixture((10,), (1.0,)), rates={"all": 1e-5})]
 
     assert even_steps(one(100), 20) == set(range(5, 101, 5))
     assert even_steps(one(3), 20) == {1, 2, 3}
@@ -185,7 +173,8 @@ def test_evaluations_are_spread_and_the_last_is_at_the_end() -> None:
 def test_full_length_share_is_honoured(workspace: Path) -> None:
     split = make_split(workspace)
     family = tiny()
-    source = TrainingSource([Manifest(split / "train.jsonl")], family.renderer, 0, Choices(full_length_share=0.25))
+    choices = Choices(features=(FullLength(),), probabilities=((0, {"full_length": 0.25}),))
+    source = TrainingSource([Manifest(split / "train.jsonl")], family.renderer, 0, choices)
     full = sum(source.spec(draw % 12, draw).full_length for draw in range(2000))
     assert 0.2 < full / 2000 < 0.3
 
@@ -196,8 +185,8 @@ def test_bf16_trains_close_to_fp32(workspace: Path, tiny_folder: Path) -> None:
     for precision in ("fp32", "bf16"):
         file = toy_recipe(split, tiny_folder, workspace / f"{precision}.yaml", finetune={"precision": precision})
         recipe = recipes.load(str(file), [f"name={precision}"])
-        finished = train(recipe, Silent(), device="cpu")
-        losses[precision] = [row["loss"] for row in read_metrics(finished.run, "train")]
+        finished = train(Workspace(), recipe, Silent(), device="cpu")
+        losses[precision] = [row["loss"] for row in read_metrics(finished.run.folder, "train")]
     assert losses["fp32"] != losses["bf16"]
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)
 
@@ -207,14 +196,14 @@ def test_the_record_of_a_run_is_complete(workspace: Path, tiny_folder: Path) -> 
 
     split = make_split(workspace)
     recipe = recipes.load(str(toy_recipe(split, tiny_folder, workspace / "toy.yaml")))
-    finished = train(recipe, Silent(), device="cpu")
-    record = json.loads((finished.run / "run_manifest.json").read_text())
+    finished = train(Workspace(), recipe, Silent(), device="cpu")
+    record = json.loads((finished.run.folder / "run_manifest.json").read_text())
     assert record["data"]["toy/train"]["rows"] == 12 and len(record["data"]["toy/train"]["sha256"]) == 64
     assert record["recipe"] == recipe.model_dump(mode="json")
     assert record["environment"]["packages"]["torch"] == torch.__version__
-    steps = read_metrics(finished.run, "train")
+    steps = read_metrics(finished.run.folder, "train")
     assert [row["step"] for row in steps] == list(range(1, finished.total_steps + 1))
-    evals = read_metrics(finished.run, "eval")
+    evals = read_metrics(finished.run.folder, "eval")
     assert [row["step"] for row in evals] == [0, 3, 6]
     assert evals[-1]["loss"] < evals[0]["loss"]  # type: ignore[operator]
     log = [json.loads(line) for line in Path("logs/training/toy.log").read_text().splitlines()]
@@ -265,6 +254,20 @@ def test_label_smoothing_is_for_training_and_not_for_validation(workspace: Path)
     assert smooth[0].loss == pytest.approx(float((0.9 * hit + 0.1 * spread).detach()), rel=1e-5)
 
 
+def test_an_objective_is_handed_to_the_trainer(workspace: Path) -> None:
+    split = make_split(workspace)
+    (plain,), _ = run_steps(split, 1, budget=1000.0)
+
+    def doubled(family: Any, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        loss, weight = family.loss(batch)
+        return 2 * loss, weight
+
+    (record,), trainer = run_steps(split, 1, budget=1000.0, objective=doubled)
+    assert trainer.objective is doubled
+    assert record.loss == pytest.approx(2 * plain.loss, rel=1e-6) and record.tokens == plain.tokens
+    assert record.grad_norm == pytest.approx(2 * plain.grad_norm, rel=1e-5)
+
+
 def test_activation_checkpointing_changes_no_loss(workspace: Path) -> None:
     split = make_split(workspace)
     plain, one = run_steps(split, 3, budget=1000.0)
@@ -279,12 +282,12 @@ def test_stopping_early_keeps_the_best_and_says_so(workspace: Path, tiny_folder:
     evaluation = {"evaluations": 12, "patience": 2, "min_gain": 100.0}
     reporter = Silent()
     file = toy_recipe(split, tiny_folder, workspace / "toy.yaml", finetune={"epochs": 4}, evaluation=evaluation)
-    finished = train(recipes.load(str(file)), reporter, device="cpu")
-    assert len(read_metrics(finished.run, "eval")) == 4, "before training, a first value, two without a gain"
+    finished = train(Workspace(), recipes.load(str(file)), reporter, device="cpu")
+    assert len(read_metrics(finished.run.folder, "eval")) == 4, "before training, a first value, two without a gain"
     assert any("stopped at step 3: no better validation loss in 2 evaluations" in note for note in reporter.notes)
     assert finished.metrics["steps_done"] == 3 and finished.metrics["total_steps"] == 12
-    (finished.run / "run_manifest.json").unlink()  # as if killed before it was written
-    again = train(recipes.load(str(file)), Silent(), resume=True, device="cpu")
+    (finished.run.folder / "run_manifest.json").unlink()  # as if killed before it was written
+    again = train(Workspace(), recipes.load(str(file)), Silent(), resume=True, device="cpu")
     assert again.metrics["steps_done"] == 3 and again.best == finished.best, "a run that has given up does not go on"
 
 
@@ -293,16 +296,17 @@ def test_checkpoints_are_kept_by_metric_by_loss_and_the_last(tmp_path: Path) -> 
 
     from govor.finetune.checkpoints import prune
 
+    run = Run(tmp_path)
     losses = [5.0, 4.0, 3.0, 3.5, 3.6, 3.7, 4.5, 4.6]
     wers = [0.9, 0.8, 0.7, 0.6, 0.5, 0.55, 0.4, 0.45]
     for index, (loss, wer) in enumerate(zip(losses, wers, strict=True), start=1):
-        folder = tmp_path / f"step-{index:06d}"
-        folder.mkdir()
+        folder = run.checkpoints / f"step-{index:06d}"
+        folder.mkdir(parents=True)
         (folder / "optimizer.safetensors").touch()
         (folder / "state.json").write_text(json.dumps({"step": index, "metrics": {"loss": loss, "wer": wer}}))
-        prune(tmp_path, "wer", 2)
-    kept = sorted(int(path.name[-6:]) for path in tmp_path.glob("step-*"))
+        prune(run, Metric("wer", "lower"), 2)
+    kept = sorted(int(path.name[-6:]) for path in run.checkpoints.glob("step-*"))
     assert kept == [3, 4, 5, 7, 8], "7 and 8 by WER, 3 to 5 by loss, 8 the last"
-    resumable = sorted(int(path.parent.name[-6:]) for path in tmp_path.glob("step-*/optimizer.safetensors"))
+    resumable = sorted(int(path.parent.name[-6:]) for path in run.checkpoints.glob("step-*/optimizer.safetensors"))
     assert resumable == [7, 8]
-    assert json.loads((tmp_path / "best.json").read_text())["checkpoint"] == "step-000007"
+    assert json.loads((run.checkpoints / "best.json").read_text())["checkpoint"] == "step-000007"

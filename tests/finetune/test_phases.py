@@ -14,10 +14,11 @@ from govor.families.qwen3_asr.tiny import tiny as tiny_qwen
 from govor.families.whisper.tiny import tiny
 from govor.finetune.groups import assign, freeze_all_but, table
 from govor.finetune.loop import Trainer
-from govor.finetune.optim import build_optimizer, set_rates
-from govor.finetune.phases import even_steps, forecast, stage_at, stages
+from govor.finetune.optim import build_optimizer, rate_factor, set_rates
+from govor.finetune.phases import even_steps, forecast, phase_at, phases_of
 from govor.finetune.train import train
 from govor.recipe import Recipe
+from govor.runs import Workspace
 
 
 def recipe(**finetune: Any) -> Recipe:
@@ -33,13 +34,13 @@ def recipe(**finetune: Any) -> Recipe:
 
 
 def test_phases_have_their_own_length_schedule_and_mixture() -> None:
-    found = stages(
+    found = phases_of(
         recipe(
             lr=1e-5,
             warmup_steps=3,
             phases=(
-                recipes.Phase(name="one", epochs=2, weights={"big": 1.0}, lr=1e-4, warmup_steps=0),
-                recipes.Phase(name="two", epochs=1, schedule="cosine"),
+                recipes.PhaseSettings(name="one", epochs=2, weights={"big": 1.0}, lr=1e-4, warmup_steps=0),
+                recipes.PhaseSettings(name="two", epochs=1, schedule="cosine"),
             ),
         ),
         [900, 50],
@@ -49,8 +50,8 @@ def test_phases_have_their_own_length_schedule_and_mixture() -> None:
         ("two", 180, 100, "cosine", 3),
     ]
     assert [s.rates for s in found] == [{"all": 1e-4}, {"all": 1e-5}]
-    assert found[0].factor(0) == 1.0 and found[1].factor(180) == 0.25 and found[1].factor(183) == 1.0
-    assert [stage_at(found, step).name for step in (0, 179, 180, 279, 280)] == ["one", "one", "two", "two", "two"]
+    assert rate_factor(found[0], 0) == 1.0 and rate_factor(found[1], 180) == 0.25 and rate_factor(found[1], 183) == 1.0
+    assert [phase_at(found, step).name for step in (0, 179, 180, 279, 280)] == ["one", "one", "two", "two", "two"]
     assert {180, 280} <= even_steps(found, 7), "every phase ends with an evaluation"
     rows, warnings = forecast(found[1], ["big", "small"], [3600.0, 180.0], 10)
     assert [(row["draws"], row["repeats"], row["hours"]) for row in rows] == [(900, 1.0, 1.0), (100, 2.0, 0.1)]
@@ -61,16 +62,16 @@ def test_phases_have_their_own_length_schedule_and_mixture() -> None:
 
 
 def test_max_steps_cuts_and_a_warm_up_longer_than_its_phase_is_refused() -> None:
-    two = (recipes.Phase(name="a", epochs=1), recipes.Phase(name="b", epochs=1))
-    assert [s.steps for s in stages(recipe(phases=two, max_steps=120), [900, 50])] == [100, 20]
-    assert [s.steps for s in stages(recipe(phases=two, max_steps=60), [900, 50])] == [60]
+    two = (recipes.PhaseSettings(name="a", epochs=1), recipes.PhaseSettings(name="b", epochs=1))
+    assert [s.steps for s in phases_of(recipe(phases=two, max_steps=120), [900, 50])] == [100, 20]
+    assert [s.steps for s in phases_of(recipe(phases=two, max_steps=60), [900, 50])] == [60]
     with pytest.raises(GovorError, match="warmup_steps is 150 and phase 'a' has 100 steps"):
-        stages(recipe(phases=two, warmup_steps=150), [900, 50])
+        phases_of(recipe(phases=two, warmup_steps=150), [900, 50])
     with pytest.raises(GovorError, match="'small' has no rows left to draw from"):
-        stages(recipe(), [900, 0])
-    lone = (recipes.Phase(name="a", epochs=1, weights={"small": 1.0}),)
+        phases_of(recipe(), [900, 0])
+    lone = (recipes.PhaseSettings(name="a", epochs=1, weights={"small": 1.0}),)
     with pytest.raises(GovorError, match="counts its epochs by 'big', of which it draws nothing"):
-        stages(recipe(phases=lone), [900, 50])
+        phases_of(recipe(phases=lone), [900, 50])
 
 
 @pytest.mark.parametrize("family", [tiny(layers=4), tiny_qwen(layers=4)], ids=["whisper", "qwen3_asr"])
@@ -148,16 +149,16 @@ def test_a_switch_of_phases_trains_what_it_says_and_nothing_else(workspace: Path
     from safetensors.torch import load_file
 
     reporter = Silent()
-    finished = train(recipes.load(str(two_phases(workspace, tiny_folder, "two"))), reporter, device="cpu")
-    steps = read_metrics(finished.run, "train")
+    finished = train(Workspace(), recipes.load(str(two_phases(workspace, tiny_folder, "two"))), reporter, device="cpu")
+    steps = read_metrics(finished.run.folder, "train")
     assert [row["phase"] for row in steps] == ["B"] * 3 + ["A"] * 3
     assert [sorted(row["lr_by_group"]) for row in (steps[0], steps[5])] == [  # type: ignore[call-overload]
         ["decoder.top1", "head"],
         ["decoder", "encoder.top1"],
     ]
     base = load_file(tiny_folder / "model.safetensors")
-    after_b = load_file(finished.run / "checkpoints/step-000003/model.safetensors")
-    after_a = load_file(finished.run / "checkpoints/step-000006/model.safetensors")
+    after_b = load_file(finished.run.folder / "checkpoints/step-000003/model.safetensors")
+    after_a = load_file(finished.run.folder / "checkpoints/step-000006/model.safetensors")
 
     def changed(old: Any, new: Any) -> set[str]:
         return {".".join(name.split(".")[1:4]) for name in old if name in new and not torch.equal(old[name], new[name])}
@@ -168,7 +169,7 @@ def test_a_switch_of_phases_trains_what_it_says_and_nothing_else(workspace: Path
     assert "encoder.layers.1" in changed(after_b, after_a) and "encoder.layers.0" not in changed(after_b, after_a)
     assert "decoder.layers.0" in changed(after_b, after_a)
     assert "decoder.embed_tokens.weight" not in changed(after_b, after_a)
-    saved = json.loads((finished.run / "run_manifest.json").read_text())["phases"]
+    saved = json.loads((finished.run.folder / "run_manifest.json").read_text())["phases"]
     assert saved["A"]["steps"] == [3, 6] and saved["A"]["schedule"] == "cosine"
     assert saved["B"]["groups"] == reporter.tables[1][1], "the table that was printed"
     titles = [title for title, _ in reporter.tables]
@@ -183,7 +184,7 @@ def test_resuming_at_and_after_a_switch_gives_the_same_losses(
     """Stopped after the last step of the first phase, and after the first of the second."""
     file = str(two_phases(workspace, tiny_folder, "two", dropout=0.1))
     settings = ["evaluation.evaluations=6"]
-    whole = train(recipes.load(file, settings), Silent(), device="cpu")
+    whole = train(Workspace(), recipes.load(file, settings), Silent(), device="cpu")
     plain = Trainer._train_step
 
     def stopping(self: Trainer, step: Any, *rest: Any) -> Any:
@@ -194,7 +195,7 @@ def test_resuming_at_and_after_a_switch_gives_the_same_losses(
     cut = recipes.load(file, [*settings, "name=cut"])
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Trainer, "_train_step", stopping)
-        train(cut, Silent(), device="cpu")
-    resumed = train(cut, Silent(), resume=True, device="cpu")
-    losses = [[row["loss"] for row in read_metrics(run, "train")] for run in (whole.run, resumed.run)]
+        train(Workspace(), cut, Silent(), device="cpu")
+    resumed = train(Workspace(), cut, Silent(), resume=True, device="cpu")
+    losses = [[row["loss"] for row in read_metrics(run, "train")] for run in (whole.run.folder, resumed.run.folder)]
     assert losses[0] == losses[1]

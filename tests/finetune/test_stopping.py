@@ -20,6 +20,7 @@ from govor import recipe as recipes
 from govor.errors import GovorError
 from govor.finetune import checklist, checkpoints, resume
 from govor.finetune.train import train
+from govor.metrics.metric import LOSS, Metric
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 FINETUNE = {"clips_per_step": 4, "epochs": 2, "lr": 1e-3, "precision": "fp32", "loader_workers": 0}
@@ -34,7 +35,9 @@ def recipe_of(workspace: Path, tiny_folder: Path, **sections: dict[str, object])
 
 def trained(file: Path, *settings: str, **options: Any) -> tuple[Path, Silent]:
     told = Silent()
-    return train(recipes.load(str(file), list(settings)), told, device="cpu", **options).run, told
+    return train(
+        runs.Workspace(), recipes.load(str(file), list(settings)), told, device="cpu", **options
+    ).run.folder, told
 
 
 def leftovers(folder: Path) -> list[str]:
@@ -247,7 +250,7 @@ def test_a_refused_training_brings_the_old_run_back(
     file = recipe_of(workspace, tiny_folder)
     run, _ = trained(file)
     before = sorted(path.relative_to(run) for path in run.rglob("*"))
-    monkeypatch.setattr("govor.finetune.train._watcher", lambda *_: (_ for _ in ()).throw(GovorError("late")))
+    monkeypatch.setattr("govor.finetune.train.standard_callbacks", lambda *_: (_ for _ in ()).throw(GovorError("late")))
     with pytest.raises(GovorError, match="late"):
         trained(file, overwrite=True)
     assert sorted(path.relative_to(run) for path in run.rglob("*")) == before
@@ -356,7 +359,7 @@ def test_what_changes_numbers_resumes_in_so_many_words_and_is_written_down(stopp
     name = setting.partition("=")[0]
     with pytest.raises(GovorError, match=rf"another recipe \({name}.*--resume-changed"):
         trained(Path("toy.yaml"), setting, resume=True)
-    run, told = trained(Path("toy.yaml"), setting, resume=True, changed=True)
+    run, told = trained(Path("toy.yaml"), setting, resume="changed")
     record = json.loads((run / "run_manifest.json").read_text())
     (entry,) = record["resumed"]
     assert entry["changes_numbers"] and any(text.startswith(name) for text in entry["changed"])
@@ -371,7 +374,7 @@ def test_a_row_left_out_afterwards_resumes_in_so_many_words(stopped: Path) -> No
     manifest.write_text("".join(manifest.read_text().splitlines(keepends=True)[1:]))
     with pytest.raises(GovorError, match=r"have changed since .*--resume-changed"):
         trained(Path("toy.yaml"), resume=True)
-    run, _ = trained(Path("toy.yaml"), resume=True, changed=True)
+    run, _ = trained(Path("toy.yaml"), resume="changed")
     record = json.loads((run / "run_manifest.json").read_text())
     assert record["data"]["toy/train"]["rows"] == 11 and record["resumed"][0]["changes_numbers"]
 
@@ -386,7 +389,7 @@ def test_a_row_left_out_afterwards_resumes_in_so_many_words(stopped: Path) -> No
 def test_what_makes_no_sense_is_refused_all_the_same(stopped: Path, settings: Sequence[str], sentence: str) -> None:
     before = (stopped / "models/whisper/toy/recipe.yaml").read_text()
     with pytest.raises(GovorError, match=sentence):
-        trained(Path("toy.yaml"), *settings, resume=True, changed=True)
+        trained(Path("toy.yaml"), *settings, resume="changed")
     assert (stopped / "models/whisper/toy/recipe.yaml").read_text() == before
 
 
@@ -398,9 +401,9 @@ def test_a_setting_that_did_not_exist_when_the_run_was_begun_is_no_change(stoppe
     del values["finetune"]["label_smoothing"], values["acceptance"]
     file.write_text(yaml.safe_dump(values))
     recipe = recipes.load("toy.yaml")
-    from govor.finetune.survey import fingerprints
+    from govor.finetune.data import fingerprints
 
-    changes = resume.changes(file.parent, recipe, fingerprints(recipe))
+    changes = resume.changes(runs.Run(file.parent), recipe, fingerprints(runs.Workspace(), recipe))
     assert [change.name for change in changes if change.counts] == []
 
 
@@ -492,7 +495,7 @@ def test_a_signal_saves_and_says_how_to_go_on(
     _, err = process.communicate(120)
     assert process.returncode == 128 + getattr(signal, name), err
     assert "Traceback" not in err and f"{name}: finishing the step" in err
-    (saved,) = checkpoints.finished(run / "checkpoints")
+    (saved,) = runs.Run(run).whole_checkpoints()
     step = int(saved.name.removeprefix("step-"))
     assert step == written(run / "metrics.jsonl") and step < 300
     last = err.splitlines()[-1]
@@ -506,8 +509,7 @@ def test_a_signal_saves_and_says_how_to_go_on(
               "--resume-changed", *more)  # fmt: skip
         assert [row["step"] for row in read_metrics(run, "train")] == list(range(1, step + 4))
         assert all(
-            json.loads((path / "state.json").read_text())["metrics"]
-            for path in checkpoints.finished(run / "checkpoints")
+            json.loads((path / "state.json").read_text())["metrics"] for path in runs.Run(run).whole_checkpoints()
         )
 
 
@@ -546,13 +548,13 @@ def test_an_interrupted_run_is_the_run_that_was_not(workspace: Path, tiny_folder
     for at in (3, 8):
         Interrupting.at = at
         with pytest.raises(Interrupted, match=f"is saved after step {at}") as caught:
-            train(recipes.load(str(file), ["name=cut"]), Interrupting(), device="cpu", resume=at == 8)
+            train(runs.Workspace(), recipes.load(str(file), ["name=cut"]), Interrupting(), device="cpu", resume=at == 8)
         assert caught.value.exit_code == 143
     cut, _ = trained(file, "name=cut", resume=True)
     for kind in ("train", "eval"):
         rows = [[(row["step"], row["loss"]) for row in read_metrics(run, kind)] for run in (whole, cut)]
         assert rows[0] == rows[1]
-    names = [[path.name for path in checkpoints.finished(run / "checkpoints")] for run in (whole, cut)]
+    names = [[path.name for path in runs.Run(run).whole_checkpoints()] for run in (whole, cut)]
     assert names[0] == names[1]
 
 
@@ -564,7 +566,7 @@ def test_a_signal_before_the_first_step_brings_the_old_run_back(
     file = recipe_of(workspace, tiny_folder)
     run, _ = trained(file)
     record = (run / "run_manifest.json").read_text()
-    monkeypatch.setattr("govor.finetune.train._trainer", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr("govor.finetune.session._trainer", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(Interrupted, match="nothing was trained yet"):
         trained(file, overwrite=True)
     assert (run / "run_manifest.json").read_text() == record
@@ -590,7 +592,7 @@ def test_two_processes_stop_together(workspace: Path, tiny_folder: Path, zygote:
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)  # to the launcher, which sends it on
     _, err = process.communicate(120)
-    (saved,) = checkpoints.finished(run / "checkpoints")
+    (saved,) = runs.Run(run).whole_checkpoints()
     step = int(saved.name.removeprefix("step-"))
     assert step == written(run / "metrics.jsonl")
     assert f"is saved after step {step}; go on with: govor train toy.yaml --device cpu --resume" in err
@@ -630,7 +632,7 @@ def test_a_disk_without_room_for_the_checkpoints_is_refused(
 ) -> None:
     file = recipe_of(workspace, tiny_folder)
     run, _ = trained(file)
-    (_, last) = checkpoints.finished(run / "checkpoints")
+    (_, last) = runs.Run(run).whole_checkpoints()
     one = sum(path.stat().st_size for path in last.iterdir())
     plain = shutil.disk_usage(workspace)
     for free, fits in ((int(1.9 * one), False), (int(2.1 * one), True)):
@@ -713,11 +715,19 @@ def checkpoint(folder: Path, step: int, **metrics: float | None) -> None:
 
 
 def test_of_equal_metrics_the_lower_loss_is_best(tmp_path: Path) -> None:
+    run = runs.Run(tmp_path)
     for step, (wer, loss) in enumerate(
         [(0.5, 1.0), (0.4, 0.9), (0.4, 0.7), (0.4, 0.7), (0.6, 0.5), (None, 0.1)], start=1
     ):
-        checkpoint(tmp_path, step, wer=wer, loss=loss)
-    assert [path.name[-1] for path in checkpoints.best_by(tmp_path, "wer")] == ["3", "4", "2", "1", "5", "6"]
+        checkpoint(run.checkpoints, step, wer=wer, loss=loss)
+    assert [path.name[-1] for path in checkpoints.best_by(run, Metric("wer", "lower"))] == [
+        "3",
+        "4",
+        "2",
+        "1",
+        "5",
+        "6",
+    ]
 
 
 def test_a_metric_that_is_never_measured_is_said(
@@ -725,13 +735,13 @@ def test_a_metric_that_is_never_measured_is_said(
 ) -> None:
     from govor.finetune.validation import Validation
 
-    monkeypatch.setattr(Validation, "_error_rates", lambda *_: {"wer": None, "cer": None})
+    monkeypatch.setattr(Validation, "_rates", lambda *_: {"wer": None, "cer": None})
     file = recipe_of(workspace, tiny_folder, evaluation={"metric": "wer", "decode_clips": 2})
     run, told = trained(file)
     said = [note for note in told.notes if "wer could not be measured" in note]
     assert len(said) == 1 and "ranked by loss" in said[0]
     best = json.loads((run / "checkpoints/best.json").read_text())["checkpoint"]
-    assert best == checkpoints.best_by(run / "checkpoints", "loss")[0].name
+    assert best == checkpoints.best_by(runs.Run(run), LOSS)[0].name
 
 
 def test_a_log_moves_between_evaluations(workspace: Path, tiny_folder: Path, govor: Run) -> None:

@@ -15,12 +15,13 @@ from govor.errors import GovorError
 from govor.examples.mixing import Mixture
 from govor.families.opening import open_recogniser
 from govor.families.whisper.tiny import tiny
+from govor.finetune.average import average_run
 from govor.finetune.loop import Trainer
-from govor.finetune.record import average_run, check_repeatable
+from govor.finetune.repeat import check_repeatable
 from govor.finetune.train import train
 from govor.finetune.validation import Validation
 from govor.package.build import package
-from govor.runs import Run
+from govor.runs import Workspace
 
 WEIGHTS = "model.decoder.layers.0.fc1.weight"
 
@@ -40,7 +41,7 @@ def killed(file: str, settings: list[str], step: int, monkeypatch: pytest.Monkey
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Trainer, "_train_step", dying)
-        train(recipes.load(file, settings), Silent(), device="cpu")
+        train(Workspace(), recipes.load(file, settings), Silent(), device="cpu")
 
 
 @pytest.fixture
@@ -56,33 +57,33 @@ def losses_of(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_an_old_run_survives_a_new_one_that_cannot_begin(workspace: Path, tiny_folder: Path) -> None:
     file = settings_of(workspace, tiny_folder)
-    old = train(recipes.load(file), Silent(), device="cpu")
-    before = sorted(path.relative_to(old.run) for path in old.run.rglob("*"))
+    old = train(Workspace(), recipes.load(file), Silent(), device="cpu")
+    before = sorted(path.relative_to(old.run.folder) for path in old.run.folder.rglob("*"))
     (workspace / "bad.yaml").write_text("noise: {probability: 0.5, folder: nothing-here}\n")
     for settings in (["examples.augment=nope.yaml"], ["examples.augment=bad.yaml"], ["finetune.groups={x: 1e-4}"]):
         with pytest.raises(GovorError):
-            train(recipes.load(file, settings), Silent(), overwrite=True, device="cpu")
-        assert sorted(path.relative_to(old.run) for path in old.run.rglob("*")) == before
+            train(Workspace(), recipes.load(file, settings), Silent(), overwrite=True, device="cpu")
+        assert sorted(path.relative_to(old.run.folder) for path in old.run.folder.rglob("*")) == before
     assert not list(Path("models/whisper").glob(".*"))
 
 
 def test_a_tracker_that_does_not_start_brings_the_old_run_back(
     workspace: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from govor.finetune import train as training
+    from govor.finetune import logging_callbacks, session
 
     file = settings_of(workspace, tiny_folder)
-    old = train(recipes.load(file), Silent(), device="cpu")
-    record = (old.run / "run_manifest.json").read_bytes()
+    old = train(Workspace(), recipes.load(file), Silent(), device="cpu")
+    record = (old.run.folder / "run_manifest.json").read_bytes()
 
     def failing(*_: Any, **__: Any) -> Any:
         raise GovorError("it does not start")
 
-    monkeypatch.setattr(training, "check_installed", lambda _: None)
-    monkeypatch.setattr(training, "Trackers", failing)
+    monkeypatch.setattr(session, "check_installed", lambda _: None)
+    monkeypatch.setattr(logging_callbacks, "Trackers", failing)
     with pytest.raises(GovorError, match="does not start"):
-        train(recipes.load(file, ["tracking.to=[tensorboard]"]), Silent(), overwrite=True, device="cpu")
-    assert (old.run / "run_manifest.json").read_bytes() == record
+        train(Workspace(), recipes.load(file, ["tracking.to=[tensorboard]"]), Silent(), overwrite=True, device="cpu")
+    assert (old.run.folder / "run_manifest.json").read_bytes() == record
 
 
 def test_resuming_on_another_base_model_is_refused(
@@ -95,7 +96,7 @@ def test_resuming_on_another_base_model_is_refused(
     shutil.rmtree(tmp_path / "base")
     tiny(seed=7).save(tmp_path / "base")
     with pytest.raises(GovorError, match="has changed since"):
-        train(recipes.load(file, ["evaluation.evaluations=6"]), Silent(), resume=True, device="cpu")
+        train(Workspace(), recipes.load(file, ["evaluation.evaluations=6"]), Silent(), resume=True, device="cpu")
     assert (Path("models/whisper/toy") / "base_model.json").read_text() == kept
 
 
@@ -106,12 +107,18 @@ def test_augmentation_settings_are_part_of_a_run(
     settings.write_text("gain: {probability: 0.5}\n")
     file = settings_of(workspace, tiny_folder, examples={"augment": "augment.yaml"})
     killed(file, ["evaluation.evaluations=6", "name=cut"], 4, monkeypatch)
-    whole = train(recipes.load(file), Silent(), device="cpu")
+    whole = train(Workspace(), recipes.load(file), Silent(), device="cpu")
     settings.write_text("gain: {probability: 0.9}\n")
     with pytest.raises(GovorError, match=r"the settings in augment\.yaml have changed"):
-        train(recipes.load(file, ["evaluation.evaluations=6", "name=cut"]), Silent(), resume=True, device="cpu")
+        train(
+            Workspace(),
+            recipes.load(file, ["evaluation.evaluations=6", "name=cut"]),
+            Silent(),
+            resume=True,
+            device="cpu",
+        )
     with pytest.raises(GovorError, match="is not what toy was trained with"):
-        check_repeatable(whole.run / "run_manifest.json", recipes.load(file), print)
+        check_repeatable(Workspace(), whole.run.folder / "run_manifest.json", recipes.load(file))
 
 
 def test_a_source_named_like_a_language_keeps_its_own_figures(workspace: Path, tiny_folder: Path) -> None:
@@ -126,8 +133,8 @@ def test_a_source_named_like_a_language_keeps_its_own_figures(workspace: Path, t
     values = yaml.safe_load(file.read_text())
     values["data"] = {"sources": {"en": {"split": str(one)}, "songs": {"split": str(two)}}}
     file.write_text(yaml.safe_dump(values))
-    finished = train(recipes.load(str(file)), Silent(), device="cpu")
-    row = read_metrics(finished.run, "eval")[-1]
+    finished = train(Workspace(), recipes.load(str(file)), Silent(), device="cpu")
+    row = read_metrics(finished.run.folder, "eval")[-1]
     assert {"loss.en", "loss.songs", "loss.lang-en", "loss.lang-cs"} <= row.keys()
     assert len({row["loss.en"], row["loss.lang-en"], row["loss"]}) == 3
 
@@ -135,18 +142,18 @@ def test_a_source_named_like_a_language_keeps_its_own_figures(workspace: Path, t
 def test_an_average_takes_the_best_by_loss_and_no_others(workspace: Path, tiny_folder: Path, losses_of: Any) -> None:
     file = settings_of(workspace, tiny_folder, finetune={"epochs": 4}, evaluation={"evaluations": 12, "average": 5})
     losses_of(5, 4, 3, 2, 1, 1.1, 1.2, 1.3, 1.4, 6, 7, 8, 0.5)
-    finished = train(recipes.load(file), Silent(), device="cpu")
-    result = json.loads((finished.run / "average.json").read_text())
+    finished = train(Workspace(), recipes.load(file), Silent(), device="cpu")
+    result = json.loads((finished.run.folder / "average.json").read_text())
     assert [member["checkpoint"] for member in result["members"]] == [f"step-{n:06d}" for n in (5, 6, 7, 8, 9)]
-    diagnosis = json.loads((finished.run / "diagnosis.json").read_text())
+    diagnosis = json.loads((finished.run.folder / "diagnosis.json").read_text())
     assert diagnosis["checkpoint"] == "average-5"
     assert diagnosis["why"].startswith("the mean of 5 checkpoints has a validation loss of 0.5000, the best single")
     checks = package(finished.run, ["hf"], None)
-    assert checks["checkpoint"] == "average-5"
-    card = (finished.run / "README.md").read_text()
+    assert checks.checkpoint == "average-5"
+    card = (finished.run.folder / "README.md").read_text()
     assert "the mean of several checkpoints was taken: step-000005" in card
     package(finished.run, ["hf"], "step-000006")
-    assert "step-000006 was taken by hand" in (finished.run / "README.md").read_text()
+    assert "step-000006 was taken by hand" in (finished.run.folder / "README.md").read_text()
 
 
 def test_averaging_later_takes_what_is_kept_and_never_unships_a_better_one(
@@ -154,21 +161,21 @@ def test_averaging_later_takes_what_is_kept_and_never_unships_a_better_one(
 ) -> None:
     file = settings_of(workspace, tiny_folder, finetune={"epochs": 2}, evaluation={"evaluations": 6})
     losses_of(5, 4, 3, 2, 2.5, 2.6, 1.0, 1.5)
-    run = train(recipes.load(file), Silent(), device="cpu").run
-    said: list[str] = []
-    assert average_run(run, 5, "cpu", said.append)["shipped"] == "average-3"
-    assert any("5 were asked for, and the best 3 by loss are kept" in text for text in said)
-    assert average_run(run, 2, "cpu", said.append)["shipped"] == "average-3", "1.5 is worse than 1.0"
-    assert json.loads((run / "checkpoints/best.json").read_text()) == {
+    run = train(Workspace(), recipes.load(file), Silent(), device="cpu").run
+    told = Silent()
+    assert average_run(run, 5, "cpu", told)["shipped"] == "average-3"
+    assert any("5 were asked for, and the best 3 by loss are kept" in text for text in told.notes)
+    assert average_run(run, 2, "cpu", told)["shipped"] == "average-3", "1.5 is worse than 1.0"
+    assert json.loads((run.checkpoints / "best.json").read_text()) == {
         "checkpoint": "average-3",
         "metric": "loss",
         "value": 1.0,
     }
-    assert json.loads((run / "diagnosis.json").read_text())["checkpoint"] == "average-3"
+    assert json.loads((run.folder / "diagnosis.json").read_text())["checkpoint"] == "average-3"
     split = Path(recipes.load(file).data.split or "")
     write_clips(split / "validation.jsonl", list(Manifest(split / "validation.jsonl"))[:2])
     with pytest.raises(GovorError, match="is not the manifest that toy was trained on"):
-        average_run(run, 3, "cpu", said.append)
+        average_run(run, 3, "cpu", told)
 
 
 def test_the_checkpoint_before_the_newest_can_be_resumed_from(
@@ -176,15 +183,15 @@ def test_the_checkpoint_before_the_newest_can_be_resumed_from(
 ) -> None:
     file = settings_of(workspace, tiny_folder, finetune={"epochs": 3})
     settings = ["evaluation.evaluations=9"]
-    whole = train(recipes.load(file, [*settings, "name=whole"]), Silent(), device="cpu")
+    whole = train(Workspace(), recipes.load(file, [*settings, "name=whole"]), Silent(), device="cpu")
     killed(file, settings, 7, monkeypatch)
     checkpoints = Path("models/whisper/toy/checkpoints")
     (checkpoints / "step-000007/model.safetensors").write_bytes(b"damaged")
     with pytest.raises(GovorError, match="delete it to go on from the one before"):
-        train(recipes.load(file, settings), Silent(), resume=True, device="cpu")
+        train(Workspace(), recipes.load(file, settings), Silent(), resume=True, device="cpu")
     shutil.rmtree(checkpoints / "step-000007")
-    resumed = train(recipes.load(file, settings), Silent(), resume=True, device="cpu")
-    losses = [[row["loss"] for row in read_metrics(run, "train")] for run in (whole.run, resumed.run)]
+    resumed = train(Workspace(), recipes.load(file, settings), Silent(), resume=True, device="cpu")
+    losses = [[row["loss"] for row in read_metrics(run, "train")] for run in (whole.run.folder, resumed.run.folder)]
     assert losses[0] == losses[1]
 
 
@@ -199,9 +206,9 @@ def test_a_grouped_token_serves_languages_that_whisper_lacks(
     killed(file, ["name=cut"], 4, monkeypatch)
     opened = open_recogniser("models/whisper/cut")
     assert (opened.language, opened.context, opened.language_token) == ("hr", "speech", "hr"), "also before the end"
-    run = train(recipes.load(file), Silent(), device="cpu").run
-    assert package(Run(run), ["hf", "ct2"], None).checks["ct2"]["same_text"] == 4
-    assert "one language token for all clips: hr" in (run / "README.md").read_text()
+    run = train(Workspace(), recipes.load(file), Silent(), device="cpu").run
+    assert package(run, ["hf", "ct2"], None).checks["ct2"]["same_text"] == 4
+    assert "one language token for all clips: hr" in (run.folder / "README.md").read_text()
 
 
 def test_rows_that_are_always_taught_with_times_are_checked_with_them(workspace: Path, tiny_folder: Path) -> None:
@@ -211,7 +218,12 @@ def test_rows_that_are_always_taught_with_times_are_checked_with_them(workspace:
     for segments in (cut, (Segment(0.0, 1.0, "x" * 460), Segment(1.0, None, ""))):
         write_clips(split / "train.jsonl", [*rows[:-1], rows[-1].replace(segments=segments)])
         with pytest.raises(GovorError, match="tokens and Whisper's decoder holds 448"):
-            train(recipes.load(str(toy_recipe(split, tiny_folder, workspace / "toy.yaml"))), Silent(), device="cpu")
+            train(
+                Workspace(),
+                recipes.load(str(toy_recipe(split, tiny_folder, workspace / "toy.yaml"))),
+                Silent(),
+                device="cpu",
+            )
         assert not Path("models").exists()
 
 
@@ -238,7 +250,7 @@ def test_rows_that_are_always_taught_with_times_are_checked_with_them(workspace:
 def test_contradictions_are_refused(settings: list[str], sentence: str, workspace: Path, tiny_folder: Path) -> None:
     file = settings_of(workspace, tiny_folder)
     with pytest.raises(GovorError, match=sentence):
-        train(recipes.load(file, settings), Silent(), device="cpu")
+        train(Workspace(), recipes.load(file, settings), Silent(), device="cpu")
     assert not Path("models").exists()
 
 
@@ -249,7 +261,7 @@ def test_unscored_rows_are_not_the_best_ones(workspace: Path, tiny_folder: Path)
     file = str(toy_recipe(split, tiny_folder, workspace / "toy.yaml"))
     settings = ["data.split=null", f"data.sources={{a: {{split: {split}, best_hours: 10}}}}"]
     reporter = Silent()
-    train(recipes.load(file, settings), reporter, device="cpu")
+    train(Workspace(), recipes.load(file, settings), reporter, device="cpu")
     assert "a: 10 rows left out (no quality_score)" in reporter.notes
 
 
@@ -258,7 +270,7 @@ def test_a_validation_loss_that_is_no_number_is_one_sentence(
 ) -> None:
     losses_of(5, float("nan"))
     with pytest.raises(GovorError, match="The validation loss at step 6 is nan"):
-        train(recipes.load(settings_of(workspace, tiny_folder)), Silent(), device="cpu")
+        train(Workspace(), recipes.load(settings_of(workspace, tiny_folder)), Silent(), device="cpu")
     assert Path("models/whisper/toy/checkpoints/step-000003/state.json").exists()
 
 
@@ -289,5 +301,5 @@ def test_phases_that_max_steps_never_reaches_are_named(workspace: Path, tiny_fol
     phases = [{"name": "one", "epochs": 1}, {"name": "two", "epochs": 1}]
     reporter = Silent()
     file = settings_of(workspace, tiny_folder, finetune={"phases": phases, "max_steps": 2})
-    train(recipes.load(file), reporter, device="cpu")
+    train(Workspace(), recipes.load(file), reporter, device="cpu")
     assert "warning: finetune.max_steps ends the run before phase two" in reporter.notes

@@ -18,6 +18,7 @@ from govor.families.recogniser import RecognitionGates
 from govor.measure.accept import judge
 from govor.measure.audit import best_threshold, judged, partners, plant, precision_recall
 from govor.measure.hallucination import measure, sentence, sounds
+from govor.runs import Run
 
 Govor = Callable[..., Any]
 
@@ -123,7 +124,7 @@ def run_folder(gates: dict[str, Any]) -> Path:
 
 def test_gates_are_judged_by_what_was_measured(workspace: Path, govor: Govor) -> None:
     run = run_folder({"wer": 0.3, "wer_upper": 0.4, "cer": 0.2, "timestamp_coverage": 0.95, "hallucination_rate": 0.1})
-    nothing = judge(run)
+    nothing = judge(Run(run))
     assert not nothing["accepted"] and all("not measured; run: govor" in entry["reason"] for entry in nothing["gates"])
     after = {"wer": 0.25, "wer_interval": [0.2, 0.45], "cer": 0.1, "manifest": {"sha256": "abc"}}
     Path("manifests/eval_r1.json").write_text(json.dumps({"run": "r1", "contexts": {"speech": {"after": after}}}))
@@ -140,25 +141,25 @@ def test_gates_are_judged_by_what_was_measured(workspace: Path, govor: Govor) ->
         "accepted: true\n"
     )
     Path("manifests/evals/r1__timestamps__x__speech.json").unlink()  # the others are of other clips, or of some
-    assert not judge(run, RecognitionGates(timestamp_offset_seconds=0.08))["accepted"]
+    assert not judge(Run(run), RecognitionGates(timestamp_offset_seconds=0.08))["accepted"]
     published = {"wer": 0.06, "wer_interval": [0.05, 0.07]}
     found = {"published": published, "wer": 0.09, "wer_interval": [0.08, 0.1], "cer": 0.02}
     suite = {"sets": {"eval-d1": {"contexts": {"speech": found}}}}
     Path("manifests/evals/r1__suite-hebrew.json").write_text(json.dumps(suite))
-    on = judge(run, RecognitionGates(measured_on="hebrew/eval-d1", wer=0.065, wer_upper=0.075))
+    on = judge(Run(run), RecognitionGates(measured_on="hebrew/eval-d1", wer=0.065, wer_upper=0.075))
     assert on["accepted"] and [gate["measured"] for gate in on["gates"]] == [0.06, 0.07]
-    other = judge(run, RecognitionGates(measured_on="hebrew/eval-d1", context="padded", wer=0.065))
+    other = judge(Run(run), RecognitionGates(measured_on="hebrew/eval-d1", context="padded", wer=0.065))
     assert not other["accepted"] and "--suite hebrew --context padded" in other["gates"][0]["reason"]
-    elsewhere = judge(run, RecognitionGates(measured_on="hebrew/eval-d1", timestamp_coverage=0.9))
+    elsewhere = judge(Run(run), RecognitionGates(measured_on="hebrew/eval-d1", timestamp_coverage=0.9))
     assert "manifests/suites/hebrew/eval-d1.jsonl --timestamps" in elsewhere["gates"][0]["reason"]
-    assert not judge(run, RecognitionGates(measured_on="hebrew/fleurs", wer=0.5))["accepted"]
+    assert not judge(Run(run), RecognitionGates(measured_on="hebrew/fleurs", wer=0.5))["accepted"]
     suite["sets"]["eval-d1"]["contexts"]["speech"]["failed"] = 2
     Path("manifests/evals/r1__suite-hebrew.json").write_text(json.dumps(suite))
-    unread = judge(run, RecognitionGates(measured_on="hebrew/eval-d1", wer=0.065))
+    unread = judge(Run(run), RecognitionGates(measured_on="hebrew/eval-d1", wer=0.065))
     assert not unread["accepted"] and "2 clips could not be read" in unread["gates"][0]["reason"]
     Path("manifests/evals/r1__suite-mine.json").write_text("[]")
     with pytest.raises(GovorError, match=r"suite-mine\.json holds a list where an object"):
-        judge(run, RecognitionGates(measured_on="mine/a", wer=0.1))
+        judge(Run(run), RecognitionGates(measured_on="mine/a", wer=0.1))
 
 
 def test_gates_that_make_no_sense_are_refused(workspace: Path, govor: Govor) -> None:
@@ -167,7 +168,7 @@ def test_gates_that_make_no_sense_are_refused(workspace: Path, govor: Govor) -> 
     assert "unknown setting 'were'" in govor("accept", "r1", "--set", "were=1", expect=2).stderr
     assert "SUITE/SET was wanted" in govor("accept", "r1", "--set", "measured_on=hebrew", expect=2).stderr
     with pytest.raises(GovorError, match="no recipe"):
-        judge(workspace)
+        judge(Run(workspace))
 
 
 class Talker:

@@ -14,13 +14,14 @@ from govor.corpus.manifests import read_clips, write_clips
 from govor.corpus.records import Clip
 from govor.errors import GovorError
 from govor.families.base import Attention
-from govor.measure.evaluate import read_eval
 from govor.measure.overlap import overlap
 from govor.measure.partial import Partial
 from govor.measure.remote import Server
 from govor.measure.report.figures import letter_confusions
-from govor.measure.timestamps import Task, _foreign_line, measure, scored
-from govor.timing.align import Aligned, align, on_the_clock, snapped
+from govor.measure.scoring import read_eval
+from govor.measure.timestamps import Case, _foreign_line, measure, scored
+from govor.runs import Workspace
+from govor.timing.align import Aligned, align, align_by_attention, snapped
 from govor.timing.files import file_id
 from govor.timing.recordings import Window, align_recording
 from govor.timing.splice import Line, Splice
@@ -42,7 +43,7 @@ def loud(seconds: float) -> Any:
 
 
 def test_characters_that_share_a_token_share_its_time() -> None:
-    found = on_the_clock(loud(1.0), [" これ", "は", "日", "本", "語"], attention([0, 2]))
+    found = align_by_attention(loud(1.0), [" これ", "は", "日", "本", "語"], attention([0, 2]))
     assert found.refused is None and [word.text for word in found.words] == ["これ", "は", "日", "本", "語"]
     starts = [word.start for word in found.words]
     assert starts == sorted(starts) and all(word.end > word.start for word in found.words)  # type: ignore[operator]
@@ -56,10 +57,10 @@ def test_no_edge_is_moved_over_a_neighbour() -> None:
 
 def test_words_are_not_put_into_silence_nor_hundreds_into_a_second() -> None:
     silent = np.zeros(32_000, np.float32)
-    assert on_the_clock(silent, [" pan"], attention([0])).refused == "nothing is audible"
+    assert align_by_attention(silent, [" pan"], attention([0])).refused == "nothing is audible"
     (many,) = align(object(), [loud(1.0)], [" ".join(["slovo"] * 500)], ["cs"])
     assert "500 words cannot be said in 1.00 s" in str(many.refused)
-    assert on_the_clock(loud(1.0), [" …!?"], attention([0])).refused == "the text holds no word"
+    assert align_by_attention(loud(1.0), [" …!?"], attention([0])).refused == "the text holds no word"
 
 
 def test_text_between_runs_of_another_script_is_not_cut_anew() -> None:
@@ -216,7 +217,7 @@ def test_every_copy_of_an_overlapping_clip_counts_and_empty_rows_do_not(workspac
     soundfile.write(workspace / "d.wav", other, 16_000)
     training = [clips[0].replace(id="t"), Clip("d", "d.wav", "…", len(other) / 16_000, "en")]
     write_clips(workspace / "train.jsonl", training)
-    found = overlap(clips, [workspace / "train.jsonl"])
+    found = overlap(Workspace(), clips, [workspace / "train.jsonl"])
     assert found["audio"] == 2 and found["sentence"] == 2 and found["ids"] == ["a", "b"]
 
 
@@ -275,7 +276,7 @@ def test_unsaid_words_are_lines_of_their_own_and_what_a_model_wrote_is_never_los
 
 
 def test_a_lost_line_is_no_better_than_a_misplaced_one() -> None:
-    task = Task(loud(4.0), (" a", " b"), "cs", ((0, 1, 0.5, 1.0), (1, 2, 2.0, 3.0)))
+    task = Case(loud(4.0), (" a", " b"), "cs", ((0, 1, 0.5, 1.0), (1, 2, 2.0, 3.0)))
     right, lost = Word("a", 0.5, 1.0), Word("b", None, None)
     found = scored([task], [Aligned((right, lost), "cross-attention")])
     assert found["offset_seconds"] == 0.5 and found["coverage"] == 0.5

@@ -17,6 +17,7 @@ from govor.corpus.sources import registry
 from govor.errors import GovorError
 from govor.measure.overlap import overlap, overlap_line
 from govor.measure.suites import find_suite, suites
+from govor.runs import Workspace
 
 Govor = Callable[..., Any]
 
@@ -39,13 +40,13 @@ def test_overlap_is_counted_by_audio_near_duplicate_and_sentence(tmp_path: Path)
     louder = clip(tmp_path, "x1", "luna mar", 1, gain=0.5).replace(transcript="louder")
     same_words = clip(tmp_path, "x2", "pan pan vid", 77).replace(transcript="Pan, pan: VID!")
     write_clips(tmp_path / "train.jsonl", [same_audio, louder, same_words])
-    found = overlap(test, [tmp_path / "train.jsonl"])
+    found = overlap(Workspace(), test, [tmp_path / "train.jsonl"])
     assert (found["audio"], found["sentence"]) == (1, 1) and found["near_duplicate"] >= 2
     assert "t3" not in found["ids"] and {"t0", "t1", "t2"} <= set(found["ids"])
     assert "clips stand in the training data" in overlap_line("set", found)
-    deaf = overlap(test, [tmp_path / "train.jsonl"], hear=False)
+    deaf = overlap(Workspace(), test, [tmp_path / "train.jsonl"], hear=False)
     assert deaf["near_duplicate"] == 0 and deaf["sentence"] == 1 and "--hear-training" in overlap_line("set", deaf)
-    nothing = overlap(test, [tmp_path / "gone.jsonl"])
+    nothing = overlap(Workspace(), test, [tmp_path / "gone.jsonl"])
     assert nothing["training_manifests_missing"] and "was not checked" in overlap_line("set", nothing)
 
 
@@ -54,9 +55,12 @@ def test_every_set_of_every_suite_is_in_the_registry() -> None:
         for wanted in suite.sets.values():
             assert wanted.split in registry().datasets[wanted.source].splits, (name, wanted)
         assert all(set(figures) <= set(suite.sets) for figures in suite.published.values())
-    assert len(find_suite("hebrew").sets) == 6 and find_suite("hebrew").published["ivrit turbo"]["whatsapp"] == 0.071
+    assert (
+        len(find_suite(Workspace(), "hebrew").sets) == 6
+        and find_suite(Workspace(), "hebrew").published["ivrit turbo"]["whatsapp"] == 0.071
+    )
     with pytest.raises(GovorError, match="did you mean 'hebrew'"):
-        find_suite("hebrw")
+        find_suite(Workspace(), "hebrw")
 
 
 def test_a_suite_of_local_parquet_is_scored_resumed_and_checked(

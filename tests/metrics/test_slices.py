@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from transformers.models.whisper.english_normalizer import BasicTextNormalizer
 
 from govor.errors import GovorError
-from govor.measure.evaluate import read_eval, rescore, write_eval
+from govor.measure.scoring import read_eval, rescore, write_eval
 from govor.metrics.compare import compare, normalisation_share
 from govor.metrics.recognition import summarise, with_counts
 from govor.metrics.slices import by_slice
 from govor.metrics.text import ivrit_text, lenient_text, normaliser, scoring_text
 from govor.metrics.wer import score, total
+from govor.runs import Workspace
 
 # What the `hebrew` package 0.8.1 takes for points.
 POINTS = [*range(0x5B0, 0x5BD), 0x5C1, 0x5C2, 0x5C4, 0x5C5, 0x5C7]
@@ -95,7 +96,11 @@ def test_slices_cover_every_clip_once_and_add_up() -> None:
 def test_rescoring_needs_the_texts_alone(workspace: Path) -> None:
     Path("m.jsonl").write_text('{"id": "a", "audio": "a", "transcript": "x", "duration": 1, "language": "hr"}\n')
     write_eval(
-        Path("e/x"), clips(["kuca čaša đak"] * 4), {"model": "x", "set": "m", "context": "speech"}, Path("m.jsonl")
+        Workspace(),
+        Path("e/x"),
+        clips(["kuca čaša đak"] * 4),
+        {"model": "x", "set": "m", "context": "speech"},
+        Path("m.jsonl"),
     )
     path = Path("e/x.json")
     before = json.loads(path.read_text())

@@ -21,13 +21,14 @@ from govor.errors import GovorError
 from govor.families.recogniser import RecognitionGates
 from govor.languages import language_key
 from govor.measure.accept import judge
-from govor.measure.evaluate import read_eval
+from govor.measure.scoring import read_eval
 from govor.metrics.compare import compare
 from govor.metrics.intervals import choose_clusters, interval, paired_difference
 from govor.metrics.recognition import summarise, with_counts
 from govor.metrics.slices import by_slice
 from govor.metrics.text import NAME, NORMALISERS, characters_as_words, ivrit_text, lenient_text, scoring_text
 from govor.metrics.wer import score, scored_words, word_diff
+from govor.runs import Run
 
 Govor = Callable[..., CompletedProcess[str]]
 
@@ -303,14 +304,14 @@ def test_the_stages_of_a_recipe_are_judged_by_name(workspace: Path, govor: Govor
     assert "give one of them" in govor("accept", "r1", "--stage", "last", "--set", "wer=1", expect=2).stderr
     few = keep("r1", rows[-3:])
     Path("manifests/eval_r1.json").write_text(json.dumps({"run": "r1", "contexts": {"padded": {"after": few}}}))
-    said = judge(run)["gates"][0]
+    said = judge(Run(run))["gates"][0]
     assert said["passed"] and "3 clip(s) are too few to tell it from chance" in said["reason"]
-    upper = judge(run, RecognitionGates(wer_upper=0.9))
+    upper = judge(Run(run), RecognitionGates(wer_upper=0.9))
     assert not upper["accepted"] and "3 clip(s) give no interval" in upper["gates"][0]["reason"]
     Path("manifests/eval_r1.json").write_text(
         json.dumps({"run": "r1", "contexts": {"padded": {"after": {**few, "normaliser": "strict-v1"}}}})
     )
-    assert "strict-v1, which has changed" in judge(run)["gates"][0]["reason"]
+    assert "strict-v1, which has changed" in judge(Run(run))["gates"][0]["reason"]
 
 
 def test_resampling_is_over_many_clusters_as_before() -> None:

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from conftest import learn_by_heart
+from conftest import learn_by_heart, transcribe_clips
 from govor.audio import decode
 from govor.corpus.manifests import Manifest
 from govor.errors import GovorError
-from govor.families.opening import load_checkpoint, open_recogniser
+from govor.families.opening import load_checkpoint, open_model
 from govor.families.task import DecodeOptions
-from govor.measure.evaluate import transcribe_clips, write_eval
 from govor.measure.headline import add_to_headline
+from govor.measure.scoring import write_eval
 from govor.package.build import package
-from govor.runs import Run
+from govor.runs import Run, Workspace
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +51,7 @@ def test_the_stock_pipeline_transcribes_with_the_package(run: Path) -> None:
     text = asr(
         {"raw": decode(clip.audio), "sampling_rate": 16_000}, generate_kwargs={"language": "en", "num_beams": 1}
     )["text"]
-    ours = (
-        open_recogniser(str(run)).recogniser.transcribe([decode(clip.audio)], ["en"], DecodeOptions("padded"))[0].text
-    )
+    ours = open_model(str(run)).recogniser.transcribe([decode(clip.audio)], ["en"], DecodeOptions("padded"))[0].text
     assert text.strip() == ours != ""
     # Batches need a padding token.
     some = [{"raw": decode(clip.audio), "sampling_rate": 16_000} for clip in islice(iter(clips), 2)]
@@ -68,14 +66,12 @@ def test_ct2_and_faster_whisper_load_the_package(run: Path) -> None:
     checks = package(Run(run), ["hf", "ct2"], None).checks["ct2"]
     assert checks["encoder_relative_error"] < 1e-4 and checks["same_text"] == checks["clips"]
     clips = list(Manifest("manifests/splits/toy/train.jsonl"))
-    ours = transcribe_clips(open_recogniser(str(run)).recogniser, clips, "speech")
-    engine = transcribe_clips(open_recogniser(str(run), engine="ct2").recogniser, clips, "speech")
+    ours = transcribe_clips(open_model(str(run)).recogniser, clips, "speech")
+    engine = transcribe_clips(open_model(str(run), engine="ct2").recogniser, clips, "speech")
     assert [row["hypothesis"] for row in engine] == [row["hypothesis"] for row in ours]
     assert [row["hypothesis"] for row in ours] == [row["reference"] for row in ours], "it has learned them"
     padded = (
-        open_recogniser(str(run))
-        .recogniser.transcribe([decode(clips[0].audio)], ["en"], DecodeOptions("padded"))[0]
-        .text
+        open_model(str(run)).recogniser.transcribe([decode(clips[0].audio)], ["en"], DecodeOptions("padded"))[0].text
     )
     # faster-whisper's own features, prompt and engine, on a full window, so that its padding plays no part.
     stock = WhisperModel(str(run / "ct2"), device="cpu", compute_type="float32")
@@ -94,13 +90,19 @@ def test_the_package_carries_its_record_and_a_card_with_scores(run: Path) -> Non
     test = Path("manifests/splits/toy/test.jsonl")
     files = {}
     for name, source in (("before", "base"), ("after", str(run))):
-        model = open_recogniser(
+        model = open_model(
             source if name == "after" else json.loads((run / "run_manifest.json").read_text())["base_model"]
         )
         rows = transcribe_clips(model.recogniser, list(Manifest(test)), "speech")
         files[name] = Path(f"manifests/evals/{name}.json")
-        write_eval(files[name].with_suffix(""), rows, {"model": name, "set": "toy-test", "context": "speech"}, test)
-    add_to_headline("toy", {"speech": (files["before"], files["after"])})
+        write_eval(
+            Workspace(),
+            files[name].with_suffix(""),
+            rows,
+            {"model": name, "set": "toy-test", "context": "speech"},
+            test,
+        )
+    add_to_headline(Workspace(), "toy", {"speech": (files["before"], files["after"])})
     package(Run(run), ["hf"], None)
     card = (run / "README.md").read_text()
     assert "| speech |" in card and "own (8)" in card and "base_model:" in card

@@ -12,13 +12,13 @@ import pytest
 import soundfile
 import torch
 
-from conftest import learn_by_heart
+from conftest import learn_by_heart, transcribe_clips
 from govor.audio import decode
 from govor.cli.models import find_run
 from govor.corpus.manifests import Manifest, write_clips
 from govor.errors import GovorError
 from govor.families.base import Head
-from govor.families.opening import open_recogniser
+from govor.families.opening import open_model
 from govor.families.qwen3_asr.tiny import tiny as tiny_qwen
 from govor.families.task import DecodeOptions
 from govor.families.whisper.convert import from_ggml
@@ -26,13 +26,13 @@ from govor.families.whisper.model import Whisper
 from govor.families.whisper.tiny import tiny
 from govor.families.whisper.tokens import WhisperTokens, build_tokenizer
 from govor.languages import script_name
-from govor.measure.evaluate import transcribe_clips, write_eval
 from govor.measure.headline import add_to_headline
+from govor.measure.scoring import write_eval
 from govor.package import build
 from govor.package.build import package
-from govor.runs import Run
+from govor.runs import Run, Workspace
 from govor.timing import heads
-from govor.timing.align import Listening
+from govor.timing.align import AlignmentHeads
 from stock import VOCABULARIES, published, to_ggml
 
 
@@ -155,8 +155,7 @@ def test_the_stock_pipeline_needs_no_language_and_gives_times(run: Path) -> None
     package(Run(run), ["hf"], None)
     samples = samples_of(run, 3)
     ours = [
-        item.text
-        for item in open_recogniser(str(run)).recogniser.transcribe(samples, ["en"] * 3, DecodeOptions("padded"))
+        item.text for item in open_model(str(run)).recogniser.transcribe(samples, ["en"] * 3, DecodeOptions("padded"))
     ]
     asr = pipeline("automatic-speech-recognition", str(run), device="cpu")
     given = [{"raw": audio, "sampling_rate": 16_000} for audio in samples]
@@ -196,8 +195,8 @@ def test_faster_whisper_needs_no_language_and_gives_times(kind: str, tmp_path: P
         assert len(every) == (100 if kind == "large-v3" else 99)
 
 
-def measured(chosen: tuple[Head, ...]) -> heads.Measured:
-    return heads.Measured(Listening(chosen, 0.02), 20, 0.05, dict.fromkeys(chosen, 0.05))
+def measured(chosen: tuple[Head, ...]) -> heads.HeadChoice:
+    return heads.HeadChoice(AlignmentHeads(chosen, 0.02), 20, 0.05, dict.fromkeys(chosen, 0.05))
 
 
 def stated(run: Path) -> list[list[list[int]]]:
@@ -209,11 +208,11 @@ def test_measured_heads_reach_the_package_before_and_after(run: Path) -> None:
     (run / heads.FILE).unlink(missing_ok=True)
     package(Run(run), ["hf", "ct2"], None)
     assert stated(run) == [[[1, 0], [1, 1]]] * 2, "those of its base"
-    heads.keep(run, measured(((0, 1), (1, 1))), "speech", {"model": "toy"})
+    heads.store_heads(run, measured(((0, 1), (1, 1))), "speech", "toy")
     assert stated(run) == [[[0, 1], [1, 1]]] * 2, "measured on a package that was there"
-    heads.keep(run, measured(((0, 0),)), "padded", {"model": "toy"})
+    heads.store_heads(run, measured(((0, 0),)), "padded", "toy")
     assert stated(run) == [[[0, 0]]] * 2, "stock tools pad"
-    heads.keep(run, measured(((1, 0),)), "speech", {"model": "toy"})
+    heads.store_heads(run, measured(((1, 0),)), "speech", "toy")
     assert stated(run) == [[[0, 0]]] * 2
     package(Run(run), ["hf", "ct2"], None)
     assert stated(run) == [[[0, 0]]] * 2, "measured before it is packaged"
@@ -234,12 +233,12 @@ def scored(run: Path) -> dict[str, Any]:
     for context in ("padded", "speech"):
         files = {}
         for name, source in (("before", "base"), ("after", str(run))):
-            model = open_recogniser(source)
+            model = open_model(source)
             rows = transcribe_clips(model.recogniser, list(Manifest(test)), context)
             files[name] = Path(f"manifests/evals/{name}-{context}")
-            write_eval(files[name], rows, {"model": name, "set": "toy-test", "context": context}, test)
+            write_eval(Workspace(), files[name], rows, {"model": name, "set": "toy-test", "context": context}, test)
         pairs[context] = (Path(f"{files['before']}.json"), Path(f"{files['after']}.json"))
-    return dict(add_to_headline("toy", pairs))["contexts"]  # type: ignore[no-any-return]
+    return dict(add_to_headline(Workspace(), "toy", pairs))["contexts"]  # type: ignore[no-any-return]
 
 
 def test_the_hubs_own_parser_reads_the_card(run: Path) -> None:
@@ -302,7 +301,7 @@ def test_the_snippets_of_the_card_run_as_they_stand(run: Path, capsys: pytest.Ca
     for block in blocks:
         exec(compile(block, "README.md", "exec"), {})
     said = capsys.readouterr().out.splitlines()
-    ours = open_recogniser(str(run)).recogniser.transcribe(samples_of(run), ["en"], DecodeOptions("padded"))[0].text
+    ours = open_model(str(run)).recogniser.transcribe(samples_of(run), ["en"], DecodeOptions("padded"))[0].text
     assert said[0].strip() == ours != ""
 
 
@@ -406,7 +405,7 @@ def test_autopeft_loads_a_checkpoint_and_finds_its_base(
         family.save(tmp_path / "plain")
         to_ggml(tmp_path / "plain", tmp_path / "base.bin")
         source = "base.bin"
-        family = open_recogniser(source).recogniser
+        family = open_model(source).recogniser
     else:
         family.save(tmp_path / "base")
         source = str(tmp_path / "base") if kind == "folder" else "base"

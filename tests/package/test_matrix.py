@@ -10,16 +10,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from conftest import Silent, make_split, toy_recipe
+from conftest import Silent, make_split, toy_recipe, transcribe_clips
 from govor import recipe as recipes
 from govor.corpus.manifests import Manifest
-from govor.families.opening import best_checkpoint, open_recogniser
+from govor.families.opening import open_model
 from govor.families.qwen3_asr.tiny import tiny as tiny_qwen
 from govor.families.whisper.tiny import tiny
 from govor.finetune.train import train
-from govor.measure.evaluate import transcribe_clips
 from govor.package.build import package
-from govor.runs import Run
+from govor.runs import Run, Workspace
 from stock import published, to_ggml
 
 
@@ -128,12 +127,12 @@ def trained(root: Path, family: str, base: str, method: str, name: str) -> Path:
     settings: dict[str, object] = {"epochs": 2, "method": method, "lr": 1e-2 if method == "lora" else 1e-3}
     file = toy_recipe(split, Path(base), root / f"{name}.yaml", finetune=settings)
     file.write_text(file.read_text().replace("name: toy", f"name: {name}") + f"family: {family}\n")
-    return Path(train(recipes.load(str(file)), Silent(), device="cpu").run)
+    return Path(train(Workspace(), recipes.load(str(file)), Silent(), device="cpu").run.folder)
 
 
 def said(source: str, engine: Any = "torch") -> list[str]:
     """What a model makes of two clips, through the scoring's own door."""
-    opened = open_recogniser(source, engine=engine)
+    opened = open_model(source, engine=engine)
     return [row["hypothesis"] for row in transcribe_clips(opened.recogniser, list(Manifest(CLIPS)), "speech")]
 
 
@@ -154,7 +153,7 @@ def test_trained_scored_packaged_and_loaded_again(
     monkeypatch.setenv("GOVOR_CACHE", str(tmp_path / "cache"))
     source = BASES[family][base](tmp_path)
     run = trained(tmp_path, family, source, method, "mine")
-    chosen = best_checkpoint(run)
+    chosen = Run(run).best_checkpoint()
     assert (chosen / "adapter_model.safetensors").exists() == (method == "lora")
     wanted = said(str(run))
     assert wanted == said(str(chosen)), "a run is its best checkpoint"
@@ -170,8 +169,8 @@ def test_trained_scored_packaged_and_loaded_again(
     else:
         assert result.checks["thinker"]["max_logit_difference"] < 1e-3
         assert said(str(run / "thinker")) == wanted
-    packaged = open_recogniser(str(moved)).recogniser.module.state_dict()  # type: ignore[attr-defined]
-    ours = open_recogniser(str(chosen)).recogniser.module.state_dict()  # type: ignore[attr-defined]
+    packaged = open_model(str(moved)).recogniser.module.state_dict()  # type: ignore[attr-defined]
+    ours = open_model(str(chosen)).recogniser.module.state_dict()  # type: ignore[attr-defined]
     assert packaged.keys() == ours.keys()
     assert all(torch.equal(packaged[name], ours[name]) for name in ours)
 

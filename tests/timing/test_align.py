@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from conftest import speech
+from conftest import Silent, speech
 from govor.audio import SAMPLE_RATE
 from govor.corpus.records import Clip
 from govor.errors import AudioError, GovorError
@@ -17,14 +17,16 @@ from govor.families.task import DecodeOptions
 from govor.families.whisper.attention import all_heads
 from govor.families.whisper.model import Whisper
 from govor.families.whisper.tiny import tiny
-from govor.timing.align import Listening, align, on_the_clock, shared_out
-from govor.timing.anything import align_any, listening_of
-from govor.timing.heads import keep, kept, measure_heads
-from govor.timing.longform import Ear, Pace, hear, loop_at, transcribe_recording, windows
+from govor.runs import Workspace
+from govor.timing.align import AlignmentHeads, align, align_by_attention, align_by_length
+from govor.timing.any_length import align_any, alignment_heads
+from govor.timing.heads import measure_heads, store_heads, stored_heads
+from govor.timing.longform import LongFormOptions, Pace, loop_at, transcribe_recording, transcribe_with_samples, windows
 from govor.timing.recordings import Window, align_recording, share
 from govor.timing.splice import splices
 
 TEXT = "sol luna mar pan"
+CZECH = DecodeOptions("speech", language="cs")
 
 
 class Following:
@@ -74,7 +76,7 @@ def test_words_lie_where_they_are_heard() -> None:
 
 
 def test_late_heads_are_put_right() -> None:
-    (found,) = align(Following(late_frames=6), [said(TEXT)], [TEXT], ["en"], listening=Listening(((0, 0),), 0.12))
+    (found,) = align(Following(late_frames=6), [said(TEXT)], [TEXT], ["en"], heads=AlignmentHeads(((0, 0),), 0.12))
     assert [word.start for word in found.words] == pytest.approx([0.5, 0.8, 1.1, 1.4], abs=0.06)
 
 
@@ -88,14 +90,14 @@ def test_what_cannot_be_aligned_says_why() -> None:
     assert "more than the model writes" in str(real.refused)
     (empty,) = align(Following(), [samples], [""], ["en"])
     assert empty.words == () and empty.refused is None
-    assert on_the_clock(samples, ["a"], None).refused
+    assert align_by_attention(samples, ["a"], None).refused
 
 
 def test_a_family_without_an_aligner_is_approximate_and_says_so() -> None:
     (found,) = align(object(), [said("sol luna")], ["sol luna"], ["en"])
     assert found.method == "proportional" and found.words[0].start == pytest.approx(0.5, abs=0.05)
     assert found.words[-1].end == pytest.approx(1.1, abs=0.1)
-    assert shared_out(np.zeros(16_000, np.float32), ["a"]).refused == "nothing is audible"
+    assert align_by_length(np.zeros(16_000, np.float32), ["a"]).refused == "nothing is audible"
 
 
 def test_a_tiny_whisper_attends_with_every_head_and_sums_to_one() -> None:
@@ -126,30 +128,32 @@ def test_heads_are_measured_and_kept(workspace: Path) -> None:
         soundfile.write(workspace / f"{number}.wav", wave, SAMPLE_RATE)
         clips.append(Clip(str(number), f"{number}.wav", words, len(wave) / SAMPLE_RATE, "en"))
     measured = measure_heads(Following(), clips, "speech")
-    assert measured is not None and measured.listening.heads == ((0, 0),) and measured.error_seconds < 0.03
-    assert measured.listening.late_seconds == pytest.approx(0.08, abs=0.021)
+    assert measured is not None and measured.chosen.heads == ((0, 0),) and measured.error_seconds < 0.03
+    assert measured.chosen.late_seconds == pytest.approx(0.08, abs=0.021)
     late = measure_heads(Following(late_frames=5), clips, "speech")
-    assert late is not None and late.listening.late_seconds == pytest.approx(0.18, abs=0.021)
-    keep(workspace, measured, "speech", {"model": "x"})
-    assert kept(workspace, Following.heads, "speech") == measured.listening
-    assert kept(workspace, Following.heads, "padded") is None
-    keep(workspace, measured, "padded", {"model": "x"})
+    assert late is not None and late.chosen.late_seconds == pytest.approx(0.18, abs=0.021)
+    store_heads(workspace, measured, "speech", "x")
+    assert stored_heads(workspace, Following.heads, "speech") == measured.chosen
+    assert stored_heads(workspace, Following.heads, "padded") is None
+    store_heads(workspace, measured, "padded", "x")
     assert (
-        kept(workspace, Following.heads, "speech") == kept(workspace, Following.heads, "padded") == measured.listening
+        stored_heads(workspace, Following.heads, "speech")
+        == stored_heads(workspace, Following.heads, "padded")
+        == measured.chosen
     )
     with pytest.raises(GovorError, match="heads that this model does not have"):
-        kept(workspace, ((7, 7),), "speech")
+        stored_heads(workspace, ((7, 7),), "speech")
     (workspace / "alignment.json").write_text('{"contexts": {"speech": {"heads": "no"}}}')
     with pytest.raises(GovorError, match="not what govor align writes"):
-        kept(workspace, Following.heads, "speech")
+        stored_heads(workspace, Following.heads, "speech")
     assert measure_heads(Following(), clips[:3], "speech") is None
     (workspace / "alignment.json").unlink()
-    notes: list[str] = []
+    progress = Silent()
     opened: Any = type(
         "Opened", (), {"recogniser": Following(), "folder": workspace, "name": "f", "language_token": None}
     )()
-    assert listening_of(opened, clips, "speech", notify=notes.append) == measured.listening
-    assert (workspace / "alignment.json").exists() and "heads measured on" in notes[0]
+    assert alignment_heads(Workspace(), opened, clips, "speech", progress=progress) == measured.chosen
+    assert (workspace / "alignment.json").exists() and "heads measured on" in progress.notes[0]
 
 
 def test_splices_are_what_they_say(workspace: Path) -> None:
@@ -238,25 +242,25 @@ LOOP = Hypothesis("ne ne ne " * 8, [5, 6] * 12, -0.1)
 def test_a_loop_is_drawn_again_and_else_cut_and_flagged(tmp_path: Path) -> None:
     file = recording(tmp_path / "x.wav", 5)
     model = Scripted(LOOP, LOOP, Hypothesis("dobré ráno", [1, 2, 3], -0.3))
-    (piece,) = transcribe_recording(model, file, Ear("cs", "speech"))  # type: ignore[arg-type]
-    assert piece["text"] == "dobré ráno" and piece["flags"] == ["retried"]
+    (piece,) = transcribe_recording(model, file, LongFormOptions(CZECH))  # type: ignore[arg-type]
+    assert piece.text == "dobré ráno" and piece.flags == ("retried",)
     assert [asked[1] for asked in model.asked] == [0.0, 0.2, 0.4]
     stubborn = Scripted(*[LOOP] * 6)
-    (piece,) = transcribe_recording(stubborn, file, Ear("cs", "speech"))  # type: ignore[arg-type]
-    assert piece["flags"] == ["loop"] and len(piece["text"].split()) < 6
+    (piece,) = transcribe_recording(stubborn, file, LongFormOptions(CZECH))  # type: ignore[arg-type]
+    assert piece.flags == ("loop",) and len(piece.text.split()) < 6
 
 
 def test_silence_is_never_asked_and_doubt_is_flagged(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "silent.wav", np.zeros(5 * SAMPLE_RATE), SAMPLE_RATE)
     model = Scripted()
-    (piece,) = transcribe_recording(model, tmp_path / "silent.wav", Ear("cs", "speech"))  # type: ignore[arg-type]
-    assert piece["text"] == "" and piece["flags"] == ["silence"] and not model.asked
+    (piece,) = transcribe_recording(model, tmp_path / "silent.wav", LongFormOptions(CZECH))  # type: ignore[arg-type]
+    assert piece.text == "" and piece.flags == ("silence",) and not model.asked
     doubtful = Scripted(Hypothesis("hm", [1], -1.4, no_speech=0.1))
-    (piece,) = transcribe_recording(doubtful, recording(tmp_path / "a.wav", 3), Ear("cs", "speech"))  # type: ignore[arg-type]
-    assert piece["flags"] == ["unsure"] and piece["text"] == "hm"
+    (piece,) = transcribe_recording(doubtful, recording(tmp_path / "a.wav", 3), LongFormOptions(CZECH))  # type: ignore[arg-type]
+    assert piece.flags == ("unsure",) and piece.text == "hm"
     nothing = Scripted(Hypothesis("titulky", [1], -1.4, no_speech=0.9))
-    (piece,) = transcribe_recording(nothing, tmp_path / "a.wav", Ear("cs", "speech"))  # type: ignore[arg-type]
-    assert piece["flags"] == ["no_speech"] and piece["text"] == ""
+    (piece,) = transcribe_recording(nothing, tmp_path / "a.wav", LongFormOptions(CZECH))  # type: ignore[arg-type]
+    assert piece.flags == ("no_speech",) and piece.text == ""
 
 
 def test_a_window_left_early_is_heard_again_in_parts(tmp_path: Path) -> None:
@@ -265,17 +269,17 @@ def test_a_window_left_early_is_heard_again_in_parts(tmp_path: Path) -> None:
         Hypothesis("první polovina", [1, 2], -0.1),
         Hypothesis("druhá polovina", [3, 4], -0.1),
     )
-    pieces = list(transcribe_recording(model, recording(tmp_path / "a.wav", 20), Ear("cs", "speech")))  # type: ignore[arg-type]
-    assert " ".join(p["text"] for p in pieces).startswith("první polovina druhá polovina") and pieces[-1][
-        "end"
-    ] == pytest.approx(20.0)
+    pieces = list(transcribe_recording(model, recording(tmp_path / "a.wav", 20), LongFormOptions(CZECH)))  # type: ignore[arg-type]
+    assert " ".join(p.text for p in pieces).startswith("první polovina druhá polovina") and pieces[
+        -1
+    ].end == pytest.approx(20.0)
     pace = Pace()
     assert not pace.left_early("x" * 100, 10) and not pace.left_early("", 1) and pace.left_early("ano", 10)
 
 
 def test_the_text_before_is_given_where_the_model_knows_it(tmp_path: Path) -> None:
     model = Scripted()
-    list(transcribe_recording(model, recording(tmp_path / "a.wav", 70), Ear("cs", "speech", previous=True)))  # type: ignore[arg-type]
+    list(transcribe_recording(model, recording(tmp_path / "a.wav", 70), LongFormOptions(CZECH, previous=True)))  # type: ignore[arg-type]
     assert model.asked[0][2] is None and all(asked[0] == 1 for asked in model.asked)
     assert model.asked[1][2] == [" " + SPOKEN]
 
@@ -290,7 +294,7 @@ def test_an_hour_is_never_in_memory_whole(tmp_path: Path) -> None:
         assert all(14 <= (b - a) / SAMPLE_RATE <= 28.1 for a, b in cuts[:-1])
     assert last == pytest.approx(900, abs=0.01) and largest <= 8 * 28 * SAMPLE_RATE + 60 * SAMPLE_RATE
     assert spans > 900 / 28
-    found = list(hear(Scripted(), str(file), Ear("cs", "speech")))  # type: ignore[arg-type]
+    found = list(transcribe_with_samples(Scripted(), str(file), LongFormOptions(CZECH)))  # type: ignore[arg-type]
     assert sum(len(samples) for _, samples in found) == 900 * SAMPLE_RATE
 
 

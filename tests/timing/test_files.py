@@ -11,11 +11,13 @@ from rich.console import Console
 
 from govor.cli import console
 from govor.cli.models import check_model
-from govor.cli.timing import _lyrics, _output_folder, segments_of
 from govor.corpus.records import Segment
 from govor.errors import GovorError
 from govor.families.whisper.tokens import WhisperTokens
-from govor.timing.words import Line, Word, lines_of_speakers
+from govor.runs import Workspace
+from govor.timing.files import recording_folder
+from govor.timing.lyrics import read_lyrics
+from govor.timing.words import Line, Word, lines_of_speakers, segments_of
 from messy import voice
 
 
@@ -25,12 +27,12 @@ from messy import voice
 )  # fmt: skip
 def test_every_recording_has_a_folder_of_its_own(names: list[str]) -> None:
     paths = [Path(name) for name in names]
-    folders = [_output_folder(path, paths) for path in paths]
+    folders = [recording_folder(Workspace(), path, paths) for path in paths]
     assert all(one != other for one, other in itertools.combinations(folders, 2)), "T25"
 
 
 def test_one_recording_has_its_plain_name() -> None:
-    assert _output_folder(Path("a/x.wav"), [Path("a/x.wav"), Path("b.wav")]) == Path("outputs/x")
+    assert recording_folder(Workspace(), Path("a/x.wav"), [Path("a/x.wav"), Path("b.wav")]) == Path("outputs/x")
 
 
 def test_lines_keep_their_speakers() -> None:
@@ -53,10 +55,10 @@ def test_names_in_brackets_stay_in_the_progress_bar(monkeypatch: pytest.MonkeyPa
 
 def test_lyrics_of_any_kind_and_a_time_line_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("[00:01.00]prvi\n[00:02.00]drugi")
-    assert _lyrics(tmp_path / "a.txt") == ["prvi", "drugi"]
+    assert read_lyrics(tmp_path / "a.txt") == ["prvi", "drugi"]
     (tmp_path / "b.SRT").write_text("1\n00:00:xx --> 00:00:02,000\nx")
     with pytest.raises(GovorError, match=r"b.SRT: line 2"):
-        _lyrics(tmp_path / "b.SRT")
+        read_lyrics(tmp_path / "b.SRT")
 
 
 def test_results_of_one_name_lie_apart(workspace: Path, govor: Callable[..., Any], tiny_folder: Path) -> None:

@@ -9,7 +9,7 @@ import soundfile
 from browser import needs_browser, opened, until
 from conftest import speech
 from govor.errors import GovorError
-from govor.timing.karaoke import write_page
+from govor.timing.karaoke_page import write_page
 from govor.timing.words import Line, Word
 
 SONG = ["Ljubav", "njena", "đačka"], ["džep", "</script><b>", "konj"]

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from govor import __version__
-from govor.cli import corpus, evaluate, finetune, measure, package, quickstart, shape, sources, timing
+from govor.cli import corpus, evaluate, finetune, measure, package, quickstart, recipe, shape, sources, timing
 from govor.cli.options import App
 from govor.errors import GovorError
 from govor.files import shortened
@@ -58,7 +58,7 @@ def root(
     context.obj = Workspace()
 
 
-for stage in (quickstart, corpus, sources, shape, finetune, evaluate, measure, timing, package):
+for stage in (quickstart, corpus, sources, shape, recipe, finetune, evaluate, measure, timing, package):
     stage.register(app)
 
 

@@ -24,6 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from govor.jsons import to_json
+from govor.progress import TableRow
 
 Item = TypeVar("Item")
 _LINES, _LINE_SECONDS = 20, 60.0
@@ -118,7 +119,7 @@ def bar(title: str, total: int | None) -> Iterator[Bar]:
         yield Bar(progress, progress.add_task(title, total=total, about=""))
 
 
-def table(title: str, rows: Sequence[dict[str, Any]], console: Console = err) -> None:
+def table(title: str, rows: Sequence[TableRow], console: Console = err) -> None:
     """Rows of the same keys, numbers to the right."""
     if not rows:
         return
@@ -132,7 +133,7 @@ def table(title: str, rows: Sequence[dict[str, Any]], console: Console = err) ->
     console.print(shown)
 
 
-def _cell(name: str, value: Any) -> str:
+def _cell(name: str, value: object) -> str:
     if isinstance(value, float):
         if name in ("share", "asked", "reachable", "realised"):
             return f"{value:.1%}"

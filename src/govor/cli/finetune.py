@@ -5,22 +5,28 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from govor.cli import console
-from govor.cli.models import Device, check_manifest, check_model, find_run
-from govor.cli.options import Json, Out, Overwrite, examples
+from govor.cli.models import Device, check_manifest, check_model
+from govor.cli.options import Json, Out, Overwrite, examples, workspace
 from govor.cli.summary import exit_if
+from govor.progress import TableRow
 
 if TYPE_CHECKING:
+    from govor.finetune.inspect import Look
     from govor.finetune.loop import StepRecord
+    from govor.finetune.repeat import Repeated
+    from govor.finetune.request import Request, Resume
     from govor.finetune.train import Finished
-    from govor.recipe import Recipe
+
+Metrics = dict[str, float | None]
 
 
 def register(app: typer.Typer) -> None:
@@ -76,92 +82,68 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Fine-tune a model as a recipe says; a checkpoint at every evaluation, exact resume."""
-    from govor import recipe as recipes
-    from govor.errors import GovorError
-    from govor.finetune.begun import may_start_early, run_folder, with_code
-    from govor.jsons import read_json
+    from govor.finetune.request import ask, check_early, check_place
 
     overrides = [*(set_ or []), *([f"finetune.max_steps={max_steps}"] if max_steps is not None else [])]
-    record = Path(recipe) if recipe.endswith(".json") else None
-    if resume and overwrite:
-        raise GovorError("--resume goes on with a run and --overwrite replaces it; give one of the two.")
-    if record is None:
-        resolved = with_code(recipes.load(recipe, overrides))
-        _check_early(resolved, device)
-        if not fast_dev_run and not int(os.environ.get("RANK", "0")):
-            may_start_early(run_folder(resolved), resume or resume_changed, overwrite)
-    else:
-        read_json(record)
+    going_on: Resume = "changed" if resume_changed else resume
+    request = ask(workspace(), recipe, overrides, going_on, overwrite, device, fast_dev_run)
+    if request.record is None:
+        check_early(workspace(), request)
+        check_model(request.recipe.base_model, "torch", device, [request.recipe.examples.language])
+        check_place(workspace(), request)
     # Only now: these import torch, which takes seconds.
-    from govor.finetune.record import check_repeatable, compare_losses, repeated_recipe
-    from govor.finetune.train import fast_dev_run as shortened
+    from govor.finetune.repeat import check_repeatable, compare_losses
+    from govor.runs import Run
 
-    if record is not None:
-        resolved = repeated_recipe(record, overrides)
-    if record is not None:
-        check_repeatable(record, resolved, console.note)
-    if fast_dev_run:
-        # Such a run has a name of its own that nobody else uses, so it may be made again and again.
-        resolved, overwrite = shortened(resolved), not (resume or resume_changed)
-    finished = run_training(resolved, resume or resume_changed, overwrite, device, resume_changed)
+    if request.record is not None:
+        check_repeatable(workspace(), request.record, request.recipe, console)
+    finished = run_training(request)
     if int(os.environ.get("RANK", "0")):
         return
-    repeated = compare_losses(record.parent, finished.run) if record is not None else None
-    if repeated is not None:
-        console.note(repeated.sentence)
-    shown = {
-        "run": str(finished.run),
-        **finished.metrics,
-        **({} if repeated is None else {"repeats": asdict(repeated)}),
-    }
-    console.result(f"best checkpoint  {finished.best.name}: {_metrics(finished.metrics['metrics'])}", shown, as_json)
-    split = next(iter(resolved.data.by_name().values())).split
-    console.made(finished.run, console.command("govor", "evaluate", finished.run, "--manifest", f"{split}/test.jsonl"))
+    before = None if request.record is None else Run(request.record.parent, workspace())
+    _show_finished(finished, None if before is None else compare_losses(before, finished.run), as_json)
+    split = next(iter(request.recipe.data.by_name().values())).split
+    test = f"{split}/test.jsonl"
+    console.made(finished.run.folder, console.command("govor", "evaluate", finished.run.folder, "--manifest", test))
     tell_unread(finished)
     exit_if(bool(finished.unreadable))
 
 
-def _check_early(recipe: Recipe, device: str) -> None:
-    """Refuse what needs no torch to be refused: manifests that are not there, a base model that is none, trackers."""
-    from govor.examples.augment import load_settings
-    from govor.finetune.track import check_installed
-
-    for source in recipe.data.by_name().values():
-        for part in ("train", "validation"):
-            check_manifest(Path(source.split) / f"{part}.jsonl")
-    if recipe.examples.augment is not None:
-        load_settings(Path(recipe.examples.augment))
-    check_installed(recipe.tracking.to)
-    check_model(recipe.base_model, "torch", device, [recipe.examples.language])
-
-
-def tell_unread(finished: Finished) -> None:
-    """Name the clips that a run had to leave out."""
-    if finished.unreadable:
-        console.note(
-            f"{finished.unreadable} clips could not be read and were left out: {finished.run / 'dropped.jsonl'}"
-        )
-
-
-def run_training(
-    recipe: Recipe, resume: bool, overwrite: bool, device: str = "auto", changed: bool = False
-) -> Finished:
+def run_training(request: Request) -> Finished:
     """Train with progress on the terminal."""
-    from govor.errors import GovorError
     from govor.finetune import train as training
     from govor.finetune.stopping import Interrupted
 
-    if resume and overwrite:
-        raise GovorError("--resume goes on with a run and --overwrite replaces it; give one of the two.")
+    recipe = request.recipe
     try:
         with console.bar(f"train {recipe.name}", None) as bar:
-            return training.train(recipe, _Progress(bar), resume, overwrite, device, changed)
+            shown = _Progress(bar)
+            return training.train(workspace(), recipe, shown, request.resume, request.overwrite, request.device)
     except Interrupted as stop:
         if int(os.environ.get("RANK", "0")):
             raise typer.Exit(stop.exit_code) from None
         train = "train" in sys.argv and "--resume-changed" not in sys.argv
         on = console.again(["--resume"] if train and stop.resumable else [], ["--overwrite"] if stop.resumable else [])
         raise stop.with_remedy(f"go on with: {on}" if stop.resumable else f"begin again with: {on}") from None
+
+
+def tell_unread(finished: Finished) -> None:
+    """Name the clips that a run had to leave out."""
+    if finished.unreadable:
+        console.note(
+            f"{finished.unreadable} clips could not be read and were left out: {finished.run.folder / 'dropped.jsonl'}"
+        )
+
+
+def _show_finished(finished: Finished, repeated: Repeated | None, as_json: bool) -> None:
+    if repeated is not None:
+        console.note(repeated.sentence)
+    shown = {
+        "run": str(finished.run.folder),
+        **finished.metrics,
+        **({} if repeated is None else {"repeats": asdict(repeated)}),
+    }
+    console.result(f"best checkpoint  {finished.best.name}: {_metrics(finished.metrics['metrics'])}", shown, as_json)
 
 
 def show_examples(
@@ -172,29 +154,32 @@ def show_examples(
     as_json: Json = False,
 ) -> None:
     """Print the examples that training would see: what is given (dim), what is taught (green), and the shares."""
-    from govor import recipe as recipes
-    from govor.finetune.begun import with_code
+    from govor.finetune.request import load_recipe
 
     # The manifest stands in for the data.
-    resolved = with_code(recipes.load(recipe, set_ or []))
+    resolved = load_recipe(workspace(), recipe, set_ or [])
     check_manifest(manifest)
     check_model(resolved.base_model, languages=[resolved.examples.language])
     from govor.finetune.inspect import look  # only now: it imports torch
 
-    found = look(resolved, manifest, show, console.note)
+    found = look(workspace(), resolved, manifest, show, console)
     if as_json:
         console.result("", {"examples": [asdict(item) for item in found.examples], "shares": found.shares}, True)
-        return
-    for item in found.examples:
-        about = f"{item.seconds:g} s in a context of {item.context_seconds:g} s"
-        heading = f"[bold]{escape(item.clip)}[/]  draw {item.draw}, {about}{_with(item.features)}"
+    else:
+        _show_examples(found)
+
+
+def _show_examples(look: Look) -> None:
+    for example in look.examples:
+        about = f"{example.seconds:g} s in a context of {example.context_seconds:g} s"
+        heading = f"[bold]{escape(example.clip)}[/]  draw {example.draw}, {about}{_with(example.features)}"
         console.out.print(heading, emoji=False)
         for name, taught in (("given", False), ("taught", True)):
-            pieces = "".join(_coloured(*piece) for piece in item.pieces if piece[2] is taught)
+            pieces = "".join(_coloured(*piece) for piece in example.pieces if piece[2] is taught)
             console.out.print(f"[bold]{name:<7}[/]{pieces}", emoji=False)
         console.out.print()
     console.out.print("‹n› counts the ids of a piece; what is given is not in the loss\n")
-    console.table("shares of the examples of an epoch", found.shares, console.out)
+    console.table("shares of the examples of an epoch", look.shares, console.out)
 
 
 def average(
@@ -204,16 +189,14 @@ def average(
     as_json: Json = False,
 ) -> None:
     """Average a run's best checkpoints (weights by 1 / loss) and keep the mean where it scores better than the best one."""
-    from govor.runs import Run
+    chosen = workspace().find_run(run)
+    chosen.check_finished()
+    from govor.finetune.average import average_run  # only now: it imports torch
 
-    folder = find_run(run)
-    Run(folder).check_finished()
-    from govor.finetune.record import average_run  # only now: it imports torch
-
-    with console.bar(f"average {folder.name}", None) as bar:
-        result = average_run(folder, count, device, bar.note)
+    with console.bar(f"average {chosen.name}", None) as bar:
+        result = average_run(chosen, count, device, _Progress(bar))
     console.result(f"ships  {result['shipped']}", result, as_json)
-    console.made(folder / "average.json", console.command("govor", "package", folder))
+    console.made(chosen.folder / "average.json", console.command("govor", "package", chosen.folder))
 
 
 def track(
@@ -227,23 +210,21 @@ def track(
     overwrite: Overwrite = False,
 ) -> None:
     """Write a recipe whose runs are tracked; on a terminal what is not given is asked for. No key is asked or kept."""
-    from govor import recipe as recipes
-    from govor.files import refuse_existing, write_text
-    from govor.finetune.track import check_installed, login_hint, tracked_recipe
+    from govor.files import refuse_existing
+    from govor.finetune.request import load_recipe
+    from govor.finetune.track import login_hint, write_tracked
     from govor.runs import check_name
 
-    base = recipes.load(recipe)
+    base = load_recipe(workspace(), recipe)
     chosen = _asked("to", "trackers (wandb, tensorboard, trackio)", to, "tensorboard").replace(" ", "").split(",")
     where = _asked("project", "project", project, base.tracking.project)
     called = _asked("name", "run name", name, base.name)
-    target = out or Path(f"{check_name(called)}.yaml")
+    target = out or workspace().path(f"{check_name(called)}.yaml")
     refuse_existing(target, overwrite)
-    text = recipes.extension_text(tracked_recipe(recipe, target, chosen, where, called), target)
-    check_installed(chosen)
-    write_text(target, text)
+    more = write_tracked(workspace(), recipe, target, chosen, where, called)
     for hint in login_hint(chosen):
         console.note(hint)
-    console.made(target, console.command("govor", "train", target))
+    console.made(target, console.command("govor", "train", target, *more))
 
 
 def _asked(option: str, question: str, given: str | None, default: str) -> str:
@@ -269,7 +250,7 @@ def _coloured(text: str, ids: int, taught: bool) -> str:
 
 
 class _Progress:
-    """The run's reporter on a terminal."""
+    """The run's progress on a terminal; its lines stand above the bar."""
 
     def __init__(self, bar: console.Bar) -> None:
         self._bar = bar
@@ -277,17 +258,20 @@ class _Progress:
     def note(self, text: str) -> None:
         self._bar.note(text)
 
-    def table(self, title: str, rows: Sequence[dict[str, Any]]) -> None:
+    def table(self, title: str, rows: Sequence[TableRow]) -> None:
         console.table(title, rows)
+
+    def bar(self, title: str, total: int | None) -> AbstractContextManager[console.Bar]:
+        return console.bar(title, total)
 
     def step(self, record: StepRecord, total_steps: int) -> None:
         self._bar.to(record.step, total_steps, f"loss {record.loss:.3f}  lr {record.lr:.1e}")
 
-    def evaluated(self, step: int, metrics: dict[str, float | None]) -> None:
+    def evaluated(self, step: int, metrics: Metrics) -> None:
         self._bar.note(f"step {step}: {_metrics(metrics)}")
 
 
-def _metrics(metrics: dict[str, Any]) -> str:
+def _metrics(metrics: Metrics) -> str:
     """`validation loss 0.51 (knesset 0.48, recital 0.60)  validation wer …`."""
     shown = []
     for name in (name for name in metrics if "." not in name):

@@ -37,30 +37,19 @@ def check_model(
         GovorError: with what is wrong. What needs the weights is found later.
     """
     from govor.errors import GovorError, nearest
-    from govor.families.registry import family_of, settings_of
+    from govor.families.registry import family_here, settings_of
     from govor.hub import find_here
-    from govor.runs import Run
 
     if device.partition(":")[0] not in ("auto", "cuda", "mps", "cpu"):
         raise GovorError(f"There is no device '{device}'; {nearest(device, ('auto', 'cuda', 'mps', 'cpu'))}")
-    found = find_here(model)
-    if found is None or found.format != "hf" or engine == "ct2":
+    source = workspace().model(model)
+    find_here(source)
+    kind = None if engine == "ct2" else family_here(source)
+    if kind is None:
         return
-    run = next(
-        (run for run in (Run(found.path), Run(found.path.parent.parent)) if (run.folder / "base").is_dir()), None
-    )
-    unpackaged = run is not None and not Run(found.path).packaged
-    kind = family_of(run.folder / "base" if run is not None and unpackaged else found.path, model)
     for code in languages:
         if code is not None:
             settings_of(kind).check_language(code)
-
-
-def check_eval(path: Path) -> None:
-    """Refuse what is no scoring's `.json` before anything heavy is imported."""
-    from govor.jsons import read_json
-
-    read_json(path.with_name(path.name.removesuffix(".json").removesuffix(".clips.jsonl") + ".json"))
 
 
 def check_manifest(path: Path) -> None:
@@ -75,10 +64,11 @@ def open_model(
 ) -> Opened:
     """The model on its device, in its number format."""
     from govor.device import pick_device, pick_precision, torch_dtype
-    from govor.families.opening import open_recogniser
+    from govor.families.opening import open_model as open_source
 
-    chosen = pick_device(device).value
-    return open_recogniser(model, torch_dtype(pick_precision(precision, chosen).value), chosen, engine, console.note)
+    chosen, place = pick_device(device).value, workspace()
+    dtype = torch_dtype(pick_precision(precision, chosen).value)
+    return open_source(place.model(model), dtype, chosen, engine, console.note, place)
 
 
 def find_run(name: str) -> Path:

@@ -12,7 +12,7 @@ import typer
 
 from govor.cli import console
 from govor.cli.models import check_model
-from govor.cli.options import Language, License, examples
+from govor.cli.options import Language, License, examples, workspace
 
 if TYPE_CHECKING:
     from govor.corpus.records import Clip
@@ -56,6 +56,7 @@ def quickstart(
     """
     from govor import recipe as recipes
     from govor.errors import GovorError
+    from govor.finetune.begun import standing as how_far
 
     started = time.perf_counter()
     name = "quickstart" if audio is None else _name(audio)
@@ -67,7 +68,7 @@ def quickstart(
     recipe = _recipe(name, split, base_model, set_ or [], fast_dev_run)
     test = split / "test.jsonl"
 
-    standing = _standing(recipe)
+    standing = how_far(workspace(), recipe)
     if standing == "other" and not (overwrite or fast_dev_run):
         raise GovorError(
             f"models/{recipe.family}/{recipe.name} was trained on other data or with other settings; give --overwrite to "
@@ -77,10 +78,11 @@ def quickstart(
     run = _train(recipe, standing)
     after = _scores(str(run), test)
     headline = _headline(recipe.name, before, after)
-    from govor.cli.measure import run_report
+    from govor.measure.report.build import report
+    from govor.runs import Run
 
     with _stage("report"):
-        page = run_report(run, None, overwrite=True)
+        page = Path(workspace().relative(report(Run(run, workspace()), overwrite=True)))
     spoken = _package(run, test, headline)
     console.say()
     _table(headline)
@@ -120,9 +122,10 @@ def _corpus(audio: Path | None, language: str | None, license: str | None) -> li
     from govor.corpus.inventory import Statement
     from govor.corpus.manifests import read_clips, write_clips, write_rows
     from govor.corpus.normalize import normalize_clips
-    from govor.corpus.validate import Limits, validate
+    from govor.corpus.validate import Checks, Limits, validate
     from govor.errors import GovorError
     from govor.jsons import write_json
+    from govor.runs import Workspace
 
     folder = Path("manifests") / ("quickstart" if audio is None else _name(audio))
     if audio is not None and license is None:
@@ -141,7 +144,7 @@ def _corpus(audio: Path | None, language: str | None, license: str | None) -> li
         else:
             source = list(
                 console.counted(
-                    read_source(audio, Statement(language, license), dropped.append, notice=console.note),
+                    read_source(Workspace(), audio, Statement(language, license), dropped.append, notice=console.note),
                     "manifest",
                     None,
                 )
@@ -152,7 +155,7 @@ def _corpus(audio: Path | None, language: str | None, license: str | None) -> li
         rows = (clip.to_row() for clip in source)
         # Nothing is sliced here, so what is longer than a window is left out.
         with console.bar("validate", len(source)) as shown:
-            for running in validate(rows, Limits(max_seconds=30.0), kept.append, dropped.append):
+            for running in validate(Workspace(), rows, Checks(Limits(max_seconds=30.0)), kept.append, dropped.append):
                 shown.to(running.inventory, len(source))
                 report = running.as_dict()
         for sentence in running.advice():
@@ -179,8 +182,7 @@ def _stated(clip: Clip) -> Clip:
 
 def _split(clips: list[Clip], name: str, small: bool, guessed: bool) -> Path:
     """A test set of unseen sources; two speakers say most of the Czech lines, so speakers may cross there."""
-    from govor.cli.shape import write_split
-    from govor.corpus.split import SplitSettings, split
+    from govor.corpus.split import SplitSettings, split, write_split
     from govor.errors import GovorError
 
     hours = sum(clip.duration for clip in clips)
@@ -210,70 +212,43 @@ def _split(clips: list[Clip], name: str, small: bool, guessed: bool) -> Path:
 
 def _recipe(name: str, split: Path, base_model: str | None, overrides: list[str], small: bool) -> Recipe:
     from govor import recipe as recipes
-    from govor.finetune.train import fast_dev_run
+    from govor.finetune.request import shortened
 
     fixed = [f"name={name}", f"data.split={split.as_posix()}"]
     chosen = [f"base_model={base_model}"] if base_model else []
     recipe = recipes.load("quickstart", [*fixed, *chosen, *overrides])
-    return fast_dev_run(recipe) if small else recipe
+    return shortened(recipe) if small else recipe
 
 
 def _scores(model: str, test: Path) -> dict[str, Path]:
     """Score padded and on the speech, or reuse scorings of the same model on the same clips."""
-    from govor.cli.evaluate import run_evaluation, score_line, tell_failed
-    from govor.corpus.manifests import fingerprint
+    from govor.cli.summary import tell_failed
     from govor.families.opening import scored_name
-    from govor.jsons import read_json
-    from govor.measure.evaluate import dataset_name, eval_name
-    from govor.runs import Workspace
+    from govor.measure.evaluate import EvalOptions, evaluate
+    from govor.measure.lines import score_line
+    from govor.measure.scoring import ClipSet
 
-    name = scored_name(model)
-    files = {c: Workspace().evals / f"{eval_name(name, dataset_name(test), c)}.json" for c in ("padded", "speech")}
-    trained = Path(model) / "metrics.json"
-    with _stage(f"score {name}"):
-        wanted = fingerprint(test)
-        for context, file in files.items():
-            if file.exists() and not (trained.exists() and trained.stat().st_mtime > file.stat().st_mtime):
-                old = read_json(file)
-                if (old.get("manifest"), old.get("source")) == (wanted, model) and not old.get("failed"):
-                    console.note(f"reusing {file}")
-                    continue
-            (summary,) = run_evaluation(model, test, (context,), overwrite=True)  # type: ignore[arg-type]
-            console.note(score_line(summary))
-            tell_failed([summary])
-    return files
-
-
-def _standing(recipe: Recipe) -> str:
-    """How far a run of this name has come: none, other (recipe or data), begun, finished."""
-    from govor.config import read_yaml
-    from govor.finetune.begun import finished_steps, run_folder
-    from govor.finetune.survey import fingerprints
-    from govor.jsons import read_json
-
-    run = run_folder(recipe)
-    record = run / "run_manifest.json"
-    if not record.exists() and not finished_steps(run):
-        return "none"
-    file = run / "recipe.yaml"
-    if not file.exists() or read_yaml(file) != recipe.model_dump(mode="json"):
-        return "other"
-    if not record.exists():
-        return "begun"
-    return "finished" if read_json(record, data=dict)["data"] == fingerprints(recipe) else "other"
+    with _stage(f"score {scored_name(model)}"):
+        scored = evaluate(workspace(), model, ClipSet.read(workspace(), test), EvalOptions(existing="renew"), console)
+        for one in scored:
+            if not one.reused:
+                console.note(score_line(one.result))
+                tell_failed([one.result])
+    return {one.result["context"]: one.file for one in scored}
 
 
 def _train(recipe: Recipe, standing: str) -> Path:
     """Train, go on with what was interrupted, or reuse a finished run of the same recipe and data."""
     from govor.cli.finetune import run_training, tell_unread
-    from govor.finetune.begun import run_folder
+    from govor.finetune.request import Request
 
-    run = run_folder(recipe)
+    run = workspace().run(recipe.family, recipe.name).folder
     with _stage(f"fine-tune {recipe.base_model}"):
         if standing == "finished":
             console.note(f"reusing {run}")
         else:
-            tell_unread(run_training(recipe, resume=standing == "begun", overwrite=standing == "other"))
+            request = Request(recipe, resume=standing == "begun", overwrite=standing == "other")
+            tell_unread(run_training(request))
     return run
 
 
@@ -281,9 +256,8 @@ def _headline(run: str, before: dict[str, Path], after: dict[str, Path]) -> dict
     from govor.measure.headline import add_to_headline
 
     with _stage("compare"):
-        return add_to_headline(
-            run, {context: (before[context], after[context]) for context in before}, True, console.note
-        )
+        pairs = {context: (before[context], after[context]) for context in before}
+        return add_to_headline(workspace(), run, pairs, True, console)
 
 
 def _package(run: Path, test: Path, headline: dict[str, Any]) -> dict[str, str]:
@@ -292,7 +266,8 @@ def _package(run: Path, test: Path, headline: dict[str, Any]) -> dict[str, str]:
     from govor.families.opening import open_recogniser
     from govor.package.build import package
     from govor.runs import Run
-    from govor.timing.longform import Ear, transcribe_recording
+    from govor.timing.longform import transcribe_recording
+    from govor.timing.transcribe import options_for
 
     with _stage("package"):
         if not (run / "package.json").exists():
@@ -302,8 +277,8 @@ def _package(run: Path, test: Path, headline: dict[str, Any]) -> dict[str, str]:
             )
         clip = Manifest(test)[0]
         opened = open_recogniser(str(run))
-        heard = transcribe_recording(opened.recogniser, Path(clip.audio), Ear(clip.language, opened.context))
-        text = " ".join(piece["text"] for piece in heard)
+        heard = transcribe_recording(opened.recogniser, clip.file, options_for(opened, clip.language, previous=False))
+        text = " ".join(piece.text for piece in heard)
     return {"id": clip.id, "text": text}
 
 
@@ -338,7 +313,7 @@ def _rate(summary: dict[str, Any], name: str) -> str:
 
 def _examples(headline: dict[str, Any]) -> None:
     """Three clips from the quarters of the list, not picked for looks."""
-    from govor.measure.evaluate import read_eval
+    from govor.measure.scoring import read_eval
     from govor.metrics.recognition import by_id
 
     files = headline["contexts"]["padded"]["files"]

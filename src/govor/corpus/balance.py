@@ -6,13 +6,19 @@ import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from importlib import resources
-from typing import Any
+from pathlib import Path
 
 import jinja2
 
 from govor.corpus.alike import name_key
-from govor.corpus.records import Clip
+from govor.corpus.manifests import Manifest
+from govor.corpus.records import Clip, Row
+from govor.errors import GovorError
+from govor.files import refuse_existing, write_text
+from govor.jsons import write_json
 from govor.languages import language_key
+from govor.progress import SILENT, Progress, counted
+from govor.runs import Workspace
 
 LENGTH_EDGES_SECONDS = (1, 2, 3, 5, 8, 12, 20, 30)
 SNR_EDGES_DB = (0, 5, 10, 15, 20, 25, 30, 40)
@@ -65,7 +71,7 @@ class Balance:
         self.words.update(_WORD.findall(text))
         self.letters.update(letter for letter in text if letter.isalpha())
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Row:
         """What `dataset_balance.json` holds."""
         running = sum(self.words.values())
         return {
@@ -169,6 +175,37 @@ class Balance:
         return []
 
 
+@dataclass(frozen=True, slots=True)
+class Balanced:
+    """The figures of a corpus, and the files that hold them: JSON, and a page to look at."""
+
+    values: Row
+    json_file: Path
+    page: Path
+
+
+def weigh(
+    workspace: Workspace, source: Path, out: Path | None = None, overwrite: bool = False, progress: Progress = SILENT
+) -> Balanced:
+    """What a manifest is made of, into `manifests/dataset_balance.json` or `out`, and `reports/balance/NAME.html`.
+
+    Raises:
+        GovorError: no clips, or the result is there already.
+    """
+    target = out or workspace.manifests / "dataset_balance.json"
+    refuse_existing(target, overwrite)
+    manifest = Manifest(source, workspace.root)
+    balance = Balance()
+    for clip in counted(manifest, progress, "balance", len(manifest)):
+        balance.see(clip)
+    if not balance.clips:
+        raise GovorError(f"{source} holds no clips, so there is nothing to weigh.")
+    result = Balanced(balance.as_dict(), target, workspace.reports / "balance" / f"{source.stem}.html")
+    write_json(target, result.values)
+    write_text(result.page, page(source.stem, result.values))
+    return result
+
+
 def _speaking(clip: Clip) -> list[tuple[str, float]]:
     """Who speaks for how many seconds: the clip's speaker, else those of its segments; what is left is unknown."""
     if name_key(clip.speaker or ""):
@@ -184,7 +221,7 @@ def _speaking(clip: Clip) -> list[tuple[str, float]]:
     return [*found, (_UNKNOWN, left)] if left > 1e-9 or not found else found
 
 
-def page(title: str, values: dict[str, Any]) -> str:
+def page(title: str, values: Row) -> str:
     """The same as HTML with bars, to look at; opens from disk."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     text = (resources.files("govor.corpus") / "balance.html").read_text(encoding="utf-8")

@@ -8,7 +8,8 @@ are written out; `from_cell` gives the text back.
 from __future__ import annotations
 
 import re
-from typing import Any
+
+from govor.corpus.records import Row
 
 _MARK = "'"
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", _MARK, "\t", "\r", "\n")
@@ -18,7 +19,7 @@ _CONTROL = re.compile(
 _WRITTEN = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|(\\))")
 
 
-def to_cell(value: Any) -> Any:
+def to_cell(value: object) -> object:
     """A value as a cell; numbers stay numbers."""
     if not isinstance(value, str) or not (value.lstrip(" ").startswith(_FORMULA) or _CONTROL.search(value)):
         return value
@@ -37,7 +38,7 @@ def from_cell(text: str) -> str:
     return _WRITTEN.sub(letter, text[1:])
 
 
-def from_cells(row: dict[str, Any]) -> dict[str, Any]:
+def from_cells(row: Row) -> Row:
     """The texts of a row that `to_cell` wrote."""
     return {key: from_cell(value) if isinstance(value, str) else value for key, value in row.items()}
 

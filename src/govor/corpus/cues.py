@@ -11,17 +11,19 @@ from __future__ import annotations
 import html
 import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from govor.corpus.records import Segment
+from govor.corpus.records import Row, Segment, Word
 from govor.errors import AudioError
 
 # Cues that begin this soon after another one's end touch it, as rolling captions do.
 TOUCHING_SECONDS = 0.1
 # YouTube holds finished lines for 10 ms before the next one rolls in.
 _HOLD_SECONDS = 0.05
+# Words that come without sentences, of an aligner or a service, follow each other this closely in one breath.
+BREATH_SECONDS = 0.5
+MAX_BREATH_SECONDS = 15.0
 
 _CLOCK = r"[-−]?(?:\d{1,4}\s?:\s?)?\d{1,4}\s?:\s?\d{1,2}(?:\s?[.,]\s?\d{1,9}|:\d{3})?"
 _CUE_LINE = re.compile(
@@ -46,7 +48,7 @@ _READING = re.compile(r"<r[tp]>[^<]*(?:</r[tp]>|(?=</ruby>))")
 # Marks that only lay out lines in two directions, and the byte order mark.
 _MARKS = dict.fromkeys(map(ord, "\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"))
 
-Words = tuple[Mapping[str, Any], ...]
+Words = tuple[Word, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -470,7 +472,7 @@ def _dialogue(number: int, line: str, value: str, fields: Sequence[str]) -> Iter
     start, end = spanned(times[0], times[1], f"line {number}: a line")
     drawing, at = False, start
     spoken: list[str] = []
-    words: list[dict[str, Any]] = []
+    words: list[Row] = []
     shown, karaoke = "", False
     for place, piece in enumerate(_OVERRIDE.split(values["text"])):
         if place % 2:
@@ -492,7 +494,7 @@ def _dialogue(number: int, line: str, value: str, fields: Sequence[str]) -> Iter
         yield Cue(start, end, said, " ".join(values.get("name", values.get("actor", "")).split()) or None, timed)
 
 
-def _end_word(words: list[dict[str, Any]], spoken: Sequence[str], karaoke: bool) -> None:
+def _end_word(words: list[Row], spoken: Sequence[str], karaoke: bool) -> None:
     if karaoke and words:
         words[-1]["word"] = _ass_text("".join(spoken))
 

@@ -1,31 +1,22 @@
-"""Which of several copies stays, and where the others go.
+"""Which of several copies stays.
 
 Copies are recordings with the same samples, or of the same sound by fingerprint. A copy with times beats one without, a
-newer dataset beats an older, the first met beats the rest; `prefer` overrules. Files of copies are moved, never deleted,
-and a journal moves them back.
+newer dataset beats an older, the first met beats the rest; `prefer` overrules.
 """
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from govor.audio import AUDIO_SUFFIXES, split_blob
 from govor.corpus.fingerprint import MAX_BIT_ERROR, MIN_COVER, Fingerprint, Index
-from govor.corpus.inventory import MOVED_JOURNAL, transcripts_beside
 from govor.corpus.ondisk import temporary_database
-from govor.corpus.provenance import item_file, there
 from govor.corpus.records import Clip, sentence_key
-from govor.errors import GovorError
-from govor.jsons import parse_json, to_json
 
 _BETTER = "preferred, timed DESC, date DESC, number"
 
@@ -169,85 +160,3 @@ class Duplicates:
     def _join(self, first: int, second: int) -> None:
         low, high = sorted((self._root(first), self._root(second)))
         self._parent[high] = low
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """A file that goes out of the way, with its transcript and provenance."""
-
-    source: Path
-    target: Path
-    reason: str
-
-
-def plan_moves(dropped: Iterable[dict[str, Any]], kept: Iterable[str], folder: Path) -> Iterator[Move]:
-    """What moving the copies would do. A file that a kept clip still needs, or a part of a larger file, stays.
-
-    Args:
-        dropped: rows of dropped.jsonl.
-        kept: the audio of every kept clip.
-        folder: where copies go (`uploads/duplicates`).
-    """
-    needed = {str(split_blob(audio)[0]) for audio in kept}
-    for item in dropped:
-        row = item["row"]
-        if item["rule"] not in ("duplicate_file", "duplicate_audio", "near_duplicate"):
-            continue
-        path, span = split_blob(row["audio"])
-        if span is not None or row.get("offset") is not None or str(path) in needed or not path.is_file():
-            continue
-        inside = Path(*[part for part in path.parts if part not in (path.anchor, "..")])
-        for file in with_sidecars(path):
-            yield Move(file, folder / inside.with_name(file.name), item["message"])
-
-
-def with_sidecars(audio: Path) -> Iterator[Path]:
-    """The recording and what stands beside it for it alone: `a.txt` stays where `a.flac` needs it after `a.wav` goes."""
-    shared = any(there(audio.with_suffix(suffix)) for suffix in AUDIO_SUFFIXES if suffix != audio.suffix.lower())
-    words = () if shared else (*(file for _, file in transcripts_beside(audio)), audio.with_suffix(".norm.txt"))
-    for file in (audio, *words, item_file(audio)):
-        if there(file):
-            yield file
-
-
-def move(moves: Iterable[Move], folder: Path, done: Callable[[Move], None] = lambda _: None) -> int:
-    """Carry moves out; each is written to the journal before it happens. Returns how many."""
-    folder.mkdir(parents=True, exist_ok=True)
-    count = 0
-    with (folder / MOVED_JOURNAL).open("a", encoding="utf-8", errors="backslashreplace") as journal:
-        for item in moves:
-            if item.target.exists():
-                raise GovorError(f"{item.target} already exists; undo the earlier moves first (govor validate --undo).")
-            entry = {"from": str(item.source), "to": str(item.target), "reason": item.reason}
-            journal.write(to_json(entry) + "\n")
-            journal.flush()
-            item.target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(item.source, item.target)
-            done(item)
-            count += 1
-    return count
-
-
-def undo(folder: Path) -> tuple[int, list[str]]:
-    """Move everything in the journal back; returns how many, and what could not be moved."""
-    journal = folder / MOVED_JOURNAL
-    if not journal.exists():
-        raise GovorError(f"{journal} was not found: no duplicates have been moved.")
-    back, failed = 0, []
-    for line in reversed(journal.read_text(encoding="utf-8").splitlines()):
-        entry = parse_json(line, f"{journal} is damaged")
-        if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("from", "to")):
-            raise GovorError(f"{journal} is damaged: a line names no 'from' and 'to'; move the files back by hand.")
-        source, target = Path(entry["from"]), Path(entry["to"])
-        if not target.exists():
-            if not source.exists():
-                failed.append(f"{target} is gone")
-        elif source.exists():
-            failed.append(f"{source} exists again, so {target} stays where it is")
-        else:
-            source.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(target, source)
-            back += 1
-    if not failed:
-        journal.unlink()
-    return back, failed

@@ -76,11 +76,11 @@ def _clips(games: Path, folder: Path, target: Path) -> Iterator[Clip]:
             if not audio.exists() or not text or entry["id"] in seen:
                 continue
             seen.add(entry["id"])
-            kept = folder / "audio" / level / audio.name
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(audio, kept)
+            copy = folder / "audio" / level / audio.name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(audio, copy)
             try:
-                duration = probe(kept).duration_seconds
+                duration = probe(copy).duration_seconds
             except AudioError:
                 duration = 0.0
             yield Clip(

@@ -55,7 +55,7 @@ class Fingerprint:
     """Words [frames] and whether each frame holds sound."""
 
     words: Words
-    heard: Mask
+    audible: Mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +78,8 @@ def fingerprint(samples: Samples) -> Fingerprint:
     difference = np.diff(energies[:, :-1] - energies[:, 1:], axis=0) > 0
     words = np.packbits(difference, axis=1).view(">u4")[:, 0].astype(np.uint32)
     loudness = energies.sum(axis=1)[1:]
-    heard = loudness > loudness.max() * 10 ** (-SILENCE_DB / 10)
-    return Fingerprint(words, heard & (loudness > 0))
+    audible = loudness > loudness.max() * 10 ** (-SILENCE_DB / 10)
+    return Fingerprint(words, audible & (loudness > 0))
 
 
 def compare(first: Fingerprint, second: Fingerprint, shift: int) -> tuple[float, int]:
@@ -88,7 +88,7 @@ def compare(first: Fingerprint, second: Fingerprint, shift: int) -> tuple[float,
     if end <= start:
         return 1.0, 0
     here, there = slice(start, end), slice(start - shift, end - shift)
-    both = first.heard[here] & second.heard[there]
+    both = first.audible[here] & second.audible[there]
     common = int(both.sum())
     if not common:
         return 1.0, 0
@@ -100,7 +100,7 @@ def agreeing(first: Fingerprint, second: Fingerprint, shift: int) -> int:
     """How many frames lie in stretches that agree: a shared jingle before different words is no copy of the words."""
     start, end = max(0, shift), min(len(first.words), len(second.words) + shift)
     here, there = slice(start, end), slice(start - shift, end - shift)
-    both = first.heard[here] & second.heard[there]
+    both = first.audible[here] & second.audible[there]
     differing = np.bitwise_count(first.words[here][both] ^ second.words[there][both]) / 32
     if len(differing) < STRETCH:
         return len(differing) if differing.mean() <= MAX_STRETCH_ERROR else 0
@@ -133,7 +133,7 @@ class Index:
         root = Path(self._folder.name)
         self._buckets: list[BinaryIO] = [(root / f"{number:03d}").open("w+b") for number in range(_BUCKETS)]
         self._words: BinaryIO = (root / "words").open("w+b")
-        self._heard: BinaryIO = (root / "heard").open("w+b")
+        self._audible: BinaryIO = (root / "audible").open("w+b")
         self._ends: BinaryIO = (root / "ends").open("w+b")
         self._count, self._frames = 0, 0
 
@@ -143,9 +143,9 @@ class Index:
         self._count += 1
         self._frames += len(print_.words)
         self._words.write(print_.words.astype("<u4").tobytes())
-        self._heard.write(print_.heard.tobytes())
+        self._audible.write(print_.audible.tobytes())
         self._ends.write(np.int64(self._frames).tobytes())
-        words, frames = print_.words[print_.heard], np.nonzero(print_.heard)[0]
+        words, frames = print_.words[print_.audible], np.nonzero(print_.audible)[0]
         entries = np.zeros(len(words), _ENTRY)
         entries["word"], entries["clip"], entries["frame"] = words, number, frames
         # Which bucket must depend on the word alone; multiplying spreads words that differ in few bits.
@@ -159,24 +159,24 @@ class Index:
 
     def matches(self) -> Iterator[Match]:
         """Every pair that agrees in all but `max_bit_error` of the bits at some shift."""
-        for file in (self._words, self._heard, self._ends, *self._buckets):
+        for file in (self._words, self._audible, self._ends, *self._buckets):
             file.flush()
         if not self._frames:
             return
         self._ends.seek(0)
         ends = np.frombuffer(self._ends.read(), np.int64)
         words = np.memmap(self._words.name, np.uint32, "r")
-        heard = np.memmap(self._heard.name, np.bool_, "r")
+        audible = np.memmap(self._audible.name, np.bool_, "r")
 
-        def held(number: int) -> Fingerprint:
+        def stored(number: int) -> Fingerprint:
             start, end = int(ends[number - 1]) if number else 0, int(ends[number])
-            return Fingerprint(np.asarray(words[start:end]), np.asarray(heard[start:end]))
+            return Fingerprint(np.asarray(words[start:end]), np.asarray(audible[start:end]))
 
         for first, second, shifts in self._candidates():
-            a, b = held(first), held(second)
+            a, b = stored(first), stored(second)
             error, common, shift = best_match(a, b, shifts)
             if error <= self.max_bit_error:
-                longer = max(int(a.heard.sum()), int(b.heard.sum()))
+                longer = max(int(a.audible.sum()), int(b.audible.sum()))
                 yield Match(first, second, error, common, agreeing(a, b, shift) / longer)
 
     def __enter__(self) -> Index:
@@ -185,7 +185,7 @@ class Index:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for file in (self._words, self._heard, self._ends, *self._buckets):
+        for file in (self._words, self._audible, self._ends, *self._buckets):
             file.close()
         self._folder.cleanup()
 
@@ -194,19 +194,19 @@ class Index:
         folder = Path(self._folder.name)
         sorted_out = [(folder / f"pairs-{number:02d}").open("wb") for number in range(_PAIR_BUCKETS)]
         for bucket in self._buckets:
-            for found in _pairs(np.fromfile(bucket.name, _ENTRY)):
-                place = (found[:, 0] * 31 + found[:, 1]) % _PAIR_BUCKETS
+            for pairs in _pairs(np.fromfile(bucket.name, _ENTRY)):
+                place = (pairs[:, 0] * 31 + pairs[:, 1]) % _PAIR_BUCKETS
                 for number in np.unique(place):
-                    sorted_out[number].write(found[place == number].tobytes())
+                    sorted_out[number].write(pairs[place == number].tobytes())
         for file in sorted_out:
             file.close()
-            found = np.fromfile(file.name, np.int64).reshape(-1, 3)
-            if len(found):
-                yield from _voted(found)
+            pairs = np.fromfile(file.name, np.int64).reshape(-1, 3)
+            if len(pairs):
+                yield from _voted(pairs)
 
 
-def _voted(found: npt.NDArray[np.int64]) -> Iterator[tuple[int, int, list[int]]]:
-    distinct, votes = np.unique(found, axis=0, return_counts=True)
+def _voted(pairs: npt.NDArray[np.int64]) -> Iterator[tuple[int, int, list[int]]]:
+    distinct, votes = np.unique(pairs, axis=0, return_counts=True)
     starts = np.nonzero(np.any(np.diff(distinct[:, :2], axis=0, prepend=-1), axis=1))[0]
     for start, end in zip(starts, [*starts[1:], len(distinct)], strict=True):
         best = np.argsort(-votes[start:end], kind="stable")[:4] + start

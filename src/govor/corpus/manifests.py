@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from govor.corpus.ondisk import DiskMap
-from govor.corpus.records import Clip
+from govor.corpus.records import Clip, Row
 from govor.errors import GovorError
 from govor.files import atomic_file, check_ordinary, exists, sha256_of
 from govor.jsons import parse_json, to_json
+from govor.runs import Workspace
 
 _HEADER = 2  # size and modification time of the manifest that the index belongs to
 
@@ -56,11 +57,11 @@ class Manifest(Sequence[Clip]):
     def __iter__(self) -> Iterator[Clip]:
         return (self[row] for row in range(len(self)))
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_handle": None}  # each worker opens its own
 
 
-def read_rows(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_rows(path: Path | str) -> Iterator[tuple[int, Row]]:
     """(line number, row) of every non-blank line.
 
     Raises:
@@ -100,7 +101,7 @@ class Writer:
     def __init__(self, handle: TextIO) -> None:
         self._handle, self.count = handle, 0
 
-    def __call__(self, row: dict[str, Any]) -> None:
+    def __call__(self, row: Row) -> None:
         try:
             self._handle.write(to_json(row) + "\n")
         except RecursionError:
@@ -119,7 +120,7 @@ def row_writer(path: Path) -> Iterator[Writer]:
         yield Writer(handle)
 
 
-def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> int:
+def write_rows(path: Path, rows: Iterable[Row]) -> int:
     """Write rows as JSONL, whole or not at all; returns how many."""
     with row_writer(path) as write:
         for row in rows:
@@ -127,9 +128,7 @@ def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     return write.count
 
 
-def rejected(
-    row: dict[str, Any], rule: str, measured: Any = None, limit: Any = None, message: str | None = None
-) -> dict[str, Any]:
+def rejected(row: Row, rule: str, measured: object = None, limit: object = None, message: str | None = None) -> Row:
     """A row of `dropped.jsonl`: what was turned away, under which rule, with the measured value and the limit."""
     return {"row": row, "rule": rule, "measured": measured, "limit": limit, "message": message}
 
@@ -139,9 +138,9 @@ def write_clips(path: Path, clips: Iterable[Clip]) -> int:
     return write_rows(path, (clip.to_row() for clip in clips))
 
 
-def fingerprint(path: Path) -> dict[str, Any]:
-    """What a run records of a manifest: path, rows, sha256."""
-    return {"path": path.as_posix(), "rows": len(Manifest(path)), "sha256": sha256_of(path)}
+def fingerprint(path: Path, workspace: Workspace = Workspace()) -> Row:
+    """What a run records of a manifest: path as it was given, rows, sha256."""
+    return {"path": workspace.as_given(path), "rows": len(Manifest(path)), "sha256": sha256_of(path)}
 
 
 def parse_row(line: bytes | str, where: str) -> Any:

@@ -20,10 +20,10 @@ class DiskMap:
 
     def setdefault(self, key: str, value: str) -> str:
         """What `key` holds, after storing `value` where it held nothing."""
-        held = self.get(key)
-        if held is None:
+        existing = self.get(key)
+        if existing is None:
             self._store(key, value)
-        return value if held is None else held
+        return value if existing is None else existing
 
     def get(self, key: str) -> str | None:
         """What `key` holds."""
@@ -64,8 +64,8 @@ class DiskMap:
             self._open().execute("REPLACE INTO held VALUES (?, ?)", (_bytes(key), _bytes(value)))
 
     def _spill(self) -> None:
-        held, self._small = self._small or {}, None
-        rows = ((_bytes(key), _bytes(value)) for key, value in held.items())
+        rows_in_memory, self._small = self._small or {}, None
+        rows = ((_bytes(key), _bytes(value)) for key, value in rows_in_memory.items())
         self._open().executemany("REPLACE INTO held VALUES (?, ?)", rows)
 
     def _open(self) -> sqlite3.Connection:

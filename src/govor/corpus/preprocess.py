@@ -7,11 +7,12 @@ A slice carries its `segments` in steps of 0.02 s, what was said before it (`pre
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,18 +21,22 @@ from pydantic import Field, model_validator
 
 from govor import engine
 from govor.audio import SAMPLE_RATE, Samples, decode
-from govor.channels import Listener
+from govor.audio.channels import Listener
 from govor.config import Settings
 from govor.corpus.loudness import to_loudness
-from govor.corpus.manifests import rejected
-from govor.corpus.records import Clip, Segment, is_blank
+from govor.corpus.manifests import Manifest, read_clips, rejected
+from govor.corpus.outputs import outputs
+from govor.corpus.records import Clip, Row, Segment, Word, is_blank
 from govor.corpus.samples import OVER_WINDOW_SECONDS, clip_samples
-from govor.corpus.slices import MAX_CHARACTERS_PER_SECOND, Rejected, Slice, characters_per_second, plan_slices
+from govor.corpus.slicing import MAX_CHARACTERS_PER_SECOND, Rejected, Slice, characters_per_second, plan_slices
 from govor.corpus.speakers import one_person
-from govor.corpus.timed import closed, plain, shifted, snap
-from govor.corpus.vad import Spans, Vad, seconds_of_speech
-from govor.errors import AudioError
-from govor.files import workspace_path
+from govor.corpus.timed import TIME_STEP_SECONDS, closed, plain, shifted, snap
+from govor.corpus.vad import Kind, Spans, Vad, open_vad, seconds_of_speech
+from govor.errors import AudioError, GovorError
+from govor.files import refuse_existing
+from govor.jsons import read_json, write_json
+from govor.progress import SILENT, Progress, counted
+from govor.runs import Workspace, check_name, plain_name
 
 _EDGE_SECONDS = 0.1
 
@@ -69,11 +74,113 @@ class Result:
     """What came of one recording."""
 
     clips: list[Clip]
-    dropped: list[dict[str, Any]]
+    dropped: list[Row]
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Preprocessed:
+    """What became of a manifest: clips of at most 30 s, their audio in `folder`."""
+
+    target: Path
+    folder: Path
+    recordings: int
+    clips: int
+    hours_in: float
+    hours_out: float
+    pauses_found_by: str
+    dropped: dict[str, int]
+
+    def as_dict(self) -> Row:
+        """For people and machines."""
+        return {
+            "recordings": self.recordings,
+            "clips": self.clips,
+            "hours_in": round(self.hours_in, 3),
+            "hours_out": round(self.hours_out, 3),
+            "pauses_found_by": self.pauses_found_by,
+            "dropped": self.dropped,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where preprocessed clips go: `manifests/NAME.jsonl` and `data/processed/NAME/`. What is there already is refused unless
+    it is to be replaced or gone on with."""
+
+    name: str | None = None
+    resume: bool = False
+    overwrite: bool = False
+
+    def files(self, workspace: Workspace, source: Path) -> tuple[Path, Path]:
+        """The manifest and the folder.
+
+        Raises:
+            GovorError: they may not be written.
+        """
+        name = check_name(self.name or f"{plain_name(source.stem)}-16k")
+        target, folder = workspace.manifests / f"{name}.jsonl", workspace.data / "processed" / name
+        if target.resolve() == source.resolve():
+            raise GovorError(f"{target} would be written over its own source; give another --name.")
+        for path in (target, folder):
+            remedy = "--resume to go on, --overwrite to replace it, or another --name"
+            refuse_existing(path, self.overwrite or self.resume, remedy)
+        return target, folder
+
+
+def preprocess_file(
+    workspace: Workspace,
+    source: Path,
+    settings: PreprocessSettings,
+    destination: Destination,
+    pauses: Kind = "auto",
+    progress: Progress = SILENT,
+) -> Preprocessed:
+    """Bring the recordings of a manifest to 16 kHz and at most 30 s each; `pauses` says how they are found.
+
+    Raises:
+        GovorError: none can be used, the result is there already, or it was begun with other settings.
+    """
+    target, folder = destination.files(workspace, source)
+    vad = open_vad(pauses, progress.note)
+    record, record_file = {**settings.model_dump(), "vad": vad.name}, folder / "preprocess.json"
+    if destination.resume and record_file.exists() and {"channels": "mix", **read_json(record_file)} != record:
+        raise GovorError(f"{folder} was begun with other settings; give the same ones, another --name, or --overwrite.")
+    recordings = len(Manifest(source))
+    write_json(record_file, record)
+    hours_in = hours_out = 0.0
+    with outputs(workspace, target) as (keep, rejections):
+        clips = read_clips(source, workspace.root)
+        results = preprocess(workspace, clips, folder, settings, vad, resume=destination.resume)
+        for result in counted(results, progress, "preprocess", recordings):
+            hours_in += result.seconds / 3600
+            for clip in result.clips:
+                keep.clip(clip)
+                hours_out += clip.duration / 3600
+            for row in result.dropped:
+                rejections(row)
+    if not keep.count:
+        record_file.unlink()
+        with suppress(OSError):
+            folder.rmdir()
+        raise GovorError(f"None of the {recordings} recordings can be used: {rejections.reasons()}.")
+    dropped = rejections.by_rule()
+    return Preprocessed(target, folder, recordings, keep.count, hours_in, hours_out, vad.name, dropped)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is done with every recording."""
+
+    workspace: Workspace
+    folder: Path
+    settings: PreprocessSettings
+    vad: Vad
+    resume: bool
+
+
 def preprocess(
+    workspace: Workspace,
     clips: Iterable[Clip],
     folder: Path,
     settings: PreprocessSettings,
@@ -85,30 +192,30 @@ def preprocess(
 
     With `resume`, audio that lies there in the right length is not written again.
     """
-    work = partial(_one, folder=folder, settings=settings, vad=vad, resume=resume)
-    yield from engine.map(clips, work, engine_name, chunk=8)
+    work = _Work(workspace, folder, settings, vad, resume)
+    yield from engine.map(clips, partial(_one, work=work), engine_name, chunk=8)
 
 
-def _one(clip: Clip, folder: Path, settings: PreprocessSettings, vad: Vad, resume: bool) -> Result:
-    def no(rule: str, measured: Any, limit: Any, message: str) -> Result:
+def _one(clip: Clip, work: _Work) -> Result:
+    def no(rule: str, measured: object, limit: object, message: str) -> Result:
         return Result([], [rejected(clip.to_row(), rule, measured, limit, message)], clip.duration)
 
+    settings = work.settings
     try:
         side = _SIDES.index(settings.channels) if settings.channels in _SIDES else None
         if (settings.channels == "split" or (side is not None and clip.segments)) and _separate(clip):
-            return _of_sides(clip, folder, settings, vad, resume)
+            return _of_sides(clip, work)
         samples = clip_samples(clip, side)
     except AudioError as error:
         return no(error.rule, None, None, str(error))
-    return _of_samples(clip, samples, folder, settings, vad, resume)
+    return _of_samples(clip, samples, work)
 
 
-def _of_samples(
-    clip: Clip, samples: Samples, folder: Path, settings: PreprocessSettings, vad: Vad, resume: bool
-) -> Result:
-    def no(rule: str, measured: Any, limit: Any, message: str) -> Result:
+def _of_samples(clip: Clip, samples: Samples, work: _Work) -> Result:
+    def no(rule: str, measured: object, limit: object, message: str) -> Result:
         return Result([], [rejected(clip.to_row(), rule, measured, limit, message)], clip.duration)
 
+    settings = work.settings
     seconds = len(samples) / SAMPLE_RATE
     slice_of_another = clip.offset is not None or clip.seek_time is not None
     shortest = settings.min_seconds if slice_of_another else settings.min_source_seconds
@@ -120,7 +227,7 @@ def _of_samples(
     if long and not clip.segments:
         message = "longer than a slice, and its transcript has no times; govor align fills them"
         return no("untimed", round(seconds, 3), settings.max_seconds, message)
-    spans = vad.speech(samples) if long or settings.trim_silence else []
+    spans = work.vad.speech(samples) if long or settings.trim_silence else []
     if not long:  # the plan of slices never judges it
         fastest = max(map(characters_per_second, closed(clip.segments, seconds)), default=0.0)
         if fastest > (limit := settings.max_characters_per_second):
@@ -132,18 +239,18 @@ def _of_samples(
         if isinstance(piece, dict):
             result.dropped.append(piece)
         else:
-            _finish(piece, part, folder, settings, resume, result)
+            _finish(piece, part, work, result)
     return result
 
 
 def _separate(clip: Clip) -> bool:
     part = clip.duration if clip.offset is not None else None
     listener = Listener()
-    decode(clip.audio, clip.offset or 0.0, part, listener=listener)
+    decode(clip.file, clip.offset or 0.0, part, listener=listener)
     return listener.relation() == "separate"
 
 
-def _of_sides(clip: Clip, folder: Path, settings: PreprocessSettings, vad: Vad, resume: bool) -> Result:
+def _of_sides(clip: Clip, work: _Work) -> Result:
     """A clip of each channel that is wanted, with the segments that are loud in it."""
     sides = [clip_samples(clip, number) for number in range(2)]
     if not clip.segments:
@@ -155,7 +262,7 @@ def _of_sides(clip: Clip, folder: Path, settings: PreprocessSettings, vad: Vad, 
     result = Result([], [], 0.0)
     of_segment = [_louder(sides, segment.start, segment.end) for segment in clip.segments]
     for number, (side, samples) in enumerate(zip(_SIDES, sides, strict=True)):
-        if settings.channels not in ("split", side):
+        if work.settings.channels not in ("split", side):
             continue
         segments = tuple(s for s, louder in zip(clip.segments, of_segment, strict=True) if louder == number)
         one = clip.replace(
@@ -170,7 +277,7 @@ def _of_sides(clip: Clip, folder: Path, settings: PreprocessSettings, vad: Vad, 
             source=clip.source or clip.id,
             extra={**{key: value for key, value in clip.extra.items() if key != "channels_hold"}, "channel": side},
         )
-        made = _of_samples(one, samples, folder, settings, vad, resume)
+        made = _of_samples(one, samples, work)
         result.clips.extend(made.clips)
         result.dropped.extend(made.dropped)
     return replace(result, seconds=clip.duration)
@@ -182,7 +289,7 @@ def _louder(sides: list[Samples], start: float, end: float | None) -> int:
     return int(np.argmax([float(part @ part) for part in parts]))
 
 
-def _word_side(sides: list[Samples], word: Mapping[str, Any]) -> int | None:
+def _word_side(sides: list[Samples], word: Word) -> int | None:
     times = [word.get(key) for key in ("start", "end")]
     if not all(isinstance(time, int | float) for time in times):
         return None
@@ -204,7 +311,7 @@ def _whole(clip: Clip, samples: Samples, settings: PreprocessSettings, spans: Sp
         last = clip.segments[-1].end
         end = len(samples) if last is None else max(end, min(len(samples), round(last * SAMPLE_RATE)))
     seconds = start / SAMPLE_RATE
-    changes: dict[str, Any] = {
+    changes: Row = {
         "segments": shifted(clip.segments, -seconds),
         "words": _moved(clip, seconds, end - start),
     }
@@ -222,7 +329,7 @@ def _of_recording(clip: Clip) -> Clip:
     return clip.replace(offset=None, source=clip.source or clip.audio, seek_time=seek)
 
 
-def _moved(clip: Clip, start_seconds: float, samples: int) -> tuple[dict[str, Any], ...]:
+def _moved(clip: Clip, start_seconds: float, samples: int) -> tuple[Row, ...]:
     """The words that lie in a stretch of the recording, with times from its beginning."""
     length = samples / SAMPLE_RATE
     kept = []
@@ -235,7 +342,7 @@ def _moved(clip: Clip, start_seconds: float, samples: int) -> tuple[dict[str, An
 
 def _slices(
     clip: Clip, samples: Samples, settings: PreprocessSettings, spans: Spans
-) -> Iterator[tuple[Clip | dict[str, Any], Samples]]:
+) -> Iterator[tuple[Clip | Row, Samples]]:
     planned = plan_slices(
         clip.segments,
         len(samples) / SAMPLE_RATE,
@@ -257,7 +364,7 @@ def _slices(
         before, before_timed = cut.transcript, cut.segments
 
 
-def _rejected(cut: Clip, piece: Rejected, total_seconds: float, settings: PreprocessSettings) -> dict[str, Any]:
+def _rejected(cut: Clip, piece: Rejected, total_seconds: float, settings: PreprocessSettings) -> Row:
     """The row of segments that are in no slice."""
     length: float = round(piece.end - piece.start, 3)
     fastest = max((characters_per_second(segment) for segment in piece.segments), default=0.0)
@@ -268,7 +375,11 @@ def _rejected(cut: Clip, piece: Rejected, total_seconds: float, settings: Prepro
             settings.max_characters_per_second,
             _TOO_FAST,
         ),
-        "segment_without_length": (length, 0.02, "words that take no time belong to no part of the recording"),
+        "segment_without_length": (
+            length,
+            TIME_STEP_SECONDS,
+            "words that take no time belong to no part of the recording",
+        ),
         "segment_too_long": (
             length,
             settings.max_seconds,
@@ -318,11 +429,10 @@ def _quietest(samples: Samples, start: float, end: float) -> float:
     return float(start + (int(smooth.argmin()) + 2.5) * frame / SAMPLE_RATE)
 
 
-def _finish(
-    clip: Clip, samples: Samples, folder: Path, settings: PreprocessSettings, resume: bool, result: Result
-) -> None:
+def _finish(clip: Clip, samples: Samples, work: _Work, result: Result) -> None:
+    settings = work.settings
     seconds = len(samples) / SAMPLE_RATE
-    blank = is_blank(clip.transcript)
+    blank = is_blank(clip.transcript) and not clip.labels
     if seconds < settings.min_seconds or blank:
         rule = "empty_transcript" if blank else "too_short"
         message = "nothing was said in it" if blank else "a slice shorter than the limit"
@@ -341,12 +451,12 @@ def _finish(
     if peak > 1:  # 32-bit files and codecs may hold more than full scale; 16 bits would cut it off
         samples = samples / np.float32(peak)
     pcm = to_pcm16(samples)
-    path = folder / f"{safe_name(clip.id)}.{settings.audio_format}"
-    if not (resume and _holds(path, len(pcm))):
+    path = work.folder / f"{safe_name(clip.id)}.{settings.audio_format}"
+    if not (work.resume and _holds(path, len(pcm))):
         write_pcm16(path, pcm)
     digest = hashlib.sha256(pcm.tobytes()).hexdigest()
     result.clips.append(
-        clip.replace(audio=workspace_path(path), duration=round(seconds, 7), sha256=None, pcm_sha256=digest)
+        clip.replace(audio=work.workspace.relative(path), duration=round(seconds, 7), sha256=None, pcm_sha256=digest)
     )
 
 

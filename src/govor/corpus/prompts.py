@@ -68,11 +68,11 @@ def _clips(texts: Path, sounds: Path, folder: Path, target: Path, language: str)
         if not audio.is_file():
             continue
         seen.add(name)
-        kept = folder / "audio" / f"{name}.wav"
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(audio, kept)
+        copy = folder / "audio" / f"{name}.wav"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(audio, copy)
         try:
-            seconds = probe(kept).duration_seconds
+            seconds = probe(copy).duration_seconds
         except AudioError:
             seconds = 0.0
         yield Clip(

@@ -15,6 +15,10 @@ from govor.corpus.alike import SERBIAN_TO_LATIN
 from govor.errors import GovorError
 
 Seconds = float
+# One row of a manifest, or of any table, by its keys.
+Row = dict[str, Any]
+# A word with its times, as transcribers write it.
+Word = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +31,14 @@ class Segment:
     speaker: str | None = None
 
 
-def segment_row(segment: Segment) -> dict[str, Any]:
+def segment_row(segment: Segment) -> Row:
     """A segment as it stands in a manifest row."""
     return {key: value for key, value in dataclasses.asdict(segment).items() if value is not None}
+
+
+def audio_path(audio: str, root: Path) -> str:
+    """A row's audio, bytes inside a larger file too, as it can be opened from here; `root` is the workspace's folder."""
+    return str(root / audio) if root != Path() else audio
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +68,7 @@ class Clip:
     split: str | None = None
     transcript_raw: str | None = None
     segments: tuple[Segment, ...] = ()
-    words: tuple[Mapping[str, Any], ...] = ()
+    words: tuple[Word, ...] = ()
     prev_transcript: str | None = None
     prev_segments: tuple[Segment, ...] = ()
     seek_time: Seconds | None = None
@@ -75,7 +84,7 @@ class Clip:
     @property
     def file(self) -> str:
         """`audio` as it can be opened from here."""
-        return str(self.root / self.audio) if self.root != Path() else self.audio
+        return audio_path(self.audio, self.root)
 
     @classmethod
     def from_row(cls, row: object, where: str, root: Path = Path()) -> Clip:
@@ -108,16 +117,16 @@ class Clip:
             values |= {"transcript": "", "transcribed": False}
         return cls(**values, root=root)
 
-    def to_row(self) -> dict[str, Any]:
+    def to_row(self) -> Row:
         """The row as written to a manifest: empty optional keys are left out, unknown keys come last."""
         return {**self.own_row(), **{key: value for key, value in self.extra.items() if key not in _CHECKS}}
 
-    def own_row(self) -> dict[str, Any]:
+    def own_row(self) -> Row:
         """The same without the unknown keys."""
-        row: dict[str, Any] = {}
+        row: Row = {}
         for name in _CHECKS:
             value = getattr(self, name)
-            if name in _REQUIRED or value not in (None, (), {}) or (name == "transcript" and self.transcribed):
+            if name in _REQUIRED or (self.transcribed if name == "transcript" else value not in (None, (), {})):
                 row[name] = value
         for name in ("segments", "prev_segments"):
             if row.get(name):
@@ -200,7 +209,7 @@ def _segment(item: object, where: str) -> Segment:
     return Segment(start, end, _text(item["text"], "text", where), speaker)
 
 
-def _words(value: object, key: str, where: str) -> tuple[Mapping[str, Any], ...]:
+def _words(value: object, key: str, where: str) -> tuple[Word, ...]:
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise GovorError(f"{where}: '{key}' must be a list of objects, found {value!r}.")
     return tuple(value)

@@ -24,10 +24,16 @@ def clip_samples(clip: Clip, channel: int | None = None) -> Samples:
     samples = decode(clip.file, clip.offset or 0.0, part, channel=channel)
     seconds = len(samples) / SAMPLE_RATE
     # A row that says 30 s promises to fit a window; see `fitted`.
-    tolerance = max(0.1, 0.02 * clip.duration)
-    if abs(seconds - clip.duration) > tolerance or (fits_window(clip.duration) and not fits_window(seconds)):
+    if abs(seconds - clip.duration) > duration_tolerance(clip.duration) or (
+        fits_window(clip.duration) and not fits_window(seconds)
+    ):
         raise _another_length(clip, seconds)
     return fitted(samples) if fits_window(clip.duration) else samples
+
+
+def duration_tolerance(duration: float) -> float:
+    """By how many seconds a file may differ from what its row says and still hold the same words."""
+    return max(0.1, 0.02 * duration)
 
 
 def fits_window(seconds: float) -> bool:
@@ -46,7 +52,7 @@ def check_length(clip: Clip) -> None:
     Raises:
         AudioError: too long.
     """
-    nearly = WINDOW_SECONDS - max(0.1, 0.02 * WINDOW_SECONDS) <= clip.duration
+    nearly = WINDOW_SECONDS - duration_tolerance(WINDOW_SECONDS) <= clip.duration
     if clip.offset is None and nearly and fits_window(clip.duration):
         try:
             seconds = probe(clip.file).duration_seconds

@@ -29,13 +29,13 @@ class Small:
         """The next clip of the large set."""
         band = sum(clip.duration > edge for edge in _BANDS_SECONDS)
         kind = (language_key(clip.language), clip.split or "", clip.speaker or clip.source or "", str(band))
-        held = self._kinds.setdefault(kind, [])
+        heap = self._kinds.setdefault(kind, [])
         entry = (-_draw(clip.id), self._seen)
         self._seen += 1
-        if len(held) < self.count:
-            heapq.heappush(held, entry)
+        if len(heap) < self.count:
+            heapq.heappush(heap, entry)
         else:
-            heapq.heappushpop(held, entry)
+            heapq.heappushpop(heap, entry)
 
     def chosen(self) -> set[int]:
         """Numbers of the chosen clips, in the order of the large set, from 0."""
@@ -59,8 +59,8 @@ def _in_turn(kinds: dict[tuple[str, ...], list[tuple[int, int]]]) -> Iterator[in
         yield from (number for _, number in sorted(kinds[()], reverse=True))
         return
     by_first: dict[str, dict[tuple[str, ...], list[tuple[int, int]]]] = {}
-    for kind, held in kinds.items():
-        by_first.setdefault(kind[0], {})[kind[1:]] = held
+    for kind, draws in kinds.items():
+        by_first.setdefault(kind[0], {})[kind[1:]] = draws
     turns = [_in_turn(by_first[name]) for name in sorted(by_first, key=lambda name: (_draw(name), name))]
     yield from _round_robin(turns)
 

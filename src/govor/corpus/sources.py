@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from govor.config import Settings, parse, parse_yaml, read_yaml
+from govor.corpus.records import Row
 from govor.errors import GovorError, UnreachableError, nearest
 from govor.hub import hub_refusal, is_network_error
 
@@ -38,6 +39,11 @@ class Dataset(Settings):
     date: str | None = None
     superseded_by: tuple[str, ...] = ()
     how: str | None = None
+
+    @property
+    def one_language(self) -> str | None:
+        """What all of it is in; None where it holds several languages, or nobody says which."""
+        return None if self.language in ("mul", "und") else self.language
 
 
 class Collection(Settings):
@@ -100,7 +106,7 @@ class Planned:
             return self.dataset.gigabytes
         return None if self.dataset.hours is None else self.dataset.hours * _MP3_BYTES_PER_HOUR / 1e9
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Row:
         """For people and machines."""
         gigabytes = self.gigabytes
         return {

@@ -43,15 +43,15 @@ def kept_together(text: str) -> str:
 
 def split_speakers(cues: Sequence[Cue], counts: Counter[str]) -> list[Cue]:
     """Cues with the speakers that prefixes name; where two speak in one cue, there is one for each, at the same time."""
-    found: dict[tuple[int, int], _Named] = {}
+    prefixes: dict[tuple[int, int], _Named] = {}
     cues = [replace(cue, lines=tuple(_joined(cue.lines))) for cue in cues]
     for number, cue in enumerate(cues):
         for place, line in enumerate(cue.lines if cue.speaker is None else ()):
-            answers = (number, place - 1) in found and cue.lines[place - 1].endswith(_SENTENCE_ENDS)
+            answers = (number, place - 1) in prefixes and cue.lines[place - 1].endswith(_SENTENCE_ENDS)
             named = _named(line, place == 0 or answers)
             if named is not None:
-                found[number, place] = named
-    taken = _taken(found, sum(1 for cue in cues for _ in cue.lines), len(cues))
+                prefixes[number, place] = named
+    taken = _taken(prefixes, sum(1 for cue in cues for _ in cue.lines), len(cues))
     made: list[Cue] = []
     for number, cue in enumerate(cues):
         groups: list[tuple[str | None, list[str]]] = [(cue.speaker, [])]
@@ -62,24 +62,24 @@ def split_speakers(cues: Sequence[Cue], counts: Counter[str]) -> list[Cue]:
                 groups.append((named.name, [named.said]))
             else:
                 groups[-1][1].append(line)
-        kept = [group for group in groups if group[1]] or groups[:1]
-        for speaker, lines in kept:
-            words = cue.words if len(kept) == 1 and len(groups) == 1 else ()
+        spoken = [group for group in groups if group[1]] or groups[:1]
+        for speaker, lines in spoken:
+            words = cue.words if len(spoken) == 1 and len(groups) == 1 else ()
             made.append(replace(cue, speaker=speaker, lines=tuple(lines), words=words))
     return made
 
 
 def without_prefixes(lines: Sequence[str], counts: Counter[str]) -> list[str]:
     """Lines of a text without times, the names before their words left out."""
-    kept = _joined([line.strip() for line in lines if line.strip()])
-    found = {
+    joined = _joined([line.strip() for line in lines if line.strip()])
+    prefixes = {
         (number, 0): named
-        for number, line in enumerate(kept)
-        if (named := _named(line, number == 0 or kept[number - 1].endswith(_SENTENCE_ENDS))) is not None
+        for number, line in enumerate(joined)
+        if (named := _named(line, number == 0 or joined[number - 1].endswith(_SENTENCE_ENDS))) is not None
     }
-    taken = _taken(found, len(kept), len(kept))
+    taken = _taken(prefixes, len(joined), len(joined))
     counts.update(named.name for named in taken.values())
-    return [taken[number, 0].said if (number, 0) in taken else line for number, line in enumerate(kept)]
+    return [taken[number, 0].said if (number, 0) in taken else line for number, line in enumerate(joined)]
 
 
 def _joined(lines: Sequence[str]) -> list[str]:
@@ -111,14 +111,14 @@ def _begins_a_name(word: str) -> bool:
     return unicodedata.category(word[0]) in ("Lu", "Lt", "Lo", "Nd")
 
 
-def _taken(found: dict[tuple[int, int], _Named], lines: int, cues: int) -> dict[tuple[int, int], _Named]:
-    names = Counter(named.name for named in found.values())
-    begun = sum(named.begun for named in found.values())
+def _taken(prefixes: dict[tuple[int, int], _Named], lines: int, cues: int) -> dict[tuple[int, int], _Named]:
+    names = Counter(named.name for named in prefixes.values())
+    begun = sum(named.begun for named in prefixes.values())
     most = begun > 1 and 2 * begun >= cues
-    many = len(found) > 1 and 2 * len(found) >= lines
+    many = len(prefixes) > 1 and 2 * len(prefixes) >= lines
     return {
         place: named
-        for place, named in found.items()
+        for place, named in prefixes.items()
         if named.sure or many or (most and named.begun) or names[named.name] > 1
     }
 
@@ -141,6 +141,6 @@ def is_diarised(name: str) -> bool:
 
 def one_person(names: Iterator[str | None] | Sequence[str | None]) -> str | None:
     """The person who says everything, if it is one."""
-    found = {*names}
-    only = next(iter(found)) if len(found) == 1 else None
+    people = {*names}
+    only = next(iter(people)) if len(people) == 1 else None
     return only if only is not None and is_person(only) else None

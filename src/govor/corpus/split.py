@@ -7,34 +7,30 @@ when the parts are written.
 from __future__ import annotations
 
 import hashlib
-import os
-from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from govor.config import Settings
-from govor.corpus.alike import name_key
-from govor.corpus.records import Clip, sentence_key
+from govor.corpus.groups import KINDS, LENGTH_EDGES_SECONDS, Codes, Table, groups_of
+from govor.corpus.manifests import Manifest, rejected, row_writer
+from govor.corpus.records import Clip, Row
 from govor.corpus.samples import fits_window
-from govor.corpus.speakers import is_diarised
 from govor.errors import GovorError
-from govor.languages import language_key
+from govor.files import atomic_folder, refuse_existing
+from govor.jsons import write_json
+from govor.runs import Workspace, check_name, plain_name
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
-# What may not stand in two parts. Audio is the same where stretches of one file overlap, by its path or its hash.
-KINDS = ("speaker", "source", "near_duplicate_group", "pcm_sha256", "audio")
-_SLACK_SECONDS = 0.1  # neighbouring slices may share so much of their edge
-LENGTH_EDGES_SECONDS = (2.0, 5.0, 10.0, 20.0)
-CLASS_KEYS = ("label", "endpoint_bool", "class", "dialect")
 # An interval resampled over groups needs at least this many of them.
 WANTED_GROUPS = 10
 # How far the lengths and classes of a held-out part may be from those of the whole (total variation distance), at least;
@@ -42,8 +38,6 @@ WANTED_GROUPS = 10
 MAX_SKEW = 0.05
 _DEALS = 40
 _DROPPED = 3
-
-Codes = npt.NDArray[np.int64]
 
 
 class SplitSettings(Settings):
@@ -62,88 +56,6 @@ class SplitSettings(Settings):
 
 
 @dataclass
-class Table:
-    """What dividing needs of a manifest's rows, one entry a row in each column; equal codes are equal values, 0 is none.
-
-    `more_speakers` are (row, code) of those who speak in a row beside its speaker.
-    """
-
-    ids: list[str] = field(default_factory=list)
-    # Packed: lists of Python numbers would take five times the memory.
-    seconds: array[float] = field(default_factory=lambda: array("d"))
-    starts: array[float] = field(default_factory=lambda: array("d"))
-    ends: array[float] = field(default_factory=lambda: array("d"))
-    columns: dict[str, array[int]] = field(default_factory=lambda: defaultdict(lambda: array("q")))
-    more_speakers: array[int] = field(default_factory=lambda: array("q"))
-    here: Path = field(default_factory=Path.cwd)
-    language: list[str] = field(default_factory=list)
-    stratum: list[str] = field(default_factory=list)
-
-    def add(self, clip: Clip) -> None:
-        """The next row."""
-        self.ids.append(clip.id)
-        self.seconds.append(clip.duration)
-        for kind in ("speaker", "source"):
-            self.columns[kind].append(_code(name_key(getattr(clip, kind) or "")))
-        for name in {name_key(name) for name in _others(clip)} - {""}:
-            if not is_diarised(name):  # SPEAKER_00 of one recording is not the one of the next
-                self.more_speakers.extend((len(self.ids) - 1, _code(name)))
-        for kind in ("near_duplicate_group", "pcm_sha256", "sha256"):
-            self.columns[kind].append(_code(getattr(clip, kind)))
-        path = _code(os.path.normpath(self.here / name_key(clip.audio)) if clip.audio else None)
-        self.columns["path"].append(path)
-        # Parts of one file come from one recording, whatever source is stated.
-        self.columns["recording"].append(path if clip.offset is not None else 0)
-        self.starts.append(clip.offset or 0.0)
-        self.ends.append(float("inf") if clip.offset is None else clip.offset + clip.duration)
-        # Rows in which nothing is written share no sentence.
-        written = any(letter.isalnum() for letter in clip.transcript)
-        self.columns["sentence"].append(_code(sentence_key(clip.transcript) if written else None))
-        self.columns["id"].append(_code(clip.id))
-        self.language.append(_interned(language_key(clip.language)))
-        band = int(np.searchsorted(LENGTH_EDGES_SECONDS, clip.duration, side="right"))
-        label = next((f"{clip.to_row().get(key)}" for key in CLASS_KEYS if _has(clip, key)), "")
-        self.stratum.append(_interned(f"{band}|{label}"))
-
-    @cached_property
-    def arrays(self) -> dict[str, Codes]:
-        """The columns as arrays."""
-        return {kind: np.frombuffer(values, np.int64) for kind, values in self.columns.items()}
-
-    @cached_property
-    def links(self) -> dict[str, tuple[Codes, Codes]]:
-        """(rows, codes) of each kind: a row may have several values, or none."""
-        more = np.array(self.more_speakers, np.int64).reshape(-1, 2)
-        found = {
-            kind: [(np.arange(len(self.ids)), self.arrays[kind])]
-            for kind in ("speaker", "source", "near_duplicate_group", "pcm_sha256", "sentence", "id")
-        }
-        found["speaker"].append((more[:, 0], more[:, 1]))
-        found["source"].append((np.arange(len(self.ids)), self.arrays["recording"]))
-        found["audio"] = [(np.arange(len(self.ids)), self._stretches(self.arrays[key])) for key in ("path", "sha256")]
-        result = {}
-        for kind, pairs in found.items():
-            rows, codes = (np.concatenate(side) for side in zip(*pairs, strict=True))
-            result[kind] = (rows[codes != 0], codes[codes != 0])
-        return result
-
-    def _stretches(self, files: Codes) -> Codes:
-        """A code for the rows of one file whose stretches of it overlap, from one to the next; 0 where a row has its file alone."""
-        starts, ends = np.array(self.starts), np.array(self.ends)
-        codes = np.zeros(len(files), np.int64)
-        _, file_of, counts = np.unique(files, return_inverse=True, return_counts=True)
-        shared = np.flatnonzero((counts[file_of] > 1) & (files != 0))
-        file, until, code = 0, 0.0, 0
-        for number in shared[np.lexsort((starts[shared], files[shared]))]:
-            if files[number] != file or starts[number] >= until - _SLACK_SECONDS:
-                file, until = int(files[number]), 0.0
-                code = _code(f"{file} {starts[number]}")
-            until = max(until, ends[number])
-            codes[number] = code
-        return codes
-
-
-@dataclass
 class Division:
     """Which part each row of the manifest is in, what was dropped from it and why, and the proof."""
 
@@ -151,7 +63,7 @@ class Division:
     order: Codes
     part_of: npt.NDArray[np.uint8]
     reasons: dict[int, str]
-    proof: dict[str, Any] = field(default_factory=dict)
+    proof: Row = field(default_factory=dict)
 
     def rows(self) -> Iterator[tuple[Clip, Part | None, str | None]]:
         """Every clip once more in the order of the ids, with its part, or with the rule that dropped it."""
@@ -183,6 +95,36 @@ class Division:
         return not any(count for pair in self.proof["overlaps"].values() for count in pair.values())
 
 
+def split_file(
+    workspace: Workspace, source: Path, settings: SplitSettings, name: str | None = None, overwrite: bool = False
+) -> tuple[Path, Division]:
+    """Divide a manifest into `manifests/splits/NAME/`; returns the folder and what is in it.
+
+    Raises:
+        GovorError: the groups cannot be separated, or the split is there already.
+    """
+    target = workspace.manifests / "splits" / check_name(name or plain_name(source.stem))
+    refuse_existing(target, overwrite, "--overwrite to replace it, or another --name")
+    division = split(Manifest(source, workspace.root), settings)
+    write_split(target, division)
+    return target, division
+
+
+def write_split(target: Path, division: Division, at_most: Mapping[str, int] | None = None) -> None:
+    """The split's folder, whole or not at all; `at_most` limits the clips of a part."""
+    message = "the sentence stands in a held-out part"
+    with atomic_folder(target, "the split", replace=True) as folder:
+        with ExitStack() as stack:
+            writers = {part: stack.enter_context(row_writer(folder / f"{part}.jsonl")) for part in PARTS}
+            drop = stack.enter_context(row_writer(folder / "dropped.jsonl"))
+            for clip, part, rule in division.rows():
+                if part is None:
+                    drop(rejected(clip.to_row(), str(rule), clip.transcript, "unseen sentence", message))
+                elif writers[part].count < (at_most or {}).get(part, 1 << 62):
+                    writers[part].clip(clip)
+        write_json(folder / "proof.json", division.proof)
+
+
 def split(clips: Sequence[Clip], settings: SplitSettings) -> Division:
     """Divide clips into groups that share no speaker, source, near-duplicate or audio, and deal the groups out.
 
@@ -202,7 +144,7 @@ def split(clips: Sequence[Clip], settings: SplitSettings) -> Division:
     if not table.ids:
         raise GovorError("The manifest holds no clips, so there is nothing to split.")
     _refuse_repeated_ids(table)
-    groups = _groups(table, [kind for kind in KINDS if kind not in settings.allow_overlap])
+    groups = groups_of(table, [kind for kind in KINDS if kind not in settings.allow_overlap])
     part_of, skew = _best_deal(table, groups, settings)
     _refuse_empty(part_of, groups, table, settings)
     reasons = _drop_held_out_sentences(table, part_of)
@@ -218,57 +160,6 @@ def _refuse_repeated_ids(table: Table) -> None:
     if len(codes) < len(table.ids):
         repeated = np.setdiff1d(np.arange(len(table.ids)), first)[0]
         raise GovorError(f"The id '{table.ids[int(repeated)]}' stands twice in the manifest; ids must be unique.")
-
-
-def _code(value: str | None) -> int:
-    """A number for a text, the same in every run; 0 for none."""
-    if not value:
-        return 0
-    digest = hashlib.blake2b(value.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "little", signed=True) or 1
-
-
-_INTERNED: dict[str, str] = {}
-
-
-def _others(clip: Clip) -> Iterator[str]:
-    """Who speaks in a row beside its speaker: in segments, in words, or in the list of a transcript without times."""
-    yield from (segment.speaker for segment in clip.segments if segment.speaker)
-    listed = clip.extra.get("speakers")
-    named = [word.get("speaker") for word in clip.words] + (listed if isinstance(listed, list) else [])
-    yield from (str(name) for name in named if name is not None)
-
-
-def _interned(text: str) -> str:
-    return _INTERNED.setdefault(text, text)
-
-
-def _has(clip: Clip, key: str) -> bool:
-    return key in clip.extra or getattr(clip, key, None) is not None
-
-
-def _groups(table: Table, kinds: list[str]) -> dict[str, Codes]:
-    """Connected components of rows that share a value of any kind: row numbers by the smallest id among them."""
-    count = len(table.ids)
-    parent = np.arange(count)
-
-    def root(number: int) -> int:
-        while parent[number] != number:
-            parent[number] = parent[parent[number]]
-            number = int(parent[number])
-        return number
-
-    for kind in kinds:
-        rows, codes = table.links[kind]
-        order = np.argsort(codes, kind="stable")
-        for place in np.flatnonzero(codes[order][1:] == codes[order][:-1]):
-            first, second = sorted((root(int(rows[order[place]])), root(int(rows[order[place + 1]]))))
-            parent[second] = first
-    members: dict[int, list[int]] = defaultdict(list)
-    for number in range(count):
-        members[root(number)].append(number)
-    named = ((min(table.ids[number] for number in rows), rows) for rows in members.values())
-    return {name: np.array(rows, np.int64) for name, rows in sorted(named)}
 
 
 def _best_deal(
@@ -338,13 +229,13 @@ def _deal(hours: dict[str, float], settings: SplitSettings, seed: str) -> dict[s
     )
     for part, share in shares:
         target = share * total
-        held = 0.0
+        dealt = 0.0
         for largest in (target / WANTED_GROUPS, target / 3, target * 1.25):
             for name in order:
-                fits = hours[name] <= largest and held + hours[name] <= target * 1.25
-                if name not in assigned and fits and held < 0.95 * target:
+                fits = hours[name] <= largest and dealt + hours[name] <= target * 1.25
+                if name not in assigned and fits and dealt < 0.95 * target:
                     assigned[name] = part
-                    held += hours[name]
+                    dealt += hours[name]
     return assigned
 
 
@@ -399,7 +290,7 @@ def _values(table: Table, kind: str, inside: npt.NDArray[np.bool_]) -> Codes:
 
 def _proof(
     division: Division, groups: dict[str, Codes], table: Table, settings: SplitSettings, skew: dict[str, float]
-) -> dict[str, Any]:
+) -> Row:
     part_of = division.part_of
 
     def common(kind: str, first: Part, second: Part) -> int:
@@ -424,12 +315,12 @@ def _proof(
     }
 
 
-def _part_summary(table: Table, inside: npt.NDArray[np.bool_]) -> dict[str, Any]:
+def _part_summary(table: Table, inside: npt.NDArray[np.bool_]) -> Row:
     numbers = np.flatnonzero(inside)
     bands = Counter(table.stratum[number].partition("|")[0] for number in numbers)
     labels = Counter(table.stratum[number].partition("|")[2] for number in numbers)
     edges = ["0", *(f"{edge:g}" for edge in LENGTH_EDGES_SECONDS), ""]
-    summary: dict[str, Any] = {
+    summary: Row = {
         "clips": len(numbers),
         "hours": round(float(np.array(table.seconds)[numbers].sum()) / 3600, 4),
         "speakers": len(_values(table, "speaker", inside)),

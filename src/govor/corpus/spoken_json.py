@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from govor.corpus.cues import Cue, bad
+from govor.corpus.cues import BREATH_SECONDS, MAX_BREATH_SECONDS, Cue, bad
+from govor.corpus.records import Row, Word
 from govor.errors import AudioError
-
-# Words of services that come without sentences follow each other this closely in one breath.
-_BREATH_SECONDS = 0.5
-_MAX_BREATH_SECONDS = 15.0
 
 
 def from_json_text(text: str) -> list[Cue] | None:
@@ -97,10 +94,10 @@ def _segment(item: object) -> Cue:
 _TEXTS = frozenset({"text", "words", "word"})
 
 
-def _is_wordless(item: Mapping[str, Any]) -> bool:
+def _is_wordless(item: Word) -> bool:
     """Whether a stretch of time holds nothing that could be words under another name."""
-    told = (value for key, value in item.items() if key not in ("id", "start", "speaker"))
-    return "end" in item and not any(isinstance(value, str | list | dict) for value in told)
+    others = (value for key, value in item.items() if key not in ("id", "start", "speaker"))
+    return "end" in item and not any(isinstance(value, str | list | dict) for value in others)
 
 
 def said_text(value: object) -> str:
@@ -122,11 +119,11 @@ def _speaker(value: object) -> str | None:
     return " ".join(str(value).split()) or None
 
 
-def _speaker_of(item: Mapping[str, Any]) -> str | None:
+def _speaker_of(item: Word) -> str | None:
     return next(filter(None, (_speaker(item.get(key)) for key in ("speaker", "speaker_id", "speaker_label"))), None)
 
 
-def _words(value: object) -> Iterator[dict[str, Any]]:
+def _words(value: object) -> Iterator[Row]:
     """Words with times; a word without stands in the text alone."""
     for item in value if isinstance(value, list) else ():
         if not isinstance(item, dict):
@@ -137,7 +134,7 @@ def _words(value: object) -> Iterator[dict[str, Any]]:
         except AudioError:
             continue
         if said.strip():
-            row: dict[str, Any] = {
+            row: Row = {
                 "word": " ".join(said.split()),
                 "start": start,
                 **({} if end is None else {"end": end}),
@@ -197,7 +194,7 @@ def _json3(value: object) -> Iterator[Cue] | None:
 
 
 def _captions(value: object) -> Iterator[Cue]:
-    found: list[tuple[float, float, str, list[tuple[float, str]]]] = []
+    timed_events: list[tuple[float, float, str, list[tuple[float, str]]]] = []
     for event in _list(value, "events"):
         if not isinstance(event, dict):
             raise bad(f"{{tStartMs, dDurationMs, segs}} was wanted, found {str(event)[:80]}.")
@@ -210,10 +207,10 @@ def _captions(value: object) -> Iterator[Cue]:
             (start + _number(piece.get("tOffsetMs", 0)) / 1000, said_text(str(piece.get("utf8") or "")))
             for piece in pieces
         ]
-        found.append((start, start + _number(event.get("dDurationMs", 0)) / 1000, text, words))
-    found.sort(key=lambda item: item[0])
-    for place, (start, end, text, words) in enumerate(found):
-        after = found[place + 1][0] if place + 1 < len(found) else end
+        timed_events.append((start, start + _number(event.get("dDurationMs", 0)) / 1000, text, words))
+    timed_events.sort(key=lambda item: item[0])
+    for place, (start, end, text, words) in enumerate(timed_events):
+        after = timed_events[place + 1][0] if place + 1 < len(timed_events) else end
         stop = min(end, after) if after > start else end
         _span(start, stop)
         ends = [*(at for at, _ in words[1:]), stop]
@@ -229,7 +226,7 @@ def _deepgram(value: object) -> Iterator[Cue]:
         yield _segment({**item, "text": item.get("transcript", item.get("text")), "start": item.get("start")})
 
 
-def _results(value: dict[str, Any]) -> Iterator[Cue] | list[Cue] | None:
+def _results(value: Row) -> Iterator[Cue] | list[Cue] | None:
     if isinstance(value.get("utterances"), list):
         return _deepgram(value["utterances"])
     if isinstance(value.get("channels"), list):
@@ -256,45 +253,45 @@ def _results(value: dict[str, Any]) -> Iterator[Cue] | list[Cue] | None:
     return None
 
 
-def _first(value: object) -> dict[str, Any] | None:
+def _first(value: object) -> Row | None:
     return value[0] if isinstance(value, list) and value and isinstance(value[0], dict) else None
 
 
-def _aws_words(items: list[Any]) -> Iterator[Mapping[str, Any]]:
-    held: dict[str, Any] | None = None
+def _aws_words(items: list[Any]) -> Iterator[Word]:
+    word: Row | None = None
     for item in items:
         best = _first(item.get("alternatives")) if isinstance(item, dict) else None
         if best is None or not isinstance(best.get("content"), str):
             raise bad(f"an item with alternatives was wanted, found {str(item)[:80]}.")
         if item.get("type") == "punctuation":
-            if held is not None:
-                held["word"] += best["content"]
+            if word is not None:
+                word["word"] += best["content"]
             continue
-        if held is not None:
-            yield held
+        if word is not None:
+            yield word
         start, end = _span(item.get("start_time"), item.get("end_time"))
-        held = {"word": best["content"], "start": start, "end": start if end is None else end}
-        held["speaker"] = _speaker(item.get("speaker_label"))
-    if held is not None:
-        yield held
+        word = {"word": best["content"], "start": start, "end": start if end is None else end}
+        word["speaker"] = _speaker(item.get("speaker_label"))
+    if word is not None:
+        yield word
 
 
-def _by_breath(words: Iterator[Mapping[str, Any]] | Iterator[dict[str, Any]]) -> Iterator[Cue]:
-    held: list[Mapping[str, Any]] = []
+def _by_breath(words: Iterator[Word] | Iterator[Row]) -> Iterator[Cue]:
+    breath: list[Word] = []
     for word in words:
         end = word.get("end", word["start"])
-        if held:
-            last = held[-1]
-            apart = word["start"] - last.get("end", last["start"]) > _BREATH_SECONDS
-            if apart or end - held[0]["start"] > _MAX_BREATH_SECONDS or word.get("speaker") != last.get("speaker"):
-                yield _breath(held)
-                held = []
-        held.append(word)
-    if held:
-        yield _breath(held)
+        if breath:
+            last = breath[-1]
+            apart = word["start"] - last.get("end", last["start"]) > BREATH_SECONDS
+            if apart or end - breath[0]["start"] > MAX_BREATH_SECONDS or word.get("speaker") != last.get("speaker"):
+                yield _breath(breath)
+                breath = []
+        breath.append(word)
+    if breath:
+        yield _breath(breath)
 
 
-def _breath(words: list[Mapping[str, Any]]) -> Cue:
+def _breath(words: list[Word]) -> Cue:
     text = " ".join(str(word["word"]) for word in words)
     rows = tuple({key: value for key, value in word.items() if key != "speaker"} for word in words)
     end = words[-1].get("end", words[-1]["start"])

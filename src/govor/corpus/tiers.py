@@ -11,14 +11,11 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from govor.corpus.cues import Cue, Words, bad, spanned
+from govor.corpus.cues import BREATH_SECONDS, MAX_BREATH_SECONDS, Cue, Words, bad, spanned
 from govor.corpus.ttml import attribute, name_of, xml_events
 
 # The tier of lines whose speaker is not known, in the TextGrids that we write.
 OF_NOBODY = "lines"
-# Words of an aligner that follow each other this closely are said in one breath.
-_BREATH_SECONDS = 0.5
-_MAX_BREATH_SECONDS = 15.0
 _WORDS = re.compile(r"(?:^|.*[\s_.:|/-])(?:words?|ort[-_]mau|kan[-_]mau|rijeci|reči|riječi)", re.IGNORECASE)
 _SOUNDS = re.compile(
     r"(?:^|.*[\s_.:|/-])(?:phon(?:e|es|eme|emes|etic)?|mau|ipa|syll(?:able|ables)?|mas)", re.IGNORECASE
@@ -85,7 +82,7 @@ def _breaths(tier: Tier, speaker: str | None) -> Iterator[Cue]:
     for word in tier.intervals:
         if word[2].strip().lower() in _SILENCE:
             continue
-        if held and (word[0] - held[-1][1] > _BREATH_SECONDS or word[1] - held[0][0] > _MAX_BREATH_SECONDS):
+        if held and (word[0] - held[-1][1] > BREATH_SECONDS or word[1] - held[0][0] > MAX_BREATH_SECONDS):
             yield _breath(held, speaker)
             held = []
         held.append(word)

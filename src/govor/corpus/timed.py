@@ -9,14 +9,17 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from govor.corpus import cues, labels, spoken_json, tiers, ttml
 from govor.corpus.cues import Cue, bad, later_starts
-from govor.corpus.records import Segment
+from govor.corpus.records import Segment, Word
 from govor.corpus.speakers import kept_together, split_speakers, without_prefixes
+
+# Whisper's clock.
+_STEPS_PER_SECOND = 50
+TIME_STEP_SECONDS = 1 / _STEPS_PER_SECOND
 
 _INLINE = re.compile(r"<\|(\d{1,7}(?:\.\d{1,6})?)\|>")
 # Lyrics would have minutes, seconds and hundredths in it; a text has hours.
@@ -39,7 +42,7 @@ class Transcript:
 
     text: str
     segments: tuple[Segment, ...] = ()
-    words: tuple[Mapping[str, Any], ...] = ()
+    words: tuple[Word, ...] = ()
     prefixes: Mapping[str, int] = field(default_factory=dict)
     speakers: tuple[str, ...] = ()
 
@@ -70,16 +73,16 @@ def read(text: str, suffix: str) -> Transcript:
         return _untimed(text)
     if not text.strip():
         return Transcript("")
-    found = reader(text)
-    if found is None:
+    cue_list = reader(text)
+    if cue_list is None:
         raise bad(f"no timed line was found in the {suffix} file.")
     prefixes: Counter[str] = Counter()
     if reader not in _WITHOUT_PREFIXES:
-        found = split_speakers(found, prefixes)
-    found = sorted((cue for cue in found if cue.lines or cue.end is None), key=lambda cue: cue.start)
-    segments = tuple(cue.segment for cue in found)
+        cue_list = split_speakers(cue_list, prefixes)
+    cue_list = sorted((cue for cue in cue_list if cue.lines or cue.end is None), key=lambda cue: cue.start)
+    segments = tuple(cue.segment for cue in cue_list)
     speakers = tuple(dict.fromkeys(segment.speaker for segment in segments if segment.speaker))
-    words = tuple({**word, "word": cues.unjoined(word["word"])} for cue in found for word in cue.words)
+    words = tuple({**word, "word": cues.unjoined(word["word"])} for cue in cue_list for word in cue.words)
     return Transcript(plain(segments), segments, words, dict(prefixes), speakers)
 
 
@@ -148,7 +151,6 @@ _READERS: dict[str, Callable[[str], list[Cue] | None]] = {
 }
 # Where speakers have a place of their own, a name before a colon is what somebody says.
 _WITHOUT_PREFIXES = frozenset({spoken_json.from_json_text, tiers.from_textgrid, tiers.from_eaf, labels.from_tsv})
-TIMED_SUFFIXES = tuple(_READERS)
 
 
 def has_inline(text: str) -> bool:
@@ -191,8 +193,8 @@ def to_inline(segments: Sequence[Segment]) -> str:
 
 
 def snap(seconds: float) -> float:
-    """The nearest multiple of 0.02 s, Whisper's time step."""
-    return round(round(seconds * 50) / 50, 2)
+    """The nearest multiple of `TIME_STEP_SECONDS`."""
+    return round(round(seconds * _STEPS_PER_SECOND) / _STEPS_PER_SECOND, 2)
 
 
 def from_srt(text: str) -> tuple[Segment, ...]:
@@ -229,15 +231,22 @@ def closed(segments: Sequence[Segment], total_seconds: float) -> tuple[Segment, 
 def to_srt(segments: Sequence[Segment]) -> str:
     """SubRip; a segment without an end ends where the next one begins, the last one with its start. One without words is
     left out."""
-    blocks: list[str] = []
+    spans: list[tuple[int, int, str]] = []
     for place, segment in enumerate(segments):
         if not segment.text.strip():
             continue
         after = next((other.start for other in segments[place + 1 :] if other.start > segment.start), segment.start)
         end = after if segment.end is None else segment.end
-        times = f"{clock(round(segment.start * 1000))} --> {clock(round(end * 1000))}"
-        blocks.append(f"{len(blocks) + 1}\n{times}\n{unmarked(segment.text)}\n")
-    return "\n".join(blocks)
+        spans.append((round(segment.start * 1000), round(end * 1000), unmarked(segment.text)))
+    return srt_of(spans)
+
+
+def srt_of(spans: Iterable[tuple[int, int, str]]) -> str:
+    """SubRip, from (start, end, text) with times in milliseconds."""
+    return "\n".join(
+        f"{number}\n{clock(start)} --> {clock(end)}\n{text}\n"
+        for number, (start, end, text) in enumerate(spans, start=1)
+    )
 
 
 def unmarked(text: str) -> str:

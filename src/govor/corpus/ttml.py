@@ -103,10 +103,10 @@ def _ttml_clock(frames: float, ticks: float) -> Callable[[str], float]:
             whole = clock_seconds(":".join(counted.groups()[:3]))
             if whole is not None:
                 return round(whole + int(counted[4]) / frames, 6)
-        found = clock_seconds(value) if re.fullmatch(r"\d{1,4}:\d\d:\d\d(?:[.,]\d{1,9})?", value) else None
-        if found is None:
+        seconds = clock_seconds(value) if re.fullmatch(r"\d{1,4}:\d\d:\d\d(?:[.,]\d{1,9})?", value) else None
+        if seconds is None:
             raise bad(f"the time {quoted(value)} is not understood.")
-        return found
+        return seconds
 
     return seconds
 

@@ -17,6 +17,7 @@ from govor.audio import SAMPLE_RATE, Samples
 from govor.errors import GovorError
 from govor.files import atomic_folder
 from govor.hub import cache_folder, check_sha256, pip_download
+from govor.silence import Sound, levels_db, stretches
 
 FRAME = 512  # 32 ms, what Silero was trained on
 _CONTEXT = 64
@@ -26,8 +27,8 @@ _SHA256 = "1a153a22f4509e292a94e67d6f9b85e8deb25b4988682b7e174c65279d8788e3"
 _SPEECH_PROBABILITY = 0.5
 _PAD_SECONDS = 0.1
 _MIN_PAUSE_SECONDS = 0.1
-_OVER_NOISE_DB = 9.0
-_UNDER_PEAK_DB = 40.0
+# Energy that is speech: over the noise floor, and not too far below the loudest.
+_SPEECH = Sound(under_peak_db=40.0, over_floor_db=9.0, floor_percentile=10, least_range_db=9.0)
 
 Kind = Literal["auto", "silero", "energy"]
 Spans = list[tuple[float, float]]
@@ -63,8 +64,11 @@ class Vad:
 
     def speech(self, samples: Samples) -> Spans:
         """Stretches of speech in seconds, each padded by 0.1 s, of samples [n] at 16 kHz."""
-        frames = _frames(samples)
-        speaking = _silero(frames) > _SPEECH_PROBABILITY if self.name == "silero" else _loud(frames)
+        padded = np.pad(samples, (0, -len(samples) % FRAME))
+        if self.name == "silero":
+            speaking = _silero(padded.reshape(-1, FRAME)) > _SPEECH_PROBABILITY
+        else:
+            speaking = _SPEECH.of(levels_db(padded, FRAME, least_power=1e-10))
         return _spans(speaking, len(samples) / SAMPLE_RATE)
 
 
@@ -73,31 +77,15 @@ def seconds_of_speech(spans: Spans, start: float, end: float) -> float:
     return sum(max(0.0, min(end, b) - max(start, a)) for a, b in spans)
 
 
-def _frames(samples: Samples) -> npt.NDArray[np.float32]:
-    padded = np.pad(samples, (0, -len(samples) % FRAME))
-    return padded.reshape(-1, FRAME)
-
-
 def _spans(speaking: npt.NDArray[np.bool_], total_seconds: float) -> Spans:
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], speaking, [False]]).astype(np.int8)))
     spans: Spans = []
-    for start, end in edges.reshape(-1, 2) * (FRAME / SAMPLE_RATE):
+    for start, end in stretches(speaking) * (FRAME / SAMPLE_RATE):
         begin, stop = max(0.0, start - _PAD_SECONDS), min(total_seconds, end + _PAD_SECONDS)
         if spans and begin - spans[-1][1] < _MIN_PAUSE_SECONDS:
             spans[-1] = (spans[-1][0], stop)
         else:
             spans.append((begin, stop))
     return [(float(start), float(end)) for start, end in spans]
-
-
-def _loud(frames: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    """Frames over the noise floor (10th percentile) by 9 dB, and not 40 dB below the loudest."""
-    levels = 10 * np.log10(np.square(frames, dtype=np.float64).mean(axis=1) + 1e-10)
-    floor = np.percentile(levels, 10)
-    if levels.max() - floor < _OVER_NOISE_DB:
-        return np.full(len(levels), bool(levels.max() > -60))  # no pause anywhere: all speech, or all silence
-    loud: npt.NDArray[np.bool_] = levels > max(floor + _OVER_NOISE_DB, levels.max() - _UNDER_PEAK_DB)
-    return loud
 
 
 def _silero(frames: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

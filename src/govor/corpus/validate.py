@@ -14,27 +14,35 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from govor import engine
 from govor.audio import SAMPLE_RATE, Samples, decode, probe
-from govor.channels import Listener, Relation
+from govor.audio.channels import Listener, Relation
 from govor.config import Settings
 from govor.corpus.duplicates import Duplicates
 from govor.corpus.fingerprint import Fingerprint, fingerprint
 from govor.corpus.inventory import INVENTORY_ONLY, is_inventory_row
-from govor.corpus.manifests import rejected
+from govor.corpus.manifests import read_rows, rejected
 from govor.corpus.ondisk import DiskMap
-from govor.corpus.records import Clip, is_blank
-from govor.corpus.samples import WINDOW_SECONDS, fits_window
+from govor.corpus.outputs import outputs
+from govor.corpus.records import Clip, Row, is_blank
+from govor.corpus.samples import WINDOW_SECONDS, duration_tolerance, fits_window
 from govor.corpus.tombstones import Tombstones
 from govor.errors import AudioError, GovorError
-from govor.jsons import to_json
+from govor.files import refuse_existing
+from govor.jsons import to_json, write_json
 from govor.languages import language_code
+from govor.progress import SILENT, Progress
+from govor.runs import Workspace
+from govor.silence import frame_powers
 
+# Why a row does not pass: rule, measured value, limit, message.
+Refusal = tuple[str, object, object, str]
 _CONSTANT = 1e-3  # -60 dBFS
 _CHANNEL_ADVICE = {
     "separate_channels": "hold one voice on the left channel and another on the right, by turns, and become one mixed clip; "
@@ -69,8 +77,8 @@ class Limits(Settings):
 class Verdict:
     """A row with what decoding it showed; `rejection` is the row of dropped.jsonl where it does not pass."""
 
-    row: dict[str, Any]
-    rejection: dict[str, Any] | None = None
+    row: Row
+    rejection: Row | None = None
     pcm_sha256: str = ""
     seconds: float = 0.0
     snr_db: float | None = None
@@ -87,9 +95,8 @@ class Report:
     kept_seconds: float = 0.0
     dropped: Counter[str] = field(default_factory=Counter)
     warnings: Counter[str] = field(default_factory=Counter)
-    guesses: Counter[str] = field(default_factory=Counter)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Row:
         """The report as JSON."""
         return {
             "inventory_rows": self.inventory,
@@ -109,33 +116,84 @@ class Report:
         ]
 
 
-def validate(
-    rows: Iterable[dict[str, Any]],
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """What rows are held against: limits, the language that the user states for all of them, what must not come back."""
+
+    limits: Limits
+    language: str | None = None
+    forgotten: Tombstones | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """The files that validation wrote, and what it counted."""
+
+    kept: Path
+    dropped: Path
+    report_file: Path
+    report: Report
+
+
+def validate_files(
+    workspace: Workspace,
+    sources: list[Path],
     limits: Limits,
-    keep: Callable[[Clip], None],
-    drop: Callable[[dict[str, Any]], None],
+    out: Path | None = None,
     language: str | None = None,
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+) -> Validated:
+    """Check the rows of inventories and manifests, together: `out` (`manifests/` by default) gets kept.jsonl, dropped.jsonl
+    and validation_report.json.
+
+    Raises:
+        GovorError: no rows, none that can be used, or kept.jsonl is there already.
+    """
+    folder = out or workspace.manifests
+    kept, dropped = folder / "kept.jsonl", folder / "dropped.jsonl"
+    refuse_existing(kept, overwrite)
+    total = sum(1 for source in sources for _ in read_rows(source))
+    if not total:
+        raise GovorError(f"{sources[0]} holds no rows, so there is nothing to validate.")
+    rows = (row for source in sources for _, row in read_rows(source))
+    checks = Checks(limits, language, Tombstones.of(workspace))
+    with outputs(workspace, kept, dropped) as (keep, rejections), progress.bar("validate", total) as bar:
+        for report in validate(workspace, rows, checks, keep.clip, rejections):
+            bar.to(report.inventory, total)
+    result = Validated(kept, dropped, folder / "validation_report.json", report)
+    write_json(result.report_file, report.as_dict())
+    if not report.kept:
+        raise GovorError(f"None of the {total} rows can be used: {rejections.reasons()}. Each is listed in {dropped}.")
+    return result
+
+
+def validate(
+    workspace: Workspace,
+    rows: Iterable[Row],
+    checks: Checks,
+    keep: Callable[[Clip], None],
+    drop: Callable[[Row], None],
     engine_name: engine.Engine = "processes",
-    forgotten: Tombstones | None = None,
 ) -> Iterator[Report]:
     """Check every row; kept clips go to `keep`, rejected rows with rule, value and limit to `drop`.
 
     Yields the running report after each row is decoded, so that a caller can show progress, and the final one.
     """
-    report = Report()
-    check = partial(_check, limits=limits, language=language)
+    report, limits = Report(), checks.limits
+    check = partial(_check, limits=limits, language=checks.language, root=workspace.root)
     with ExitStack() as stack:
         seen_ids = stack.enter_context(DiskMap())
         duplicates = stack.enter_context(Duplicates(limits.near_duplicates != "off", limits.prefer))
         sound = stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogatepass"))
         for verdict in engine.map(rows, check, engine_name):
             report.inventory += 1
-            rejection = verdict.rejection or _refused(verdict, seen_ids, forgotten)
+            rejection = verdict.rejection or _refused(verdict, seen_ids, checks.forgotten)
             if rejection:
                 report.dropped[rejection["rule"]] += 1
                 drop(rejection)
             else:
-                clip = _clip(verdict, language)
+                clip = _clip(verdict, checks.language)
                 duplicates.add(clip, verdict.print)
                 sound.write(to_json(clip.to_row()) + "\n")
                 report.kept += 1
@@ -151,7 +209,7 @@ def _write(
     duplicates: Duplicates,
     report: Report,
     keep: Callable[[Clip], None],
-    drop: Callable[[dict[str, Any]], None],
+    drop: Callable[[Row], None],
 ) -> None:
     for number, line in enumerate(sound):
         clip = Clip.from_row(json.loads(line), f"row {number}")
@@ -173,7 +231,7 @@ def _write(
         keep(clip.replace(near_duplicate_group=group) if group else clip)
 
 
-def _refused(verdict: Verdict, seen_ids: DiskMap, forgotten: Tombstones | None) -> dict[str, Any] | None:
+def _refused(verdict: Verdict, seen_ids: DiskMap, forgotten: Tombstones | None) -> Row | None:
     name = str(verdict.row["id"])
     if forgotten and forgotten.covers(verdict.row, verdict.pcm_sha256):
         return rejected(verdict.row, "forgotten", name, None, "its removal was asked for (manifests/tombstones.jsonl)")
@@ -198,13 +256,15 @@ def _clip(verdict: Verdict, language: str | None) -> Clip:
     return Clip.from_row(row, f"row '{row['id']}'")
 
 
-def _check(row: dict[str, Any], limits: Limits, language: str | None) -> Verdict:
-    def no(rule: str, measured: Any, limit: Any, message: str) -> Verdict:
+def _check(row: Row, limits: Limits, language: str | None, root: Path) -> Verdict:
+    def no(rule: str, measured: object, limit: object, message: str) -> Verdict:
         return Verdict(row, rejected(row, rule, measured, limit, message))
 
     present = {key: value for key, value in row.items() if value is not None}
     try:
-        clip = Clip.from_row({"transcript": "", "duration": 0.0, "language": language or "", **present}, "the row")
+        clip = Clip.from_row(
+            {"transcript": "", "duration": 0.0, "language": language or "", **present}, "the row", root
+        )
     except GovorError as error:
         return no("malformed_row", None, None, str(error))
     row["id"] = clip.id
@@ -212,12 +272,12 @@ def _check(row: dict[str, Any], limits: Limits, language: str | None) -> Verdict
     if refusal:
         return no(*refusal)
     try:
-        shortfall = probe(clip.audio).shortfall
+        shortfall = probe(clip.file).shortfall
         if shortfall is not None:
             return no(shortfall.rule, shortfall.measured, shortfall.promised, shortfall.message)
         listener = Listener()
         samples = decode(
-            clip.audio,
+            clip.file,
             clip.offset or 0.0,
             clip.duration if clip.offset is not None else None,
             max_seconds=max(4 * limits.max_seconds, 120.0),
@@ -226,7 +286,7 @@ def _check(row: dict[str, Any], limits: Limits, language: str | None) -> Verdict
     except AudioError as error:
         return no(error.rule, None, None, str(error))
     except (OSError, ValueError) as error:
-        return no("unreadable", None, None, f"{clip.audio} cannot be opened: {error}.")
+        return no("unreadable", None, None, f"{clip.file} cannot be opened: {error}.")
     refusal = _sound_refusal(clip, samples, limits) or _longer_than_stated(row, clip, samples)
     if refusal:
         return no(*refusal)
@@ -240,16 +300,16 @@ def _check(row: dict[str, Any], limits: Limits, language: str | None) -> Verdict
     )
 
 
-def _text_refusal(row: dict[str, Any], clip: Clip, language: str | None) -> tuple[str, Any, Any, str] | None:
+def _text_refusal(row: Row, clip: Clip, language: str | None) -> Refusal | None:
     transcript = row.get("transcript")
     if row.get("error") and is_inventory_row(row):
         rule, _, message = str(row["error"]).partition(": ")
         return rule, None, None, message
-    if not isinstance(transcript, str) or is_blank(transcript):
+    if not clip.labels and (not isinstance(transcript, str) or is_blank(transcript)):
         rule = "no_transcript" if transcript is None else "empty_transcript"
         return rule, transcript, "some text", "nothing to learn from"
-    if any("\ud800" <= letter <= "\udfff" for letter in transcript):
-        shown = transcript.encode("unicode_escape").decode()
+    if any("\ud800" <= letter <= "\udfff" for letter in clip.transcript):
+        shown = clip.transcript.encode("unicode_escape").decode()
         return "bad_transcript", shown, "Unicode text", "half a character"
     if not (clip.language or language):
         looks = row.get("language_guess") or "unknown"
@@ -261,7 +321,7 @@ def _text_refusal(row: dict[str, Any], clip: Clip, language: str | None) -> tupl
     return None
 
 
-def _sound_refusal(clip: Clip, samples: Samples, limits: Limits) -> tuple[str, Any, Any, str] | None:
+def _sound_refusal(clip: Clip, samples: Samples, limits: Limits) -> Refusal | None:
     seconds = len(samples) / SAMPLE_RATE
     promised = clip.duration
     if seconds < 0.9 * promised and promised - seconds > 0.1:
@@ -289,13 +349,13 @@ def _sound_refusal(clip: Clip, samples: Samples, limits: Limits) -> tuple[str, A
     return None
 
 
-def _longer_than_stated(row: dict[str, Any], clip: Clip, samples: Samples) -> tuple[str, Any, Any, str] | None:
+def _longer_than_stated(row: Row, clip: Clip, samples: Samples) -> Refusal | None:
     """A manifest that states less than the file holds and no `offset` means a part, whose words are not those of the whole.
     The duration in an inventory is what the header says, which may be a guess."""
     seconds, stated = len(samples) / SAMPLE_RATE, row.get("duration")
     if stated is None or clip.offset is not None or is_inventory_row(row):
         return None
-    if seconds - clip.duration <= max(0.1, 0.02 * clip.duration):
+    if seconds - clip.duration <= duration_tolerance(clip.duration):
         return None
     message = "the file is longer than its manifest says: state the offset of a part (0 too), or the true duration"
     return "duration_mismatch", round(seconds, 3), clip.duration, message
@@ -329,8 +389,6 @@ def noise_of(samples: Samples) -> float | None:
 def snr_db(samples: Samples) -> float:
     """Signal over noise in dB, estimated from the energies of 20 ms frames: the 95th percentile is taken for speech and
     noise, the 10th for noise alone. Good for sorting recordings by quality, not for publishing."""
-    frame = SAMPLE_RATE // 50
-    frames = samples[: len(samples) // frame * frame].reshape(-1, frame)
-    energies = np.square(frames, dtype=np.float64).mean(axis=1) + 1e-10
+    energies = frame_powers(samples, SAMPLE_RATE // 50) + 1e-10
     noise, both = np.percentile(energies, (10, 95))
     return round(float(np.clip(10 * np.log10(max(both - noise, 1e-10) / noise), -10.0, 80.0)), 1)

@@ -7,25 +7,26 @@ function of (seed, clip, draw) alone.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import soxr
 from pydantic import Field, model_validator
 
-from govor.audio import SAMPLE_RATE, Samples, decode, find_audio
+from govor.audio import Samples, decode, find_audio
 from govor.config import Settings, parse, read_yaml
-from govor.corpus.manifests import rejected
-from govor.corpus.preprocess import safe_name, to_pcm16, write_pcm16
 from govor.corpus.records import Clip, Segment
-from govor.corpus.samples import clip_samples
 from govor.corpus.timed import snap
-from govor.errors import AudioError, GovorError
-from govor.files import workspace_path
+from govor.errors import GovorError
+from govor.examples.effects import (
+    add_noise,
+    add_reverb,
+    change_gain,
+    change_speed,
+    coloured_noise,
+    shift_pitch,
+    telephone,
+)
 
 CONFIG = Path("configs") / "augment.yaml"
 
@@ -120,8 +121,8 @@ class Augmenter:
     noises: tuple[Path, ...] = field(default=())
 
     @classmethod
-    def of(cls, settings: AugmentSettings) -> Augmenter:
-        """With the noise folder's recordings.
+    def of(cls, settings: AugmentSettings, root: Path = Path()) -> Augmenter:
+        """With the noise folder's recordings; the folder is relative to `root`, that of the workspace.
 
         Raises:
             GovorError: the folder holds none.
@@ -129,7 +130,8 @@ class Augmenter:
         folder = settings.noise.folder
         if folder is None or settings.noise.probability == 0:
             return cls(settings)
-        noises = tuple(find_audio(Path(folder))) if Path(folder).is_dir() else ()
+        place = root / folder
+        noises = tuple(find_audio(place)) if place.is_dir() else ()
         if not noises:
             raise GovorError(f"The noise folder {folder} holds no recordings; name another, or leave noise.folder out.")
         return cls(settings, noises)
@@ -203,149 +205,3 @@ def augmented_clip(clip: Clip, factor: float, seconds: float) -> Clip:
         Segment(at(s.start), None if s.end is None else at(s.end), s.text, s.speaker) for s in clip.segments
     )
     return clip.replace(duration=seconds, segments=segments, offset=None, words=(), sha256=None, pcm_sha256=None)
-
-
-def change_speed(samples: Samples, factor: float) -> Samples:
-    """`factor` times as fast by resampling; the pitch goes with it."""
-    out: Samples = soxr.resample(samples, SAMPLE_RATE * factor, SAMPLE_RATE, quality="HQ")
-    return out
-
-
-def shift_pitch(samples: Samples, semitones: float) -> Samples:
-    """Pitch by `semitones` at the same length: played faster, then stretched back."""
-    factor = 2 ** (semitones / 12)
-    return _fit(stretch(change_speed(samples, factor), factor), len(samples))
-
-
-def stretch(samples: Samples, factor: float) -> Samples:
-    """`factor` times as long at the same pitch: WSOLA (Verhelst and Roelands, 1993), 40 ms windows at half overlap, each
-    placed within 10 ms where it best continues the one before."""
-    window, half, reach = 640, 320, 160
-    if len(samples) < 2 * window:
-        return samples
-    shape = np.hanning(window + 1)[:-1].astype(np.float32)
-    frames = max(1, int((len(samples) * factor - window) // half))
-    padded = np.pad(samples, (reach, window + 2 * reach))
-    out = np.zeros(frames * half + window, np.float32)
-    place = reach
-    for frame in range(frames):
-        ideal = round(frame * half / factor) + reach
-        if frame:
-            following = padded[place + half : place + half + window]  # what would come next if nothing were stretched
-            low = min(max(ideal - reach, 0), len(padded) - window - 2 * reach)
-            candidates = np.lib.stride_tricks.sliding_window_view(padded[low : low + window + 2 * reach], window)
-            ideal = low + int((candidates @ following).argmax())
-        place = min(ideal, len(padded) - window - half - 1)
-        out[frame * half : frame * half + window] += shape * padded[place : place + window]
-    return out
-
-
-def add_reverb(samples: Samples, rt60_seconds: float, wet_db: float, generator: np.random.Generator) -> Samples:
-    """Direct sound plus an exponentially decaying tail of noise, as long as the clip was."""
-    length = int(rt60_seconds * SAMPLE_RATE)
-    decay = np.exp(-6.908 * np.arange(length) / length)  # -60 dB at the end
-    tail = generator.standard_normal(length) * decay
-    tail[: SAMPLE_RATE // 200] = 0  # nothing comes back within 5 ms
-    tail *= 10 ** (wet_db / 20) / max(float(np.sqrt(np.square(tail).sum())), 1e-9)
-    response = tail
-    response[0] = 1.0
-    size = len(samples) + length
-    wet = np.fft.irfft(np.fft.rfft(samples, size) * np.fft.rfft(response, size), size)[: len(samples)]
-    return _below_full_scale(wet.astype(np.float32))
-
-
-def add_noise(samples: Samples, noise: Samples, snr_db: float) -> Samples:
-    """Speech plus noise [n] at `snr_db`, measured over the frames in which somebody speaks."""
-    frames = samples[: len(samples) // 320 * 320].reshape(-1, 320) if len(samples) >= 320 else samples[None]
-    energies = np.square(frames, dtype=np.float64).mean(axis=1)
-    speech = energies[energies > energies.max() / 1000].mean() if energies.size else 0.0
-    level = float(np.square(noise, dtype=np.float64).mean())
-    if not speech or not level:
-        return samples
-    scale = np.sqrt(speech / level / 10 ** (snr_db / 10))
-    return _below_full_scale((samples + noise * scale).astype(np.float32))
-
-
-def coloured_noise(length: int, kind: str, generator: np.random.Generator) -> Samples:
-    """White, pink (-3 dB an octave) or brown (-6 dB) noise [length]."""
-    spectrum = np.fft.rfft(generator.standard_normal(max(length, 2)))
-    frequency = np.maximum(np.arange(len(spectrum)), 1)
-    slope = {"white": 0.0, "pink": 0.5, "brown": 1.0}[kind]
-    spectrum /= frequency**slope
-    noise = np.fft.irfft(spectrum, max(length, 2))[:length]
-    return (noise / max(float(np.abs(noise).max()), 1e-9)).astype(np.float32)
-
-
-def telephone(samples: Samples) -> Samples:
-    """Through a telephone line and back to 16 kHz, as long as before."""
-    narrow = soxr.resample(samples, SAMPLE_RATE, 8_000, quality="HQ")
-    spectrum = np.fft.rfft(narrow)
-    frequency = np.fft.rfftfreq(len(narrow), 1 / 8_000)
-    # A gentle edge of 100 Hz on both sides, so that nothing rings.
-    spectrum *= np.clip((frequency - 250) / 100, 0, 1) * np.clip((3_450 - frequency) / 100, 0, 1)
-    band = np.clip(np.fft.irfft(spectrum, len(narrow)), -1, 1)
-    coded = np.round(np.sign(band) * np.log1p(255 * np.abs(band)) / np.log(256) * 127) / 127
-    line = np.sign(coded) * (256 ** np.abs(coded) - 1) / 255
-    wide: Samples = soxr.resample(line.astype(np.float32), 8_000, SAMPLE_RATE, quality="HQ")
-    return _fit(wide, len(samples))
-
-
-def change_gain(samples: Samples, gain_db: float) -> Samples:
-    """Louder or quieter, peaks below full scale."""
-    return _below_full_scale((samples * np.float32(10 ** (gain_db / 20))).astype(np.float32))
-
-
-def _below_full_scale(samples: Samples) -> Samples:
-    peak = float(np.abs(samples).max()) if len(samples) else 0.0
-    return samples if peak <= 0.99 else (samples * np.float32(0.99 / peak)).astype(np.float32)
-
-
-def _fit(samples: Samples, length: int) -> Samples:
-    return samples[:length] if len(samples) >= length else np.pad(samples, (0, length - len(samples)))
-
-
-def spectrogram(samples: Samples, bands: int = 96) -> npt.NDArray[np.uint8]:
-    """Log-frequency power [bands, frames] of samples [n], 0–255 over 80 dB, low frequencies at the bottom; for looking."""
-    window, hop = 512, 160
-    padded = np.pad(samples, (0, max(0, window - len(samples))))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop]
-    power = np.square(np.abs(np.fft.rfft(frames * np.hanning(window), axis=1)))
-    edges = np.unique(np.round(np.geomspace(2, window // 2, bands + 1)).astype(int))
-    levels = 10 * np.log10(np.add.reduceat(power, edges[:-1], axis=1) / np.diff(edges) + 1e-10)
-    scaled = np.clip((levels - levels.max() + 80) / 80, 0, 1)
-    pixels: npt.NDArray[np.uint8] = (255 * scaled.T[::-1]).astype(np.uint8)
-    return pixels
-
-
-def one_of_each(
-    augmenter: Augmenter,
-) -> Sequence[tuple[str, Callable[[Samples, np.random.Generator], tuple[Samples, str, float]]]]:
-    """Every effect by name, whatever its probability: for previews."""
-
-    def effect(name: str) -> Callable[[Samples, np.random.Generator], tuple[Samples, str, float]]:
-        return lambda samples, generator: augmenter.apply(name, samples, generator)
-
-    return [(name, effect(name)) for name in EFFECTS]
-
-
-def write_copy(
-    work: tuple[Clip, int], augmenter: Augmenter, folder: Path
-) -> tuple[Clip, list[str], dict[str, Any] | None]:
-    """One draw of one clip as a file below `folder`: its row, what was done, or why it could not be."""
-    clip, draw = work
-    try:
-        samples, done, factor = augmenter(clip_samples(clip), clip.id, draw)
-    except AudioError as error:
-        return clip, [], rejected(clip.to_row(), error.rule, message=str(error))
-    seconds = len(samples) / SAMPLE_RATE
-    if seconds > 30 >= clip.duration:
-        message = "slower than it was said it is longer than a window"
-        return clip, [], rejected(clip.to_row(), "too_long", round(seconds, 3), 30.0, message)
-    name = f"{clip.id}~{draw}"
-    path = folder / f"{safe_name(name)}.wav"
-    write_pcm16(path, to_pcm16(samples))
-    made = augmented_clip(clip, factor, seconds)
-    extra = {**clip.extra, "augmented": done, "augmented_from": clip.id}
-    # What was one sound stays one group: no copy may be in training while its original is held out.
-    group = clip.near_duplicate_group or clip.id
-    return made.replace(id=name, audio=workspace_path(path), extra=extra, near_duplicate_group=group), done, None

@@ -13,9 +13,9 @@ from typing import Protocol
 
 from govor.errors import GovorError
 from govor.examples.mixing import Mixture
+from govor.examples.phases import Phase
 from govor.examples.spec import ExampleSpec
-
-FRAMES_PER_SECOND = 100
+from govor.mel import FRAMES_PER_SECOND
 
 
 class SpecSource(Protocol):
@@ -55,14 +55,6 @@ class MicroBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
-    """Steps from `first_step` on that draw from one mixture."""
-
-    first_step: int
-    mixture: Mixture
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
     """The whole run's order of work.
 
@@ -72,7 +64,7 @@ class Plan:
         clips_per_step: examples per optimiser step over all devices, whatever the micro-batches.
         max_batch_audio_seconds: context seconds that one device takes at once.
         world_size: devices.
-        stretches: what is drawn from which step on; all rows equally where none is given.
+        phases: what is drawn from which step on; all rows equally where none is given.
     """
 
     source: SpecSource
@@ -80,23 +72,22 @@ class Plan:
     clips_per_step: int
     max_batch_audio_seconds: float
     world_size: int = 1
-    stretches: tuple[Stretch, ...] = ()
+    phases: tuple[Phase, ...] = ()
 
     def draws(self, step: int) -> list[tuple[int, int]]:
         """(draw number, row) of the examples of `step` (counted from 0), the same for every rank.
 
         Draw numbers count through the whole run, so that every random choice of a run has a number of its own.
         """
-        stretch = self._stretch(step)
+        begun_at, mixture = self._drawn_at(step)
         first = step * self.clips_per_step
-        begun = stretch.first_step * self.clips_per_step
-        return [
-            (draw, stretch.mixture.row(self.seed, draw - begun)) for draw in range(first, first + self.clips_per_step)
-        ]
+        begun = begun_at * self.clips_per_step
+        return [(draw, mixture.row(self.seed, draw - begun)) for draw in range(first, first + self.clips_per_step)]
 
-    def _stretch(self, step: int) -> Stretch:
-        begun = [stretch for stretch in self.stretches if stretch.first_step <= step]
-        return begun[-1] if begun else Stretch(0, Mixture((len(self.source),), (1.0,)))
+    def _drawn_at(self, step: int) -> tuple[int, Mixture]:
+        """The mixture of a step, and the step that it is drawn from on."""
+        begun = [phase for phase in self.phases if phase.first_step <= step]
+        return (begun[-1].first_step, begun[-1].mixture) if begun else (0, Mixture((len(self.source),), (1.0,)))
 
     def step(self, step: int, rank: int = 0) -> list[MicroBatch]:
         """The micro-batches of one rank at one step; every rank gets the same number of them."""

@@ -7,49 +7,59 @@ import itertools
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from govor.audio import Samples
 from govor.corpus.manifests import Manifest
 from govor.corpus.records import Clip
 from govor.corpus.samples import clip_samples
 from govor.errors import AudioError, GovorError
-from govor.examples.augment import Augmenter, augmented_clip
 from govor.examples.batching import Plan
-from govor.examples.mixing import uniform
-from govor.examples.settings import SpecAugment
+from govor.examples.features import FEATURES, Feature
 from govor.examples.spec import ExampleSpec
-from govor.examples.stripes import hide
+
+# What a renderer makes of several examples: tensors, and lists of tensors, by name.
+Batch = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Odds:
-    """From draw `first_draw` on: the probability that a row that is free to choose shows a feature."""
+class Renders(Protocol):
+    """What loading asks of a family's renderer; see `govor.families.base.Renderer`."""
 
-    first_draw: int
-    timestamps: float
-    previous: float
+    def cost_frames(self, spec: ExampleSpec) -> int:
+        """What an example costs in memory, in frames of 10 ms."""
+        ...
+
+    def encode(self, spec: ExampleSpec, samples: Samples) -> Any:
+        """One example."""
+        ...
+
+    def collate(self, examples: Sequence[Any]) -> Batch:
+        """Examples as one batch."""
+        ...
+
+    def spelled(self, spec: ExampleSpec) -> list[tuple[str, int, bool]]:
+        """What the model is taught for an example, as a person reads it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Choices:
     """How a run turns rows into examples.
 
-    `timed` says that the model knows time tokens: a row that makes no sense without them gets them then, at any odds.
+    `language` is the token for every clip, in place of its own; `probabilities` hold, from a draw on, with which
+    probability a row that is free to choose shows each of the `features`.
     """
 
-    full_length_share: float = 0.0
-    timed: bool = False
-    odds: tuple[Odds, ...] = (Odds(0, 0.0, 0.0),)
     language: str | None = None
-    spec_augment: SpecAugment | None = None
+    features: tuple[Feature, ...] = ()
+    probabilities: tuple[tuple[int, Mapping[str, float]], ...] = ((0, {}),)
 
 
 class Rows(Sequence[Clip]):
@@ -71,17 +81,10 @@ class TrainingSource:
     """Decides, per draw, what an example shall be (see `ExampleSpec`); rows of all sources, one after the other."""
 
     def __init__(
-        self,
-        sources: Sequence[Sequence[Clip]],
-        renderer: Any,
-        seed: int,
-        choices: Choices | None = None,
-        augmenter: Augmenter | None = None,
+        self, sources: Sequence[Sequence[Clip]], renderer: Renders, seed: int, choices: Choices | None = None
     ) -> None:
         self.sources, self.renderer, self.seed = sources, renderer, seed
-        self.choices, self.augmenter = choices or Choices(), augmenter
-        stripes = self.choices.spec_augment
-        self.hide = None if stripes is None else partial(_hide, stripes, seed)
+        self.choices = choices or Choices()
         self._starts = list(itertools.accumulate((len(rows) for rows in sources), initial=0))
 
     def __len__(self) -> int:
@@ -92,62 +95,18 @@ class TrainingSource:
         return bisect.bisect_right(self._starts, row) - 1
 
     def spec(self, row: int, draw: int) -> ExampleSpec:
-        """The example of one draw; its random choices have a seed of their own."""
+        """The example of one draw."""
         source, choices = self.source_of(row), self.choices
-        stripes = choices.spec_augment
         clip = self.sources[source][row - self._starts[source]]
-        odds = [odds for odds in choices.odds if odds.first_draw <= draw][-1]
-        timed = has_times(clip) and self._happens("timestamps", draw, odds.timestamps)
-        spec = ExampleSpec(
-            clip,
-            choices.language or clip.language,
-            full_length=self._happens("full_length", draw, choices.full_length_share),
-            with_timestamps=timed or (choices.timed and must_have_times(clip)),
-            with_previous=has_previous(clip) and self._happens("previous", draw, odds.previous),
-            mask_draw=draw if stripes and self._happens("spec_augment", draw, stripes.share) else None,
-        )
-        return spec if self.augmenter is None else self._augmented(spec, draw)
-
-    def _happens(self, what: str, draw: int, probability: float) -> bool:
-        return probability > 0 and uniform(self.seed, what, draw) < probability
-
-    def _augmented(self, spec: ExampleSpec, draw: int) -> ExampleSpec:
-        """The length after augmentation is known before any audio is read; what would not fit a window stays as it is."""
-        assert self.augmenter is not None
-        factor = self.augmenter.speed_factor(spec.clip.id, draw)
-        seconds = spec.clip.duration / factor
-        if seconds > self.renderer.longest_seconds:
-            return spec
-        changed = augmented_clip(spec.clip, factor, seconds)
-        return replace(spec, clip=changed, recorded=spec.clip, augment_draw=draw)
+        chances = [chances for first, chances in choices.probabilities if first <= draw][-1]
+        spec = ExampleSpec(clip, choices.language or clip.language)
+        for feature in choices.features:
+            spec = feature.drawn(spec, self.seed, draw, chances.get(feature.name, 0.0))
+        return spec
 
     def cost_frames(self, spec: ExampleSpec) -> int:
         """The family decides."""
         return int(self.renderer.cost_frames(spec))
-
-
-def has_times(clip: Clip) -> bool:
-    """Whether a row can be taught with timestamps."""
-    return bool(clip.segments)
-
-
-def has_previous(clip: Clip) -> bool:
-    """Whether a row can be given the text before it."""
-    return bool(clip.prev_transcript and clip.prev_transcript.strip())
-
-
-def must_have_times(clip: Clip) -> bool:
-    """Whether a row makes no sense without them: the slice was cut before the words of its last segment. One that has its
-    words and no end (the last line of an LRC) ends with the clip."""
-    return bool(clip.segments) and clip.segments[-1].end is None and not clip.segments[-1].text
-
-
-def _hide(stripes: SpecAugment, seed: int, mel: torch.Tensor, spec: ExampleSpec) -> torch.Tensor:
-    assert spec.mask_draw is not None
-    return hide(mel, stripes, spec.clip.duration, seed, spec.mask_draw)
-
-
-Hide = Callable[[torch.Tensor, ExampleSpec], torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,12 +120,11 @@ class Unread:
 
 def load_batch(
     specs: Sequence[ExampleSpec],
-    renderer: Any,
-    augmenter: Augmenter | None = None,
-    hide: Hide | None = None,
+    renderer: Renders,
+    features: Sequence[Feature] = (),
     unread: list[Unread] | None = None,
-) -> dict[str, Any]:
-    """Decode, augment and mask where the spec says so, render and collate examples.
+) -> Batch:
+    """Decode, render and collate examples, with the features that their specs say.
 
     Clips that cannot be read are left out and put into `unread`; without it they are refused. Nothing is left where none
     can be read.
@@ -181,28 +139,27 @@ def load_batch(
                 raise
             unread.append(Unread(clip, error.rule, str(error)))
             continue
-        if augmenter is not None and spec.augment_draw is not None:
-            samples, _, _ = augmenter(samples, clip.id, spec.augment_draw)
+        for feature in features:
+            samples = feature.on_samples(samples, spec)
         example = renderer.encode(spec, samples)
-        if hide is not None and spec.mask_draw is not None:
-            example = replace(example, mel=hide(example.mel, spec))
+        for feature in features:
+            example = feature.on_example(example, spec)
         examples.append(example)
-    batch: dict[str, Any] = renderer.collate(examples) if examples else {}
-    return batch
+    return renderer.collate(examples) if examples else {}
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """The collated micro-batches of one rank's step, each with whether it counts.
 
-    `drawn` counts over all ranks: clips, those with timestamps, with previous text, at full length, and by source.
+    `drawn` counts over all ranks: clips, those that show each feature, and by source.
     `unread` are clips of this rank that could not be read and are left out.
     """
 
     number: int
     audio_seconds: float
     drawn: dict[str, int]
-    batches: list[tuple[dict[str, Any], bool]]
+    batches: list[tuple[Batch, bool]]
     unread: tuple[Unread, ...] = ()
 
     def pin_memory(self) -> Step:
@@ -211,7 +168,7 @@ class Step:
         return replace(self, batches=batches)
 
 
-def convert(batch: dict[str, Any], change: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, Any]:
+def convert(batch: Batch, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
     """A batch with every tensor changed."""
     return {
         name: change(value) if isinstance(value, torch.Tensor) else [change(item) for item in value]
@@ -235,14 +192,15 @@ class StepDataset(Dataset[Step | GovorError]):
             return error
 
     def _step(self, number: int) -> Step:
-        source: Any = self.plan.source
+        source = self.plan.source
+        assert isinstance(source, TrainingSource)
         draws = self.plan.draws(number)
         specs = [source.spec(row, draw) for draw, row in draws]
         batches = self.plan.deal_out(specs)[self.rank]
         seconds = sum(spec.clip.duration for batch in batches if batch.counts for spec in batch.specs)
         unread: list[Unread] = []
         loaded = [
-            (load_batch(batch.specs, source.renderer, source.augmenter, source.hide, unread), batch.counts)
+            (load_batch(batch.specs, source.renderer, source.choices.features, unread), batch.counts)
             for batch in batches
         ]
         return Step(
@@ -257,9 +215,7 @@ class StepDataset(Dataset[Step | GovorError]):
 def _drawn(specs: Sequence[ExampleSpec], sources: Sequence[int]) -> dict[str, int]:
     return {
         "clips": len(specs),
-        "timestamps": sum(spec.with_timestamps for spec in specs),
-        "previous": sum(spec.with_previous for spec in specs),
-        "full_length": sum(spec.full_length for spec in specs),
+        **{feature.name: sum(feature.present(spec) for spec in specs) for feature in FEATURES},
         **{f"source {number}": count for number, count in sorted(Counter(sources).items())},
     }
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import soundfile
 
 from govor.audio import SAMPLE_RATE, Samples
-from govor.examples.augment import Augmenter, one_of_each, spectrogram
+from govor.examples.augment import EFFECTS, Augmenter
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,8 @@ def page(augmenter: Augmenter, clips: Sequence[tuple[str, str, Samples]], draws:
     rows = []
     for name, transcript, samples in clips:
         versions = [_shown("as recorded", f"{len(samples) / SAMPLE_RATE:.2f} s", samples)]
-        for effect, apply in one_of_each(augmenter):
-            changed, note, _ = apply(samples, augmenter.generator(f"{name}/{effect}", 0))
+        for effect in EFFECTS:  # whatever its probability
+            changed, note, _ = augmenter.apply(effect, samples, augmenter.generator(f"{name}/{effect}", 0))
             versions.append(_shown(effect, note, changed))
         for draw in range(draws):
             changed, done, _ = augmenter(samples, name, draw)
@@ -44,6 +44,19 @@ def page(augmenter: Augmenter, clips: Sequence[tuple[str, str, Samples]], draws:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     text = (resources.files("govor.examples") / "preview.html").read_text(encoding="utf-8")
     return environment.from_string(text).render(rows=rows)
+
+
+def spectrogram(samples: Samples, bands: int = 96) -> npt.NDArray[np.uint8]:
+    """Log-frequency power [bands, frames] of samples [n], 0–255 over 80 dB, low frequencies at the bottom; for looking."""
+    window, hop = 512, 160
+    padded = np.pad(samples, (0, max(0, window - len(samples))))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop]
+    power = np.square(np.abs(np.fft.rfft(frames * np.hanning(window), axis=1)))
+    edges = np.unique(np.round(np.geomspace(2, window // 2, bands + 1)).astype(int))
+    levels = 10 * np.log10(np.add.reduceat(power, edges[:-1], axis=1) / np.diff(edges) + 1e-10)
+    scaled = np.clip((levels - levels.max() + 80) / 80, 0, 1)
+    pixels: npt.NDArray[np.uint8] = (255 * scaled.T[::-1]).astype(np.uint8)
+    return pixels
 
 
 def png(pixels: npt.NDArray[np.uint8]) -> bytes:

@@ -68,10 +68,10 @@ def _findable(base_model: str) -> str:
     from govor.families.opening import find_model, trainable_folder
 
     try:
-        found = find_model(base_model)
-        if found.format == "hf" and not Path(base_model).exists():
+        located = find_model(base_model)
+        if located.format == "hf" and not Path(base_model).exists():
             return base_model
-        return str(trainable_folder(found).resolve())
+        return str(trainable_folder(located).resolve())
     except GovorError:  # gone since the run began, which is no reason to lose a checkpoint
         return base_model
 

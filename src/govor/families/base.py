@@ -26,8 +26,10 @@ from govor.languages import language_of_all
 from govor.runs import Json
 
 GREEDY = DecodeOptions()
+# A target that is not in the loss.
+IGNORED = -100
 # Every value has one entry per example: a tensor whose first dimension is the batch, or a list of tensors.
-Batch = dict[str, Any]
+Batch = Json
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,15 +9,16 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 from govor.errors import GovorError
 from govor.families.settings import FamilySettings, Shapes
 from govor.files import check_ordinary, exists, shortened
 from govor.jsons import Record, parse_json, read_json
+from govor.runs import Json
 
 _INDEX = "model.safetensors.index.json"
 _OBJECTS = (
@@ -179,8 +180,8 @@ def shapes_of(file: Path) -> Shapes:
 
 def check_tokenizer(file: Path, vocabulary: int = _ANY_ID, steering: Sequence[str] = ()) -> None:
     """Refuse what is no tokenizer, or gives one of the tokens `steering` an id that a vocabulary of that size lacks."""
-    found = read_json(file)
-    added, model = found.get("added_tokens", []), found.get("model")
+    tokenizer = read_json(file)
+    added, model = tokenizer.get("added_tokens", []), tokenizer.get("model")
     # A file without a vocabulary of its own is what damaged downloads leave.
     if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict | list):
         raise GovorError(f"{file} is no tokenizer: it has no model with a vocabulary; fetch it again.")
@@ -197,7 +198,7 @@ def check_tokenizer(file: Path, vocabulary: int = _ANY_ID, steering: Sequence[st
             )
 
 
-def check_ids(file: Path, part: Mapping[str, Any], vocabulary: int = _ANY_ID, place: str = "") -> None:
+def check_ids(file: Path, part: Json, vocabulary: int = _ANY_ID, place: str = "") -> None:
     """Refuse what cannot be ids of a vocabulary of that size, where ids are wanted."""
     for key in _IDS:
         value = part.get(key)
@@ -271,7 +272,7 @@ def _vocabulary(config: Record, settings: FamilySettings) -> int:
     return max(sizes, default=_ANY_ID)
 
 
-def check_sizes(file: Path, place: str, part: Mapping[str, Any]) -> None:
+def check_sizes(file: Path, place: str, part: Json) -> None:
     """Refuse sizes out of range in a part of a configuration; `place` stands before their names."""
     for key, most in _SIZES.items():
         value = part.get(key)
@@ -300,23 +301,23 @@ def check_sizes(file: Path, place: str, part: Mapping[str, Any]) -> None:
             raise GovorError(f"{file}: {place}{key} is {shortened(json.dumps(value), 40)}, which no such model has.")
 
 
-def _check_beside(file: Path, found: Record, vocabulary: int) -> None:
+def _check_beside(file: Path, settings: Record, vocabulary: int) -> None:
     if file.name == "generation_config.json":
-        check_ids(file, found, vocabulary)
+        check_ids(file, settings, vocabulary)
         for key in _LENGTHS:
-            if found.get(key) is not None and (not _is_id(found[key]) or found[key] > _ANY_ID):
+            if settings.get(key) is not None and (not _is_id(settings[key]) or settings[key] > _ANY_ID):
                 raise GovorError(
-                    f"{file}: {key} is {shortened(json.dumps(found[key]), 40)}, and a whole number was wanted; fetch it again."
+                    f"{file}: {key} is {shortened(json.dumps(settings[key]), 40)}, and a whole number was wanted; fetch it again."
                 )
     if file.name == "preprocessor_config.json":
-        check_sizes(file, "", found)
-    if file.name == "processor_config.json" and isinstance(found.get("feature_extractor"), dict):
-        check_sizes(file, "feature_extractor.", found["feature_extractor"])
+        check_sizes(file, "", settings)
+    if file.name == "processor_config.json" and isinstance(settings.get("feature_extractor"), dict):
+        check_sizes(file, "feature_extractor.", settings["feature_extractor"])
 
 
-def check_count(wanted: int, found: Shapes, origin: Path) -> None:
+def check_count(wanted: int, shapes: Shapes, origin: Path) -> None:
     """Refuse weights that are far fewer numbers than the sizes ask for."""
-    there = sum(map(math.prod, found.values()))
+    there = sum(map(math.prod, shapes.values()))
     if wanted > 2 * there:
         raise GovorError(
             f"{origin}: its sizes ask for {wanted:,} numbers and its weights hold {there:,}; fetch or train it again."
@@ -330,11 +331,11 @@ def _all_shapes(files: Sequence[Path]) -> Shapes:
     return shapes
 
 
-def _is_id(value: Any) -> bool:
+def _is_id(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _whole(values: Any) -> TypeGuard[list[int]]:
+def _whole(values: object) -> TypeGuard[list[int]]:
     return isinstance(values, list) and all(_is_id(value) for value in values)
 
 

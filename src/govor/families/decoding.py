@@ -12,6 +12,12 @@ from typing import Protocol
 
 import torch
 
+# No language's speech needs more byte-level tokens in a second than this (fast Ge'ez: about 30).
+# Without a bound a model that loops writes until its positions end.
+MAX_TOKENS_PER_SECOND = 40
+# So much audio is transcribed together.
+BATCH_AUDIO_SECONDS = 120.0
+
 
 class StepDecoder(Protocol):
     """A batch of decoders in lockstep."""
@@ -30,7 +36,7 @@ class StepDecoder(Protocol):
 
 
 @dataclass(slots=True)
-class Found:
+class Candidate:
     """Tokens without the end token, and the sum of log-probabilities with it."""
 
     tokens: list[int]
@@ -49,13 +55,13 @@ def greedy(
     max_tokens: Sequence[int],
     temperature: float = 0.0,
     generator: torch.Generator | None = None,
-) -> list[Found]:
+) -> list[Candidate]:
     """The most probable token at each step, for every row until its end token or its limit.
 
     With a temperature a token is drawn instead, from probabilities raised to its inverse; the log-probabilities that are
     summed up stay those of the model.
     """
-    results = [Found([], 0.0) for _ in max_tokens]
+    results = [Candidate([], 0.0) for _ in max_tokens]
     rows = list(range(len(max_tokens)))
     logprobs = decoder.start()
     while True:
@@ -67,20 +73,20 @@ def greedy(
             best, tokens = logprobs.max(dim=-1)
         alive = []
         for place, (row, token, logprob) in enumerate(zip(rows, tokens.tolist(), best.tolist(), strict=True)):
-            found = results[row]
-            found.logprob += logprob
+            candidate = results[row]
+            candidate.logprob += logprob
             if token == end:
-                found.ended = True
+                candidate.ended = True
                 continue
-            found.tokens.append(token)
-            if len(found.tokens) < max_tokens[row]:
+            candidate.tokens.append(token)
+            if len(candidate.tokens) < max_tokens[row]:
                 alive.append(place)
         if not alive:
             return results
         if len(alive) < len(rows):
-            kept = torch.tensor(alive, device=tokens.device)
-            decoder.select(kept)
-            tokens, rows = tokens[kept], [rows[place] for place in alive]
+            still = torch.tensor(alive, device=tokens.device)
+            decoder.select(still)
+            tokens, rows = tokens[still], [rows[place] for place in alive]
         logprobs = decoder.advance(tokens)
 
 
@@ -88,24 +94,26 @@ def greedy(
 class _Beam:
     row: int
     limit: int
-    live: list[Found] = field(default_factory=lambda: [Found([], 0.0)])
-    done: list[Found] = field(default_factory=list)
+    live: list[Candidate] = field(default_factory=lambda: [Candidate([], 0.0)])
+    done: list[Candidate] = field(default_factory=list)
 
     def extend(self, logprobs: torch.Tensor, end: int, size: int, at: int) -> list[tuple[int, int]]:
         """Choose the next hypotheses; returns (place in the batch, token) of each that goes on."""
-        scores = torch.tensor([found.logprob for found in self.live], device=logprobs.device)[:, None] + logprobs
+        scores = (
+            torch.tensor([candidate.logprob for candidate in self.live], device=logprobs.device)[:, None] + logprobs
+        )
         top = scores.flatten().topk(min(2 * size, scores.numel()))
         chosen, vocabulary = [], logprobs.shape[-1]
-        next_live: list[Found] = []
+        next_live: list[Candidate] = []
         for rank, (score, index) in enumerate(zip(top.values.tolist(), top.indices.tolist(), strict=True)):
             parent, token = divmod(index, vocabulary)
             if token == end:
                 # An end outside the best `size` would never have been reached by a single search.
                 if rank < size:
-                    self.done.append(Found(self.live[parent].tokens, score, ended=True))
+                    self.done.append(Candidate(self.live[parent].tokens, score, ended=True))
                 continue
             if len(next_live) < size:
-                next_live.append(Found([*self.live[parent].tokens, token], score))
+                next_live.append(Candidate([*self.live[parent].tokens, token], score))
                 chosen.append((at + parent, token))
         self.live = next_live
         if len(self.done) >= size:
@@ -116,7 +124,7 @@ class _Beam:
         return chosen
 
 
-def beam(decoder: StepDecoder, end: int, max_tokens: Sequence[int], size: int) -> list[list[Found]]:
+def beam(decoder: StepDecoder, end: int, max_tokens: Sequence[int], size: int) -> list[list[Candidate]]:
     """Beam search; per row the finished hypotheses, best mean log-probability first.
 
     A row ends when `size` hypotheses have ended (patience 1) or at its limit.
@@ -140,4 +148,4 @@ def beam(decoder: StepDecoder, end: int, max_tokens: Sequence[int], size: int) -
         if active:
             decoder.select(torch.tensor(places, device=logprobs.device))
             logprobs = decoder.advance(torch.tensor(tokens, device=logprobs.device))
-    return [sorted(item.done, key=lambda found: -found.mean_logprob) for item in beams]
+    return [sorted(item.done, key=lambda candidate: -candidate.mean_logprob) for item in beams]

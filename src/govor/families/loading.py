@@ -4,14 +4,14 @@ NaN, none was cut to integers."""
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
+from transformers import PreTrainedModel
 
 from govor.errors import GovorError
 from govor.families.checking import weight_files as named_weight_files
@@ -34,9 +34,9 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         GovorError: it holds none; what it holds instead is said.
     """
-    found = named_weight_files(folder)
-    if found:
-        return found
+    files = named_weight_files(folder)
+    if files:
+        return files
     if (folder / "adapter_config.json").exists():
         raise GovorError(
             f"{folder} holds adapters and no model; name the run or the checkpoint they belong to, or merge them into their "
@@ -59,8 +59,12 @@ def quiet_library() -> Iterator[None]:
 
 
 def from_files(
-    kind: Any, folder: Path, dtype: torch.dtype, options: Mapping[str, Any], allowed: Collection[str] = ()
-) -> tuple[Any, list[str]]:
+    kind: type[PreTrainedModel],
+    folder: Path,
+    dtype: torch.dtype,
+    options: Mapping[str, object],
+    allowed: Collection[str] = (),
+) -> tuple[PreTrainedModel, list[str]]:
     """A model of the library's class `kind` with the weights of `folder`, all of them; `options` go to `from_pretrained`.
 
     Args:
@@ -106,7 +110,7 @@ def check_dtypes(files: Collection[Path]) -> None:
             )
 
 
-def check_complete(report: Mapping[str, Any], folder: Path, allowed: Collection[str] = ()) -> None:
+def check_complete(report: Mapping[str, Iterable[object]], folder: Path, allowed: Collection[str] = ()) -> None:
     """Refuse a model of which weights are missing, left over or of another shape.
 
     Args:
@@ -120,14 +124,14 @@ def check_complete(report: Mapping[str, Any], folder: Path, allowed: Collection[
     wrong["missing"] = [name for name in wrong["missing"] if name not in allowed]
     if not any(wrong.values()):
         return
-    found = "; ".join(f"{len(names):,} {kind} ({', '.join(names[:3])})" for kind, names in wrong.items() if names)
+    differences = "; ".join(f"{len(names):,} {kind} ({', '.join(names[:3])})" for kind, names in wrong.items() if names)
     raise GovorError(
-        f"The weights in {folder} do not fit its config.json: {found}. With them the model would be part random; "
+        f"The weights in {folder} do not fit its config.json: {differences}. With them the model would be part random; "
         f"{_remedy(wrong['unexpected'])}."
     )
 
 
-def _names(keys: Any) -> list[str]:
+def _names(keys: Iterable[object]) -> list[str]:
     return sorted(str(key[0] if isinstance(key, tuple) else key) for key in keys)
 
 

@@ -19,7 +19,7 @@ from govor.families.checking import check_adapters, loading
 from govor.families.registry import family_class, family_of
 from govor.families.task import ContextMode, Task
 from govor.files import atomic_folder, sha256_of, sha256_of_lines
-from govor.hub import Found, Notify, cache_folder
+from govor.hub import ModelFiles, Notify, cache_folder
 from govor.languages import language_of_all
 from govor.runs import Run, Workspace
 
@@ -131,12 +131,12 @@ def _exported(path: Path, engine: str) -> Opened:
     return Opened(_name(path), load(folder), folder, registry.task_of(name), _training(folder))
 
 
-def find_model(source: str, notify: Notify = _quiet) -> Found:
+def find_model(source: str, notify: Notify = _quiet) -> ModelFiles:
     """Locate the weights of `source`; see `hub.find_model`."""
     return hub.find_model(source, notify, registry.packaged(source))
 
 
-def trainable_folder(found: Found, notify: Notify = _quiet, workspace: Workspace | None = None) -> Path:
+def trainable_folder(found: ModelFiles, notify: Notify = _quiet, workspace: Workspace | None = None) -> Path:
     """The model in the `transformers` layout; other formats are converted once and kept in the cache, and so are the best
     checkpoint of a run that is not packaged, and a checkpoint that is named."""
     if found.format == "hf":

@@ -22,13 +22,15 @@ from govor.families.settings import Gates
 from govor.families.task import ContextMode, DecodeOptions, Row
 from govor.metrics import compare, recognition
 from govor.metrics.metric import Metric
-from govor.metrics.wer import Counts, total
+from govor.metrics.text import NAME
+from govor.metrics.wer import COUNTED, Counts, total
 
 if TYPE_CHECKING:  # scorings are read and compared without torch
     from govor.families.base import Recogniser
 
 # Clips are decoded and transcribed in blocks of this many, so that memory does not grow with the set.
 _BLOCK = 256
+_COUNTS = Counts().to_row().keys()
 
 
 class RecognitionGates(Gates):
@@ -129,6 +131,18 @@ class SpeechRecognition:
     def counted(self, rows: Sequence[Row]) -> list[Row]:
         """See `Task.counted`: word and character counts, strict and lenient."""
         return recognition.with_counts(rows)
+
+    def sound(self, row: Row) -> bool:
+        """See `Task.sound`: texts, and whole counts."""
+        texts = all(isinstance(row[key], str) for key in ("reference", "hypothesis"))
+        return texts and all(
+            isinstance(row[key], dict) and row[key].keys() == _COUNTS for key in ("words", "characters")
+        )
+
+    def current(self, summary: Row, rows: Sequence[Row] = ()) -> bool:
+        """See `Task.current`: with today's normalisers, strict and lenient, and by slice."""
+        counted = all(key in row for row in rows for key in COUNTED)
+        return summary.get("normaliser") == NAME and counted and "slices" in summary
 
     def rates(self, rows: Sequence[Row]) -> dict[str, float | None]:
         """See `Task.rates`: corpus WER and CER."""

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 from govor.errors import GovorError, nearest
 from govor.families.checking import read_model_config
+from govor.families.recogniser import RECOGNITION
 from govor.families.settings import FamilySettings
 from govor.families.task import Task
 from govor.files import shortened
-from govor.hub import PackagedModel
+from govor.hub import PackagedModel, find_here
 from govor.jsons import read_json
+from govor.runs import Run
 
 if TYPE_CHECKING:
     from govor.families.base import Family, Recogniser
@@ -47,6 +49,20 @@ def settings_of(name: str) -> FamilySettings:
 def task_of(name: str) -> Task:
     """What a family is trained and judged for; torch is not imported."""
     return settings_of(name).task
+
+
+def task_named(name: str | None, where: object) -> Task:
+    """The task that a scoring says it is of; speech recognition where it says nothing.
+
+    Raises:
+        GovorError: no family is for it; `where` is what said so.
+    """
+    if name is None:
+        return RECOGNITION
+    tasks = {task.name: task for task in map(task_of, _FAMILIES)}
+    if name not in tasks:
+        raise GovorError(f"{where} is of the task '{shortened(name)}'; govor knows {' and '.join(tasks)}.")
+    return tasks[name]
 
 
 def family_class(name: str) -> type[Family]:
@@ -132,3 +148,19 @@ def family_of(folder: Path, source: str, weights: Sequence[Path] | None = None) 
         raise GovorError(f"{source} is a '{shortened(kind)}' model; govor knows {' and '.join(_FAMILIES)}.")
     read_model_config(folder, settings_of(kind), weights)
     return kind
+
+
+def family_here(source: str) -> str | None:
+    """Which family a model on this machine belongs to, without opening it; None where that is not known before.
+
+    Raises:
+        GovorError: its files are damaged, or of no family that govor knows.
+    """
+    found = find_here(source)
+    if found is None or found.format != "hf":
+        return None
+    run = next(
+        (run for run in (Run(found.path), Run(found.path.parent.parent)) if (run.folder / "base").is_dir()), None
+    )
+    unpackaged = run is not None and not Run(found.path).packaged
+    return family_of(run.folder / "base" if run is not None and unpackaged else found.path, source)

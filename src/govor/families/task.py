@@ -13,10 +13,11 @@ from typing import Any, Literal, Protocol
 from govor.corpus.records import Clip
 from govor.errors import AudioError
 from govor.metrics.metric import Metric
+from govor.runs import Json
 
 ContextMode = Literal["speech", "padded"]
 # One clip of a scoring.
-Row = dict[str, Any]
+Row = Json
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +83,22 @@ class Task(Protocol):
         """The rows with what their figures are made of."""
         ...
 
+    def sound(self, row: Row) -> bool:
+        """Whether the evidence in a row of a scoring is of the right kind."""
+        ...
+
+    def current(self, summary: Row, rows: Sequence[Row] = ()) -> bool:
+        """Whether a scoring was counted as today; one that was not is counted anew when it is read."""
+        ...
+
     def rates(self, rows: Sequence[Row]) -> dict[str, float | None]:
         """Every metric over counted rows; None where nothing was counted."""
         ...
 
-    def summarise(self, rows: Sequence[Row]) -> dict[str, Any]:
+    def summarise(self, rows: Sequence[Row]) -> Json:
         """Every metric with its interval (`NAME`, `NAME_interval`), and what else a scoring says of counted rows."""
         ...
 
-    def compare(self, before: Sequence[Row], after: Sequence[Row], names: tuple[str, str]) -> dict[str, Any]:
+    def compare(self, before: Sequence[Row], after: Sequence[Row], names: tuple[str, str]) -> Json:
         """Two scorings of the same clips, by metric: difference, interval, p-value."""
         ...

@@ -12,12 +12,12 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from tokenizers import Tokenizer, models
 
 from govor.errors import GovorError
 from govor.families.checking import check_tokenizer
+from govor.runs import Json
 
 Merges = list[tuple[bytes, bytes]]
 
@@ -53,7 +53,7 @@ def recover_merges(pieces: list[bytes]) -> Merges:
     return merges
 
 
-def read_byte_pairs(state: Mapping[str, Any], file: Path) -> tuple[list[bytes], Merges]:
+def read_byte_pairs(state: Json, file: Path) -> tuple[list[bytes], Merges]:
     """Pieces by id and merges of a `tokenizer.json`, added tokens left out.
 
     Raises:
@@ -128,10 +128,10 @@ def mended_merges(
     return _compared(merges, recovered, file)
 
 
-def _compared(found: Merges, wanted: Merges, file: Path) -> tuple[Merges, list[str]]:
-    have, right = set(found), set(wanted)
+def _compared(merges: Merges, wanted: Merges, file: Path) -> tuple[Merges, list[str]]:
+    have, right = set(merges), set(wanted)
     lost = [merge for merge in wanted if merge not in have]
-    extra = [merge for merge in found if merge not in right]
+    extra = [merge for merge in merges if merge not in right]
     what = []
     if lost:
         what.append(f"lacks {len(lost):,} of {len(wanted):,} merges (first: {' + '.join(map(_shown, lost[0]))})")
@@ -146,7 +146,7 @@ def _shown(piece: bytes) -> str:
     return repr(piece.decode("utf-8", "backslashreplace"))
 
 
-def tokenizer_state(folder: Path, older: Callable[[], Tokenizer]) -> tuple[dict[str, Any], Path]:
+def tokenizer_state(folder: Path, older: Callable[[], Tokenizer]) -> tuple[Json, Path]:
     """What `tokenizer.json` of a model folder says, and its path; `older` reads vocab.json and merges.txt in its stead.
 
     Raises:
@@ -166,7 +166,7 @@ def tokenizer_state(folder: Path, older: Callable[[], Tokenizer]) -> tuple[dict[
         raise GovorError(
             f"{file} is no tokenizer ({first}); copy the one of the model's base into its place."
         ) from None
-    state: dict[str, Any] = json.loads(tokenizer.to_str())
+    state: Json = json.loads(tokenizer.to_str())
     return state, file
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,87 +19,148 @@ from accelerate import Accelerator
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from govor.device import autocast, pick_device
 from govor.errors import GovorError
 from govor.families import adapters
 from govor.families.opening import load_base, load_checkpoint
+from govor.families.registry import family_class, family_of
 from govor.files import atomic_folder
-from govor.finetune.checkpoints import State, best_by, metric_of, note_best, rank_of, weights_of
-from govor.finetune.validation import Validation
-from govor.finetune.watch import read_metrics
-from govor.jsons import read_json, write_json
-from govor.recipe import Recipe
-from govor.runs import Run
+from govor.finetune.begun import recipe_of
+from govor.finetune.checkpoints import Metrics, State, best_by, rank_of, value_of, weights_of
+from govor.finetune.data import check_same_data
+from govor.finetune.diagnose import write_diagnosis
+from govor.finetune.survey import survey
+from govor.finetune.validation import Validation, metric_named
+from govor.metrics.metric import LOSS, Metric
+from govor.progress import SILENT, Progress
+from govor.runs import Json, Run, read_state, write_state
 
 
-def average_and_judge(
-    run: Path,
-    recipe: Recipe,
-    count: int,
-    validation: Validation,
-    autocast: AbstractContextManager[Any],
-    accelerator: Accelerator,
-    say: Callable[[str], None],
-) -> dict[str, Any] | None:
-    """Average the best `count` checkpoints, score the mean on the run's validation clips, ship the better.
+class Judge:
+    """Scores a mean on the validation clips of its run, and says which ships: the mean, or the best single checkpoint."""
 
-    Every process of a run calls this. Returns what `average.json` says; None where there are too few checkpoints.
+    def __init__(
+        self,
+        run: Run,
+        metric: Metric,
+        validation: Validation,
+        number_format: AbstractContextManager[Any],
+        accelerator: Accelerator,
+        progress: Progress,
+    ) -> None:
+        self.run, self.metric, self.validation, self.progress = run, metric, validation, progress
+        self.number_format, self.accelerator = number_format, accelerator
+
+    def average(self, count: int) -> Json | None:
+        """Average the best `count` checkpoints, score the mean, ship the better.
+
+        Every process of a run calls this. Returns what `average.json` says; None where there are too few checkpoints.
+        """
+        members = _best_kept(self.run, count)
+        if len(members) < 2:
+            self.progress.note(
+                f"average: {len(members)} of the best checkpoints by loss is kept, and an average needs at least 2"
+            )
+            return None
+        if len(members) < count:
+            self.progress.note(f"average: {count} were asked for, and the best {len(members)} by loss are kept")
+        target = self.run.checkpoints / f"average-{len(members)}"
+        losses = [value_of(member, LOSS) for member in members]
+        weights = inverse_loss_weights([loss for loss in losses if loss is not None])
+        if self.accelerator.is_main_process:
+            write_average(self.run, members, weights, target)
+        self.accelerator.wait_for_everyone()
+        family = load_checkpoint(self.run, target)
+        family.module.to(self.accelerator.device)
+        result = self._judged(members, weights, target, self.validation.measure(family, self.number_format))
+        self.accelerator.wait_for_everyone()
+        return result
+
+    def _judged(self, members: Sequence[Path], weights: Sequence[float], target: Path, metrics: Metrics) -> Json:
+        """Write down what came of a mean that has these metrics."""
+        metric, single = self.metric, best_by(self.run, self.metric)[0]
+        single_metrics = read_state(single)["metrics"]
+        mine, theirs = metrics.get(metric.name), single_metrics.get(metric.name)
+        shipped = self._better(target, metrics, single)
+        result = {
+            "members": [
+                {"checkpoint": member.name, "loss": value_of(member, LOSS), "weight": round(weight, 6)}
+                for member, weight in zip(members, weights, strict=True)
+            ],
+            "metric": metric.name,
+            "average": metrics,
+            "best_single": {"checkpoint": single.name, **single_metrics},
+            "shipped": shipped.name,
+        }
+        if self.accelerator.is_main_process:
+            last = max(int(read_state(member)["step"]) for member in members)
+            write_state(target, asdict(State(last, metrics, "")))
+            self.run.note_best(shipped, metric.name, value_of(shipped, metric))
+            if not shipped.name.startswith("average") or shipped == target:
+                self.run.write("average.json", result)
+            else:  # the one that ships keeps its record
+                shutil.rmtree(target)
+        self.progress.note(
+            f"average of {', '.join(member.name for member in members)}: validation {metric.name} {_shown(mine)}, best "
+            f"single ({single.name}) {_shown(theirs)}; {shipped.name} ships"
+        )
+        return result
+
+    def _better(self, target: Path, metrics: Metrics, single: Path) -> Path:
+        """Which ships. An average of another count that was made before may still be the best."""
+        metric, averages = self.metric, self.run.checkpoints.glob("average-*/state.json")
+        rivals = [single, *(path.parent for path in averages if path.parent != target)]
+        rival = min(rivals, key=lambda path: rank_of(read_state(path)["metrics"], metric))
+        better = rank_of(metrics, metric) < rank_of(read_state(rival)["metrics"], metric)
+        return target if metrics.get(metric.name) is not None and better else rival
+
+
+def average_run(run: Run, count: int, device: str = "auto", progress: Progress = SILENT) -> Json:
+    """Average a finished run's checkpoints and note which ships; returns what `average.json` says.
+
+    Raises:
+        GovorError: no finished run, fewer than two checkpoints, or data that is no longer the run's.
     """
-    folder, metric = run / "checkpoints", recipe.evaluation.metric
-    members = _best_kept(run, count)
-    if len(members) < 2:
-        say(f"average: {len(members)} of the best checkpoints by loss is kept, and an average needs at least 2")
-        return None
-    if len(members) < count:
-        say(f"average: {count} were asked for, and the best {len(members)} by loss are kept")
-    target = folder / f"average-{len(members)}"
-    weights = inverse_loss_weights([metric_of(member, "loss") for member in members])
-    if accelerator.is_main_process:
-        write_average(run, members, weights, target)
-    accelerator.wait_for_everyone()
-    family = load_checkpoint(Run(run), target)
-    family.module.to(accelerator.device)
-    metrics = validation.measure(family, autocast)
-    single = best_by(folder, metric)[0]
-    single_metrics = read_json(single / "state.json")["metrics"]
-    mine, theirs = metrics.get(metric), single_metrics.get(metric)
-    # An average of another count that was made before may still be the best.
-    rivals = [single, *(path.parent for path in folder.glob("average-*/state.json") if path.parent != target)]
-    rival = min(rivals, key=lambda path: rank_of(path, metric))
-    rank = tuple(float("inf") if value is None else value for value in (mine, metrics.get("loss")))
-    shipped = target if mine is not None and rank < rank_of(rival, metric) else rival
-    result = {
-        "members": [
-            {"checkpoint": member.name, "loss": metric_of(member, "loss"), "weight": round(weight, 6)}
-            for member, weight in zip(members, weights, strict=True)
-        ],
-        "metric": metric,
-        "average": metrics,
-        "best_single": {"checkpoint": single.name, **single_metrics},
-        "shipped": shipped.name,
-    }
-    if accelerator.is_main_process:
-        last = max(int(read_json(member / "state.json")["step"]) for member in members)
-        write_json(target / "state.json", asdict(State(last, metrics, "")))
-        note_best(folder, shipped, metric)
-        if not shipped.name.startswith("average") or shipped == target:
-            write_json(run / "average.json", result)
-        else:  # the one that ships keeps its record
-            shutil.rmtree(target)
-    accelerator.wait_for_everyone()
-    say(
-        f"average of {', '.join(member.name for member in members)}: validation {metric} {_shown(mine)}, best single "
-        f"({single.name}) {_shown(theirs)}; {shipped.name} ships"
-    )
+    with run.held("averaged"):
+        return _average_run(run, count, device, progress)
+
+
+def _average_run(run: Run, count: int, device: str, progress: Progress) -> Json:
+    if not run.finished:
+        raise GovorError(f"{run.folder} is no finished run (run_manifest.json is missing); train it first.")
+    recipe, record = recipe_of(run), run.record()
+    chosen = pick_device(device).value
+    accelerator = Accelerator(cpu=chosen == "cpu")
+    check_same_data(run.workspace, record, recipe)
+    base = run.folder / "base"
+    family = family_class(family_of(base, str(run.folder)))
+    metric = metric_named(recipe.evaluation.metric, family.task)
+    sources = survey(run.workspace, recipe, family.load_renderer(base), family.task)
+    number_format = autocast(accelerator.device.type, run.read("precision.json")["value"])
+    judge = Judge(run, metric, Validation(recipe, sources, accelerator), number_format, accelerator, progress)
+    result = judge.average(count)
+    if result is None:
+        raise GovorError(
+            f"{run.folder} keeps fewer than two checkpoints, so there is nothing to average; train with more evaluations."
+        )
+    best = run.best_checkpoint()
+    state = read_state(best)
+    chance = run.read("diagnosis.json")["figures"].get("loss_chance") if run.holds("diagnosis.json") else None
+    write_diagnosis(run, metric, chance)
+    summary = {**run.read("metrics.json"), "best_checkpoint": best.name, "best_step": state["step"]}
+    summary |= {"metrics": state["metrics"], "average": result}
+    run.write("metrics.json", summary)
+    run.write_record(replace(record, result=summary))
     return result
 
 
-def _best_kept(run: Path, count: int) -> list[Path]:
+def _best_kept(run: Run, count: int) -> list[Path]:
     """The checkpoints of the lowest loss, best first, up to the first that is no longer kept."""
     by_loss = sorted(
-        (row for row in read_metrics(run, "eval") if row["step"] and row.get("loss") is not None),
-        key=lambda row: row["loss"],
+        (row for row in run.metrics("eval") if row["step"] and row.get("loss") is not None),
+        key=lambda row: float(row["loss"]),
     )
-    best = [run / "checkpoints" / f"step-{row['step']:06d}" for row in by_loss[:count]]
+    best = [run.checkpoints / f"step-{row['step']:06d}" for row in by_loss[:count]]
     return list(itertools.takewhile(lambda path: (path / "state.json").exists(), best))
 
 
@@ -109,7 +170,7 @@ def inverse_loss_weights(losses: Sequence[float]) -> list[float]:
     return [value / sum(inverse) for value in inverse]
 
 
-def write_average(run: Path, members: Sequence[Path], weights: Sequence[float], target: Path) -> None:
+def write_average(run: Run, members: Sequence[Path], weights: Sequence[float], target: Path) -> None:
     """Write the weighted mean of `members` as one more checkpoint of `run`."""
     with atomic_folder(target, "the average", replace=True) as folder:
         if all((member / adapters.WEIGHTS).exists() for member in members):
@@ -158,9 +219,9 @@ def _weighted(tensors: Sequence[torch.Tensor], weights: Sequence[float]) -> torc
     return total.to(first.dtype)
 
 
-def _mean_of_adapters(run: Path, members: Sequence[Path], weights: Sequence[float]) -> dict[str, torch.Tensor]:
+def _mean_of_adapters(run: Run, members: Sequence[Path], weights: Sequence[float]) -> dict[str, torch.Tensor]:
     """The mean of merged models: the base with the mean of the updates B·A added."""
-    base = load_base(Run(run))
+    base = load_base(run)
     stored = [load_file(member / adapters.WEIGHTS) for member in members]
     if any(other.keys() != stored[0].keys() for other in stored):
         raise GovorError("The checkpoints have adapters on different layers; nothing was averaged.")
@@ -172,8 +233,8 @@ def _mean_of_adapters(run: Path, members: Sequence[Path], weights: Sequence[floa
         weight = parameters[adapters.adapted_weight(name)]
         other = name.replace(".lora_A.", ".lora_B.")
         update = sum(
-            share * scale * (held[other].double() @ held[name].double())
-            for share, held in zip(weights, stored, strict=True)
+            share * scale * (factors[other].double() @ factors[name].double())
+            for share, factors in zip(weights, stored, strict=True)
         )
         weight.data = (weight.data.double() + update).to(weight.dtype)
     return weights_of(base.module)

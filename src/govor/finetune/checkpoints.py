@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -19,9 +18,9 @@ from torch import nn
 from govor.errors import GovorError
 from govor.families import adapters
 from govor.files import atomic_folder, beside, remove
-from govor.finetune.begun import finished
-from govor.jsons import read_json, write_json
+from govor.metrics.metric import LOSS, Metric
 from govor.recipe import Evaluation
+from govor.runs import Run, read_state, write_state
 
 # Those that averaging wants, whatever the run's own metric is.
 _BEST_BY_LOSS = 3
@@ -71,7 +70,7 @@ def save(
         else:
             save_adapters(temporary)
         save_file(_optimizer_tensors(module, optimizer), temporary / "optimizer.safetensors")
-        write_json(temporary / "state.json", asdict(state))
+        write_state(temporary, asdict(state))
     return target
 
 
@@ -104,7 +103,7 @@ def restore(checkpoint: Path, module: nn.Module, optimizer: torch.optim.Optimize
                 )
             module.load_state_dict(weights, strict=False)  # tied tensors are stored once
         stored = load_file(checkpoint / "optimizer.safetensors")
-        state = State(**read_json(checkpoint / "state.json"))
+        state = State(**read_state(checkpoint))
     except (OSError, KeyError, TypeError, SafetensorError) as error:
         raise GovorError(
             f"The checkpoint {checkpoint} cannot be read ({error}); delete it to go on from the one before."
@@ -119,37 +118,37 @@ def restore(checkpoint: Path, module: nn.Module, optimizer: torch.optim.Optimize
     return state
 
 
-def metric_of(checkpoint: Path, metric: str) -> float:
-    """A checkpoint's value of `metric`; infinity where it was not measured."""
-    value: Any = read_json(checkpoint / "state.json")["metrics"].get(metric)
-    return float("inf") if value is None else float(value)
+def value_of(checkpoint: Path, metric: Metric) -> float | None:
+    """A checkpoint's value of a metric; None where it was not measured."""
+    value: float | None = read_state(checkpoint)["metrics"].get(metric.name)
+    return value
 
 
-def rank_of(checkpoint: Path, metric: str) -> tuple[float, float]:
+def rank_of(metrics: Metrics, metric: Metric) -> tuple[float, float]:
     """By what checkpoints are ranked, the lowest first: the metric, and of equals the loss."""
-    return metric_of(checkpoint, metric), metric_of(checkpoint, "loss")
+    return metric.rank(metrics.get(metric.name)), LOSS.rank(metrics.get(LOSS.name))
 
 
-def best_by(folder: Path, metric: str) -> list[Path]:
+def best_by(run: Run, metric: Metric) -> list[Path]:
     """Whole checkpoints by rank; of equals the earlier, which has lost nothing by seeing less."""
-    return sorted(finished(folder), key=lambda path: rank_of(path, metric))
+    return sorted(run.whole_checkpoints(), key=lambda path: rank_of(read_state(path)["metrics"], metric))
 
 
-def prune(folder: Path, metric: str, keep_best: int, keep_by_loss: int = _BEST_BY_LOSS) -> Path:
+def prune(run: Run, metric: Metric, keep_best: int, keep_by_loss: int = _BEST_BY_LOSS) -> Path:
     """Note the best checkpoint and delete what nobody will ask for; returns the best.
 
     Kept: the best `keep_best` by the metric, the best three or `keep_by_loss` by loss, the last two. One that was saved
     when a run was interrupted, and was not measured, goes as soon as there is a later one.
     """
-    for path in finished(folder)[:-1]:
-        if not read_json(path / "state.json")["metrics"]:
+    for path in run.whole_checkpoints()[:-1]:
+        if not read_state(path)["metrics"]:
             _delete(path)
-    checkpoints, ranked = finished(folder), best_by(folder, metric)
-    note_best(folder, ranked[0], metric)
-    by_loss = best_by(folder, "loss")[: max(keep_by_loss, _BEST_BY_LOSS)]
-    kept = {*ranked[:keep_best], *by_loss, *checkpoints[-WITH_OPTIMIZER:]}
+    checkpoints, ranked = run.whole_checkpoints(), best_by(run, metric)
+    run.note_best(ranked[0], metric.name, value_of(ranked[0], metric))
+    by_loss = best_by(run, LOSS)[: max(keep_by_loss, _BEST_BY_LOSS)]
+    wanted = {*ranked[:keep_best], *by_loss, *checkpoints[-WITH_OPTIMIZER:]}
     for path in checkpoints:
-        if path not in kept:
+        if path not in wanted:
             _delete(path)
         elif path not in checkpoints[-WITH_OPTIMIZER:]:
             (path / "optimizer.safetensors").unlink(missing_ok=True)
@@ -160,7 +159,7 @@ def most_kept(recipe: Evaluation, evaluations: int) -> tuple[int, int]:
     """How many checkpoints lie there at once, the one that is being written included: at least, and at most."""
     by_loss = max(recipe.average, _BEST_BY_LOSS)
     fewest = max(by_loss, recipe.keep_best) + 1
-    most = (by_loss if recipe.metric == "loss" else by_loss + recipe.keep_best) + WITH_OPTIMIZER + 1
+    most = (by_loss if recipe.metric == LOSS.name else by_loss + recipe.keep_best) + WITH_OPTIMIZER + 1
     most = max(fewest, most)
     return min(fewest, evaluations), min(most, evaluations)
 
@@ -170,13 +169,6 @@ def _delete(checkpoint: Path) -> None:
     gone = beside(checkpoint)
     checkpoint.rename(gone)
     remove(gone)
-
-
-def note_best(folder: Path, best: Path, metric: str) -> None:
-    """Write down which checkpoint is to be used."""
-    value = metric_of(best, metric)
-    content = {"checkpoint": best.name, "metric": metric, "value": None if value == float("inf") else value}
-    write_json(folder / "best.json", content)
 
 
 def _optimizer_tensors(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

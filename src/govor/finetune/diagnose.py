@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from govor.families.opening import best_checkpoint
-from govor.finetune.watch import read_metrics
-from govor.jsons import read_json, write_json
+from govor.metrics.metric import LOSS, Metric
+from govor.runs import Json, Run
 
 Kind = Literal["not learning", "too few evaluations", "over-fit", "under-fit", "settled"]
 
@@ -46,11 +44,11 @@ class Diagnosis:
 
 
 def diagnose(
-    evaluations: Sequence[dict[str, Any]],
-    metric: str,
+    evaluations: Sequence[Json],
+    metric: Metric,
     chance_loss: float | None,
     checkpoint: str,
-    average: dict[str, Any] | None = None,
+    average: Json | None = None,
 ) -> Diagnosis:
     """Read the curve of a run.
 
@@ -70,7 +68,7 @@ def diagnose(
         sentence = "The run ended before it was evaluated once."
         return Diagnosis("too few evaluations", (sentence,), checkpoint, why, None, {})
     lowest_step, lowest = min(curve, key=lambda point: point[1])
-    last_step, last = curve[-1]
+    last = curve[-1][1]
     figures: dict[str, float | int | None] = {
         "evaluations": len(curve),
         "loss_before": before,
@@ -78,19 +76,14 @@ def diagnose(
         "loss_last": last,
         "loss_chance": None if chance_loss is None else round(chance_loss, 4),
     }
-    kind, sentences = _judge(curve, before, chance_loss, lowest_step, lowest, last_step, last)
+    kind, sentences = _judge(curve, before, chance_loss)
     return Diagnosis(kind, tuple(sentences), checkpoint, why, lowest_step, figures)
 
 
-def _judge(
-    curve: list[tuple[int, float]],
-    before: float | None,
-    chance: float | None,
-    lowest_step: int,
-    lowest: float,
-    last_step: int,
-    last: float,
-) -> tuple[Kind, list[str]]:
+def _judge(curve: list[tuple[int, float]], before: float | None, chance: float | None) -> tuple[Kind, list[str]]:
+    """From the (step, loss) of each evaluation."""
+    lowest_step, lowest = min(curve, key=lambda point: point[1])
+    last_step, last = curve[-1]
     few = (
         [
             f"Only {len(curve)} evaluation{'s were' if len(curve) > 1 else ' was'} made, so the curve is hardly seen; "
@@ -129,16 +122,16 @@ def _judge(
     ]
 
 
-def write_diagnosis(run: Path, metric: str, chance_loss: float | None) -> Diagnosis:
+def write_diagnosis(run: Run, metric: Metric, chance_loss: float | None) -> Diagnosis:
     """Diagnose a run from its files, for the checkpoint that ships, and keep the verdict in it."""
-    best = best_checkpoint(run).name
-    average = read_json(run / "average.json") if best.startswith("average") else None
-    verdict = diagnose(read_metrics(run, "eval"), metric, chance_loss, best, average)
-    write_json(run / "diagnosis.json", asdict(verdict))
+    best = run.best_checkpoint().name
+    average = run.read("average.json") if best.startswith("average") else None
+    verdict = diagnose(run.metrics("eval"), metric, chance_loss, best, average)
+    run.write("diagnosis.json", asdict(verdict))
     return verdict
 
 
-def _why_average(average: dict[str, Any]) -> str:
+def _why_average(average: Json) -> str:
     metric, single = average["metric"], average["best_single"]
     return (
         f"the mean of {len(average['members'])} checkpoints has a validation {metric} of {average['average'][metric]:.4f}, "
@@ -146,13 +139,19 @@ def _why_average(average: dict[str, Any]) -> str:
     )
 
 
-def _why(evaluations: Sequence[dict[str, Any]], metric: str) -> str:
-    measured = [row for row in evaluations if row["step"] and row.get(metric) is not None]
+def _why(evaluations: Sequence[Json], metric: Metric) -> str:
+    name = metric.name
+    measured = [row for row in evaluations if row["step"] and row.get(name) is not None]
     if not measured:
-        return f"no evaluation measured {metric}"
-    best = min(measured, key=lambda row: row[metric])
-    reason = f"its validation {metric} {best[metric]:.4f} is the lowest of {len(measured)}"
-    by_loss = min((row for row in measured if row.get("loss") is not None), key=lambda row: row["loss"], default=best)
-    if metric != "loss" and by_loss["step"] != best["step"]:
-        reason += f" (the loss was lowest at step {by_loss['step']}, where {metric} was {by_loss[metric]:.4f})"
+        return f"no evaluation measured {name}"
+    best = min(measured, key=lambda row: metric.rank(row[name]))
+    extreme = "lowest" if metric.better == "lower" else "highest"
+    reason = f"its validation {name} {best[name]:.4f} is the {extreme} of {len(measured)}"
+    by_loss = min((row for row in measured if row.get("loss") is not None), key=_loss_of, default=best)
+    if metric != LOSS and by_loss["step"] != best["step"]:
+        reason += f" (the loss was lowest at step {by_loss['step']}, where {name} was {by_loss[name]:.4f})"
     return reason
+
+
+def _loss_of(row: Json) -> float:
+    return float(row["loss"])

@@ -10,8 +10,8 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -22,12 +22,14 @@ from govor.errors import GovorError
 from govor.examples.batching import Plan
 from govor.examples.dataset import Step, Unread, convert, step_loader
 from govor.examples.mixing import draw_seed
+from govor.examples.phases import Phase
 from govor.families.adapters import has_adapters
 from govor.families.base import Batch, Family
 from govor.finetune import groups
 from govor.finetune.groups import Group
-from govor.finetune.optim import build_optimizer, set_dropout, set_rates
-from govor.finetune.phases import Stage, stage_at
+from govor.finetune.objective import CrossEntropy, Objective
+from govor.finetune.optim import build_optimizer, rate_factor, set_dropout, set_rates
+from govor.finetune.phases import phase_at
 from govor.recipe import Finetune
 
 Batches = list[tuple[Batch, bool]]
@@ -35,45 +37,20 @@ Batches = list[tuple[Batch, bool]]
 # doubled after so many steps without.
 _FIRST_LOSS_SCALE = 2.0**16
 _STEPS_TO_DOUBLE = 1000
-# So many steps in a row without a clip that can be read, and so many such clips, are a disk that is gone.
-_STEPS_OF_NOTHING, _CLIPS_OF_NOTHING = 3, 10
 _BUCKET_ELEMENTS = 25_000_000  # gradients summed over devices at once: 100 MB
-
-
-class Watcher(Protocol):
-    """Told of every step; evaluates and saves when it is time."""
-
-    def entered(self, stage: Stage, trained: Sequence[Group]) -> None:
-        """Before the first step of a stage."""
-        ...
-
-    def trained(self, record: StepRecord) -> None:
-        """After every optimiser step."""
-        ...
-
-    def halved(self, step: int, halvings: int) -> None:
-        """Memory ran out at `step`; micro-batches are smaller from there on."""
-        ...
-
-    def due(self, step: int) -> bool:
-        """Whether to evaluate after `step` steps."""
-        ...
-
-    def evaluate(self, step: int) -> bool:
-        """Evaluate and save a checkpoint; False ends the run."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
     """One optimiser step. `loss` is the mean over the step's taught tokens, before the update.
 
-    `rates` is the learning rate by parameter group; `drawn` counts the examples of all devices (see `Step`). Where no clip
-    of the step could be read, `tokens` is 0 and nothing was updated.
+    `rates` is the learning rate by parameter group; `drawn` counts the examples of all devices (see `Step`); `halvings`
+    says how often micro-batches were halved until then, since memory ran out. Where no clip of the step could be read,
+    `tokens` is 0 and nothing was updated.
     """
 
     step: int
-    stage: str
+    phase: str
     loss: float
     rates: dict[str, float]
     grad_norm: float
@@ -82,6 +59,7 @@ class StepRecord:
     audio_seconds: float
     drawn: dict[str, int]
     seconds: float
+    halvings: int = 0
     unread: tuple[Unread, ...] = ()
 
     @property
@@ -98,12 +76,15 @@ class Trainer:
         family: Family,
         plan: Plan,
         settings: Finetune,
-        stages: Sequence[Stage],
+        phases: Sequence[Phase],
         accelerator: Accelerator,
         precision: str = "fp32",
+        objective: Objective | None = None,
     ) -> None:
+        """`objective` is what is minimised: cross-entropy with the smoothing of `settings` by default."""
         self.family, self.plan, self.settings = family, plan, settings
-        self.stages, self.accelerator, self.precision = stages, accelerator, precision
+        self.phases, self.accelerator, self.precision = phases, accelerator, precision
+        self.objective = objective or CrossEntropy(settings.label_smoothing)
         self.halvings = 0
         self.loss_scale = _FIRST_LOSS_SCALE if precision == "fp16" else 1.0
         self.good_steps = 0
@@ -112,72 +93,67 @@ class Trainer:
             module: Any = family.module
             module.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         family.module.to(accelerator.device)
-        self.optimizer: torch.optim.Optimizer | None = None
+        self._optimizer: torch.optim.Optimizer | None = None
+        self._phase: Phase | None = None
         self.groups: list[Group] = []
 
     @property
     def total_steps(self) -> int:
         """Of the whole run."""
-        return self.stages[-1].end
+        return self.phases[-1].end
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """That of the phase that was entered last."""
+        assert self._optimizer is not None
+        return self._optimizer
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The run's number format."""
         return autocast(self.accelerator.device.type, self.precision)
 
-    def enter(self, stage: Stage) -> torch.optim.Optimizer:
-        """Train the stage's groups; what trained before and trains on keeps its optimiser state."""
+    def enter(self, phase: Phase) -> list[Group]:
+        """Train the phase's groups, which are returned; what trained before and trains on keeps its optimiser state."""
+        if phase is self._phase:
+            return self.groups
         module, parts = self.family.module, self.family.parts()
         if has_adapters(module):
             parts = groups.adapter_parts(parts)
-        self.groups = groups.assign(parts, stage.rates)
+        self.groups = groups.assign(parts, phase.rates)
         groups.freeze_all_but(module, self.groups)
         settings = self.settings
-        self.optimizer = build_optimizer(module, self.groups, settings.weight_decay, settings.beta2, self.optimizer)
-        return self.optimizer
+        self._optimizer = build_optimizer(module, self.groups, settings.weight_decay, settings.beta2, self._optimizer)
+        self._phase = phase
+        return self.groups
 
-    def run(self, first_step: int, watcher: Watcher) -> None:
-        """Train from `first_step` (steps already done) to the end.
+    def steps(self, first: int) -> Iterator[StepRecord]:
+        """Train from `first` (steps already done) to the end of the run, a step whenever the next record is asked for.
+
+        Each phase is entered at its first step, unless it has been.
 
         Raises:
-            GovorError: the loss or gradient is no longer a number, and the update was not made; or no audio is left.
+            GovorError: the loss or gradient is no longer a number, and the update was not made.
         """
-        stage = None
-        nothing: list[Unread] = []
-        empty = 0
-        for step in self._steps(first_step):
+        for step in self._loaded(first):
             started = time.perf_counter()
-            if stage is not stage_at(self.stages, step.number):
-                stage = stage_at(self.stages, step.number)
-                self.enter(stage)
-                watcher.entered(stage, self.groups)
-            record = self._train_step(step, stage, started, watcher)
-            watcher.trained(record)
-            nothing, empty = ([], 0) if record.tokens else ([*nothing, *record.unread], empty + 1)
-            if empty >= _STEPS_OF_NOTHING and self._sum(float(len(nothing))) >= _CLIPS_OF_NOTHING:
-                raise GovorError(
-                    f"None of the clips of the last {empty} steps can be read"
-                    + (f" (the last: {nothing[-1].message.rstrip('.')})" if nothing else "")
-                    + "; mend that and go on with --resume. The last checkpoint is whole."
-                )
-            if watcher.due(record.step) and not watcher.evaluate(record.step):
-                return
+            phase = phase_at(self.phases, step.number)
+            self.enter(phase)
+            yield self._train_step(step, phase, started)
 
-    def _steps(self, first: int) -> Iterator[Step]:
+    def _loaded(self, first: int) -> Iterator[Step]:
         pin = self.accelerator.device.type == "cuda"
         workers = self.settings.loader_workers
         return step_loader(self.plan, self.accelerator.process_index, first, self.total_steps, workers, pin)
 
-    def _train_step(self, step: Step, stage: Stage, started: float, watcher: Watcher) -> StepRecord:
+    def _train_step(self, step: Step, phase: Phase, started: float) -> StepRecord:
         number = step.number
-        assert self.optimizer is not None
-        rates = set_rates(self.optimizer, stage.factor(number))
+        rates = set_rates(self.optimizer, rate_factor(phase, number))
         trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         while True:
-            batches, loss_sum, weight = self._accumulate_within_memory(step.batches, number, watcher)
+            batches, loss_sum, weight = self._accumulate_within_memory(step.batches, number)
             if not weight:
                 self.optimizer.zero_grad(set_to_none=True)
-                drawn, took = step.drawn, time.perf_counter() - started
-                return StepRecord(number + 1, stage.name, math.nan, rates, 0.0, 0, 0, 0.0, drawn, took, step.unread)
+                return self._record(step, phase, started, rates)
             self._sum_gradients(trained, 1.0 / (weight * self.loss_scale))
             norm = float(torch.nn.utils.clip_grad_norm_(trained, self.settings.max_grad_norm))
             loss = loss_sum / weight
@@ -193,25 +169,34 @@ class Trainer:
             ) from None
         self.optimizer.zero_grad(set_to_none=True)
         self._raise_loss_scale()
-        seconds = time.perf_counter() - started
-        audio = self._sum(step.audio_seconds)
+        return replace(
+            self._record(step, phase, started, rates),
+            loss=loss,
+            grad_norm=norm,
+            tokens=int(weight),
+            micro_batches=len(batches),
+            audio_seconds=self.sum(step.audio_seconds),
+        )
+
+    def _record(self, step: Step, phase: Phase, started: float, rates: dict[str, float]) -> StepRecord:
+        """Of a step of which no clip could be read."""
         return StepRecord(
-            number + 1,
-            stage.name,
-            loss,
-            rates,
-            norm,
-            int(weight),
-            len(batches),
-            audio,
-            step.drawn,
-            seconds,
-            step.unread,
+            step.number + 1,
+            phase.name,
+            loss=math.nan,
+            rates=rates,
+            grad_norm=0.0,
+            tokens=0,
+            micro_batches=0,
+            audio_seconds=0.0,
+            drawn=step.drawn,
+            seconds=time.perf_counter() - started,
+            halvings=self.halvings,
+            unread=step.unread,
         )
 
     def _lower_loss_scale(self, number: int, loss: float, norm: float) -> None:
         """fp16 overflowed: the step is done again at half the scale. Anywhere else it is the end."""
-        assert self.optimizer is not None
         self.optimizer.zero_grad(set_to_none=True)
         if self.loss_scale <= 1.0 or not math.isfinite(loss):
             raise GovorError(
@@ -227,9 +212,7 @@ class Trainer:
             if self.good_steps == _STEPS_TO_DOUBLE:
                 self.loss_scale, self.good_steps = self.loss_scale * 2, 0
 
-    def _accumulate_within_memory(
-        self, batches: Batches, number: int, watcher: Watcher
-    ) -> tuple[Batches, float, float]:
+    def _accumulate_within_memory(self, batches: Batches, number: int) -> tuple[Batches, float, float]:
         """Accumulate the step's gradient; out of memory halves the micro-batches and tries the step again.
 
         All devices halve together, so that the step stays one step.
@@ -241,20 +224,18 @@ class Trainer:
                 sums, full = self._accumulate(batches, number), False
             except torch.OutOfMemoryError:
                 sums, full = torch.zeros(2, dtype=torch.float64), True
-            if not self._sum(float(full)):
+            if not self.sum(float(full)):
                 loss_sum, weight = self._reduced(sums)
                 return batches, loss_sum, weight
             smaller = _halved(batches)
-            if not self._sum(float(len(smaller) - len(batches))):
+            if not self.sum(float(len(smaller) - len(batches))):
                 raise GovorError(
                     "The device ran out of memory with a single clip; set finetune.activation_checkpointing=true and go on "
                     "from the last checkpoint, which is whole, with --resume; or cut the clips shorter, or take a smaller model."
                 )
-            assert self.optimizer is not None
             self.optimizer.zero_grad(set_to_none=True)
             torch.cuda.empty_cache()
             batches, self.halvings = smaller, self.halvings + 1
-            watcher.halved(number + 1, self.halvings)
 
     def _accumulate(self, batches: Batches, number: int) -> torch.Tensor:
         """Backward through every micro-batch; returns loss sum and weight of this device."""
@@ -268,7 +249,7 @@ class Trainer:
                 continue
             on_device = convert(batch, lambda tensor: tensor.to(device, non_blocking=True))
             with self.autocast():
-                loss, weight = self.family.loss(on_device, label_smoothing=self.settings.label_smoothing)
+                loss, weight = self.objective(self.family, on_device)
             (loss * self.loss_scale).backward()  # type: ignore[no-untyped-call]
             sums += torch.stack([loss.detach().to(sums.dtype), weight.to(sums.dtype)])
         return sums
@@ -291,7 +272,8 @@ class Trainer:
         loss_sum, weight = self.accelerator.reduce(sums, "sum").tolist()
         return loss_sum, weight
 
-    def _sum(self, value: float) -> float:
+    def sum(self, value: float) -> float:
+        """A number summed over all devices."""
         tensor = torch.tensor(value, device=self.accelerator.device)
         return float(self.accelerator.reduce(tensor, "sum"))
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 
 from govor.errors import GovorError
 from govor.examples.batching import MicroBatch, Plan, pack
 from govor.examples.dataset import convert, load_batch
+from govor.finetune.loop import Trainer
 
 _SPARE = 0.1  # of the device, for fragments and for batches with longer transcripts than those that were tried
 _BYTES_OF_MOMENTS = 8  # AdamW's, in float32, per trained parameter; they come with the first update
@@ -36,13 +36,13 @@ def largest_budget(points: Sequence[tuple[float, int]], device_bytes: int, reser
     return budget
 
 
-def fitting_budget(trainer: Any, say: Callable[[str], None]) -> Plan:
+def fitting_budget(trainer: Trainer, say: Callable[[str], None]) -> Plan:
     """The trainer's plan with the largest budget that fits its device; unchanged where there is no GPU to measure."""
-    plan: Plan = trainer.plan
+    plan = trainer.plan
     if trainer.accelerator.device.type != "cuda":
         say(f"memory: nothing is probed without a GPU; {plan.max_batch_audio_seconds:g} s of audio at once")
         return plan
-    trainer.enter(trainer.stages[0])
+    trainer.enter(trainer.phases[0])
     trained = sum(p.numel() for p in trainer.family.module.parameters() if p.requires_grad)
     points = [(_context(trainer, seconds), _peak_bytes(trainer, seconds)) for seconds in _TRIED_SECONDS]
     total = torch.cuda.get_device_properties(trainer.accelerator.device).total_memory
@@ -59,26 +59,26 @@ def fitting_budget(trainer: Any, say: Callable[[str], None]) -> Plan:
     return replace(plan, max_batch_audio_seconds=-agreed)
 
 
-def _largest_batch(trainer: Any, seconds: float) -> MicroBatch:
-    plan: Plan = trainer.plan
+def _largest_batch(trainer: Trainer, seconds: float) -> MicroBatch:
+    plan = trainer.plan
     specs = [plan.source.spec(row, draw) for step in range(8) for draw, row in plan.draws(step)]
     batches = pack([(spec, plan.source.cost_frames(spec)) for spec in specs], seconds)
     return max(batches, key=lambda batch: batch.context_seconds)
 
 
-def _context(trainer: Any, seconds: float) -> float:
+def _context(trainer: Trainer, seconds: float) -> float:
     return _largest_batch(trainer, seconds).context_seconds
 
 
-def _peak_bytes(trainer: Any, seconds: float) -> int:
+def _peak_bytes(trainer: Trainer, seconds: float) -> int:
     """Peak memory of one forward and backward pass."""
     device = trainer.accelerator.device
     torch.cuda.reset_peak_memory_stats(device)
     batch = load_batch(_largest_batch(trainer, seconds).specs, trainer.family.renderer)
     try:
         with trainer.autocast():
-            loss, _ = trainer.family.loss(convert(batch, lambda tensor: tensor.to(device)))
-        loss.backward()
+            loss, _ = trainer.objective(trainer.family, convert(batch, lambda tensor: tensor.to(device)))
+        loss.backward()  # type: ignore[no-untyped-call]
     finally:
         trainer.optimizer.zero_grad(set_to_none=True)
     return int(torch.cuda.max_memory_allocated(device))

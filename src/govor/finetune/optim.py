@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from govor.examples.phases import Phase, Schedule
 from govor.finetune.groups import Group
-from govor.recipe import Schedule
 
 
 def lr_factor(step: int, total_steps: int, warmup_steps: int, schedule: Schedule) -> float:
@@ -23,6 +23,11 @@ def lr_factor(step: int, total_steps: int, warmup_steps: int, schedule: Schedule
     if schedule == "cosine":
         return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
     return max(1.0 - progress, 0.0)
+
+
+def rate_factor(phase: Phase, step: int) -> float:
+    """The share of a phase's peak rates at `step` of the run."""
+    return lr_factor(step - phase.first_step, phase.steps, phase.warmup_steps, phase.schedule)
 
 
 def build_optimizer(

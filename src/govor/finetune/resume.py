@@ -10,17 +10,16 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from govor.config import read_yaml
 from govor.errors import GovorError
 from govor.files import write_text
-from govor.finetune.begun import finished_steps
-from govor.finetune.folder import data_sha256
-from govor.jsons import read_json, read_log, to_json
+from govor.finetune.begun import recipe_of
+from govor.finetune.data import data_sha256
+from govor.jsons import read_log, to_json
 from govor.machine import now
-from govor.recipe import Recipe, parse_recipe
+from govor.recipe import Recipe
+from govor.runs import Json, Run, read_state
 
 # Where a run computes, who is told, what is kept, and places: the base model and the manifests are known by their hashes.
 _NO_NUMBER = re.compile(
@@ -39,13 +38,13 @@ class Change:
     counts: bool
 
 
-def changes(run: Path, recipe: Recipe, data: dict[str, Any]) -> list[Change]:
-    """How a recipe and its data differ from what `run` was begun with.
+def changes(run: Run, recipe: Recipe, data: dict[str, Json]) -> list[Change]:
+    """How a recipe and its data (the fingerprints of its manifests) differ from what `run` was begun with.
 
     Raises:
         GovorError: by what makes another model.
     """
-    old = _begun_with(run)
+    old = recipe_of(run)
     found = [
         Change(name, f"{name}: {json.dumps(before)} → {json.dumps(after)}", _counts(name, old, recipe, run))
         for name, before, after in _differing(old.model_dump(mode="json"), recipe.model_dump(mode="json"))
@@ -53,18 +52,19 @@ def changes(run: Path, recipe: Recipe, data: dict[str, Any]) -> list[Change]:
     for change in found:
         if _ANOTHER_MODEL.fullmatch(change.name):
             raise GovorError(
-                f"{run} was begun with another recipe ({change.text}), which makes another model; train that under a new name."
+                f"{run.folder} was begun with another recipe ({change.text}), which makes another model; train that under a "
+                "new name."
             )
-    start = finished_steps(run)
+    start = run.last_checkpoint()
     assert start is not None
-    if read_json(start / "state.json")["data_sha256"] != data_sha256(recipe, data):
+    if read_state(start)["data_sha256"] != data_sha256(run.workspace, recipe, data):
         where = ", ".join(source.split for source in recipe.data.by_name().values())
         augment = f" or the settings in {recipe.examples.augment}" if recipe.examples.augment else ""
         found.append(Change("data", f"the manifests of {where}{augment}", True))
     return found
 
 
-def check(run: Path, found: Sequence[Change], allowed: bool) -> None:
+def check(run: Run, found: Sequence[Change], allowed: bool) -> None:
     """Refuse what changes numbers, unless that is `allowed`.
 
     Raises:
@@ -75,9 +75,9 @@ def check(run: Path, found: Sequence[Change], allowed: bool) -> None:
         return
     settings = "; ".join(change.text for change in counting if change.name != "data")
     manifests = "".join(f"{change.text[0].upper()}{change.text[1:]}" for change in counting if change.name == "data")
-    told = f"{run} was begun with another recipe ({settings})" if settings else ""
+    told = f"{run.folder} was begun with another recipe ({settings})" if settings else ""
     told += (". " if told and manifests else "") + (
-        f"{manifests} have changed since {run} was begun" if manifests else ""
+        f"{manifests} have changed since {run.folder} was begun" if manifests else ""
     )
     raise GovorError(
         f"{told}; go on with the same, or with --resume-changed, which notes the change in the run's record, or train anew "
@@ -85,37 +85,32 @@ def check(run: Path, found: Sequence[Change], allowed: bool) -> None:
     )
 
 
-def note(run: Path, recipe: Recipe, found: Sequence[Change]) -> None:
+def note(run: Run, recipe: Recipe, found: Sequence[Change]) -> None:
     """Write down what changed, and after which step; the run's recipe is the changed one from here."""
     if not found:
         return
-    start = finished_steps(run)
+    start = run.last_checkpoint()
     assert start is not None
     entry = {
-        "after_step": int(read_json(start / "state.json")["step"]),
+        "after_step": int(read_state(start)["step"]),
         "at": now(),
         "changed": [change.text for change in found],
         "changes_numbers": any(change.counts for change in found),
     }
-    write_text(run / "resumed.jsonl", "".join(f"{to_json(one)}\n" for one in (*noted(run), entry)))
-    write_text(run / "recipe.yaml", recipe.to_yaml())
+    write_text(run.folder / "resumed.jsonl", "".join(f"{to_json(one)}\n" for one in (*noted(run), entry)))
+    write_text(run.recipe_file, recipe.to_yaml())
 
 
-def noted(run: Path) -> list[dict[str, Any]]:
+def noted(run: Run) -> list[Json]:
     """Every time the run went on with something changed."""
-    return read_log(run / "resumed.jsonl")
+    return read_log(run.folder / "resumed.jsonl")
 
 
-def _begun_with(run: Path) -> Recipe:
-    """Read as a recipe, so that a setting that did not exist then has its default."""
-    return parse_recipe(read_yaml(run / "recipe.yaml"), str(run / "recipe.yaml"))
-
-
-def _counts(name: str, old: Recipe, recipe: Recipe, run: Path) -> bool:
+def _counts(name: str, old: Recipe, recipe: Recipe, run: Run) -> bool:
     if name == "finetune.max_batch_audio_seconds":  # rounding alone, unless dropout draws along other batches
         return any(used.finetune.dropout or used.finetune.lora.dropout for used in (old, recipe))
     if name == "finetune.precision":
-        return recipe.finetune.precision not in ("auto", read_json(run / "precision.json")["value"])
+        return recipe.finetune.precision not in ("auto", run.read("precision.json")["value"])
     return not _NO_NUMBER.fullmatch(name)
 
 

@@ -4,119 +4,160 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from govor.audio import split_blob
 from govor.corpus.licenses import gate, licenses
-from govor.corpus.manifests import Manifest, fingerprint, read_clips
+from govor.corpus.manifests import Manifest, read_clips
 from govor.corpus.records import Clip
 from govor.errors import GovorError
-from govor.examples.dataset import Rows, has_previous, has_times, must_have_times
-from govor.examples.mixing import Chance, chance
+from govor.examples.dataset import Rows
+from govor.examples.features import FEATURES, Feature, rendered
+from govor.examples.mixing import Chance
+from govor.examples.phases import Phase
 from govor.examples.settings import Examples
 from govor.examples.spec import ExampleSpec
 from govor.families.base import Renderer
-from govor.files import sha256_of
-from govor.finetune.phases import Stage
+from govor.families.task import Task
 from govor.recipe import Recipe, Source
+from govor.runs import Workspace
 
 
 @dataclass(frozen=True, slots=True)
 class SourceData:
     """One source as it will be trained on.
 
-    `timed`, `bound` and `previous` are shares of its rows: with times, with times that they cannot do without, with the
-    text before. `left_out` counts rows by the reason why they are not drawn.
+    `able` and `bound` are shares of its rows by example feature: those that can show it, and those that always do.
+    `left_out` counts rows by the reason why they are not drawn.
     """
 
     name: str
     train: Rows
     validation: Manifest
     seconds: float
-    timed: float
-    bound: float
-    previous: float
+    able: dict[str, float]
+    bound: dict[str, float]
     languages: tuple[str, ...]
     licenses: dict[str, int]
     left_out: dict[str, int]
 
 
-def fingerprints(recipe: Recipe) -> dict[str, dict[str, Any]]:
-    """Path, rows and hash of each manifest of a run, by `source/part`."""
-    return {
-        f"{name}/{part}": fingerprint(Path(source.split) / f"{part}.jsonl")
-        for name, source in recipe.data.by_name().items()
-        for part in ("train", "validation")
-    }
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What rows are looked at for: a family's renderer and task, and the examples that a recipe makes of them."""
+
+    renderer: Renderer
+    task: Task
+    examples: Examples
+
+    @property
+    def rendered(self) -> tuple[Feature, ...]:
+        """The example features that the family can show."""
+        return rendered(self.renderer.features)
+
+    def check(self, clip: Clip, path: Path) -> None:
+        """Refuse a row of the manifest `path` that cannot become an example."""
+        if not split_blob(clip.file)[0].is_file():
+            raise GovorError(f"{path}: the audio of clip '{clip.id}' was not found at {clip.audio}.")
+        lacking = self.task.refuse(clip)
+        if lacking:
+            raise GovorError(f"{path}: {lacking}.")
+        if clip.transcribed and not clip.transcript.strip():
+            raise GovorError(f"{path}: clip '{clip.id}' has an empty transcript; run govor validate.")
+        spec = ExampleSpec(clip, self.examples.language or clip.language)
+        self.renderer.check(spec)
+        for feature in self.rendered:
+            shown = feature.bound(clip) or (feature.asked(self.examples) and feature.able(clip))
+            if feature.lengthens and shown:
+                self.renderer.check(feature.put(spec, 0))
+
+    def described(self, name: str, train: Rows, validation: Manifest, left_out: Counter[str]) -> SourceData:
+        """A source whose rows were checked and chosen."""
+        seconds = 0.0
+        able, bound = Counter[str](), Counter[str]()
+        languages: set[str] = set()
+        for clip in train:
+            seconds += clip.duration
+            languages.add(clip.language)
+            for feature in self.rendered:
+                able[feature.name] += feature.able(clip)
+                bound[feature.name] += feature.bound(clip)
+        rows = len(train)
+        return SourceData(
+            name,
+            train,
+            validation,
+            seconds,
+            {feature.name: able[feature.name] / rows for feature in FEATURES},
+            {feature.name: bound[feature.name] / rows for feature in FEATURES},
+            tuple(sorted(languages)),
+            licenses(train),
+            dict(left_out),
+        )
 
 
-def survey(recipe: Recipe, renderer: Renderer, timed: bool) -> list[SourceData]:
-    """Read every row of every source; `timed` says that the model knows time tokens.
+def survey(workspace: Workspace, recipe: Recipe, renderer: Renderer, task: Task) -> list[SourceData]:
+    """Read every row of every source.
 
     Raises:
-        GovorError: a row that cannot become an example or that nobody may train on, a source without rows, or no
-            validation data at all.
+        GovorError: a row that cannot become an example or that nobody may train on, a source without rows, no validation
+            data at all, or an example feature that the family cannot show.
     """
-    found = [_source(name, source, recipe.examples, renderer, timed) for name, source in recipe.data.by_name().items()]
-    if not any(len(data.validation) for data in found):
-        names = ", ".join(str(data.validation.path) for data in found)
+    looking = Survey(renderer, task, recipe.examples)
+    for feature in FEATURES:
+        if feature.asked(recipe.examples) and feature not in looking.rendered and not feature.needs:
+            raise GovorError(
+                f"examples.{feature.setting} is set and the family {recipe.family} has no examples with it; leave it out."
+            )
+    sources = [_source(workspace, name, source, looking) for name, source in recipe.data.by_name().items()]
+    if not any(len(source.validation) for source in sources):
+        names = ", ".join(str(source.validation.path) for source in sources)
         raise GovorError(f"{names} holds no clips; a run needs validation data.")
-    return found
+    return sources
 
 
-def augment_sha256(recipe: Recipe) -> str | None:
-    """The hash of the augmentation's settings, which are as much a part of a run as its data."""
-    return None if recipe.examples.augment is None else sha256_of(Path(recipe.examples.augment))
-
-
-def odds(recipe: Recipe, sources: list[SourceData], stage: Stage) -> dict[str, Chance]:
-    """With which probability a row that can show timestamps or previous text shows them in a stage.
+def chances(recipe: Recipe, sources: Sequence[SourceData], phase: Phase) -> dict[str, Chance]:
+    """With which probability a row that can show a feature shows it in a phase, by the feature's name.
 
     Raises:
         GovorError: a feature is asked for and no drawn row has it.
     """
-    shares, asked = stage.mixture.shares, recipe.examples
-    none = [0.0] * len(sources)
-    found = {
-        "timestamps": chance(asked.timestamps_share, [s.timed for s in sources], [s.bound for s in sources], shares),
-        "previous": chance(asked.previous_share, [s.previous for s in sources], none, shares),
-    }
-    for name, item in found.items():
-        if item.asked and not item.reachable:
-            what = "has times (segments)" if name == "timestamps" else "has text before it (prev_transcript)"
+    found: dict[str, Chance] = {}
+    for feature in FEATURES:
+        able, bound = ([part[feature.name] for part in parts] for parts in _columns(sources))
+        chance = feature.chance(recipe.examples, able, bound, phase.mixture.shares)
+        if chance is None:
+            continue
+        if chance.asked and not chance.reachable:
             raise GovorError(
-                f"examples.{name}_share is {item.asked:g} and no row drawn in phase '{stage.name}' {what}; set it to 0, or "
-                "make rows that have it with govor preprocess."
+                f"examples.{feature.setting} is {chance.asked:g} and no row drawn in phase '{phase.name}' {feature.needs}; "
+                "set it to 0, or make rows that have it with govor preprocess."
             )
+        found[feature.name] = chance
     return found
 
 
-def _source(name: str, source: Source, examples: Examples, renderer: Renderer, timed: bool) -> SourceData:
-    manifests = {part: Manifest(Path(source.split) / f"{part}.jsonl") for part in ("train", "validation")}
-    train = manifests["train"]
+def _columns(sources: Sequence[SourceData]) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
+    return [source.able for source in sources], [source.bound for source in sources]
+
+
+def _source(workspace: Workspace, name: str, source: Source, looking: Survey) -> SourceData:
+    folder = workspace.path(source.split)
+    train, validation = (Manifest(folder / f"{part}.jsonl", workspace.root) for part in ("train", "validation"))
     if not len(train):
         raise GovorError(f"{train.path} holds no clips; a run needs train data.")
     gate(train, "train", str(train.path))
-    for clip in read_clips(manifests["validation"].path):
-        _check(clip, manifests["validation"].path, examples, renderer, timed)
-    return usable_rows(name, train, manifests["validation"], source, examples, renderer, timed)
+    for clip in read_clips(validation.path, workspace.root):
+        looking.check(clip, validation.path)
+    return usable_rows(name, train, validation, source, looking)
 
 
-def usable_rows(
-    name: str,
-    train: Manifest,
-    validation: Manifest,
-    source: Source,
-    examples: Examples,
-    renderer: Renderer,
-    timed: bool,
-) -> SourceData:
+def usable_rows(name: str, train: Manifest, validation: Manifest, source: Source, looking: Survey) -> SourceData:
     """Check every row of `train` and choose those that the source's filters leave.
 
     Raises:
@@ -124,29 +165,32 @@ def usable_rows(
     """
     rows, qualities, seconds = array("q"), array("d"), array("d")
     left_out: Counter[str] = Counter()
-    for number, clip in enumerate(read_clips(train.path)):
-        _check(clip, train.path, examples, renderer, timed)
-        if clip.quality_score is None and (source.min_quality is not None or source.best_hours is not None):
-            left_out["no quality_score"] += 1
-            continue
-        if (
-            source.min_quality is not None
-            and clip.quality_score is not None
-            and clip.quality_score < source.min_quality
-        ):
-            left_out[f"quality below {source.min_quality:g}"] += 1
+    for number, clip in enumerate(read_clips(train.path, train.root)):
+        looking.check(clip, train.path)
+        reason = _left_out(source, clip)
+        if reason:
+            left_out[reason] += 1
             continue
         rows.append(number)
         qualities.append(clip.quality_score or 0.0)
         seconds.append(clip.duration)
-    kept = _best(source, np.array(rows), np.array(qualities), np.array(seconds))
-    if len(kept) < len(rows):
-        left_out[f"beyond the best {source.best_hours:g} h"] = len(rows) - len(kept)
-    if not len(kept):
+    best = _best(source, np.array(rows), np.array(qualities), np.array(seconds))
+    if len(best) < len(rows):
+        left_out[f"beyond the best {source.best_hours:g} h"] = len(rows) - len(best)
+    if not len(best):
         reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
         raise GovorError(f"The source '{name}' ({train.path}) has no rows left to draw from: {reasons}.")
-    chosen = Rows(train, kept if len(kept) < len(train) else None)
-    return _described(name, chosen, validation, left_out, timed)
+    return looking.described(name, Rows(train, best if len(best) < len(train) else None), validation, left_out)
+
+
+def _left_out(source: Source, clip: Clip) -> str | None:
+    """Why a source does not draw a row, if it does not."""
+    if source.min_quality is None and source.best_hours is None:
+        return None
+    if clip.quality_score is None:
+        return "no quality_score"
+    low = source.min_quality is not None and clip.quality_score < source.min_quality
+    return f"quality below {source.min_quality:g}" if low else None
 
 
 def _best(
@@ -161,47 +205,12 @@ def _best(
     return chosen
 
 
-def _described(name: str, train: Rows, validation: Manifest, left_out: Counter[str], timed: bool) -> SourceData:
-    seconds, able, bound, previous = 0.0, 0, 0, 0
-    languages: set[str] = set()
-    for clip in train:
-        seconds += clip.duration
-        able += timed and has_times(clip)
-        bound += timed and must_have_times(clip)
-        previous += has_previous(clip)
-        languages.add(clip.language)
-    rows = len(train)
-    return SourceData(
-        name,
-        train,
-        validation,
-        seconds,
-        able / rows,
-        bound / rows,
-        previous / rows,
-        tuple(sorted(languages)),
-        licenses(train),
-        dict(left_out),
-    )
-
-
-def _check(clip: Clip, path: Path, examples: Examples, renderer: Renderer, timed: bool) -> None:
-    if not split_blob(clip.audio)[0].is_file():
-        raise GovorError(f"{path}: the audio of clip '{clip.id}' was not found at {clip.audio}.")
-    if not clip.transcript.strip():
-        raise GovorError(f"{path}: clip '{clip.id}' has an empty transcript; run govor validate.")
-    spec = ExampleSpec(clip, examples.language or clip.language)
-    renderer.check(spec)
-    if timed and (must_have_times(clip) or (examples.timestamps_share and has_times(clip))):
-        renderer.check(replace(spec, with_timestamps=True))
-
-
-def all_languages(sources: list[SourceData]) -> list[str]:
+def all_languages(sources: Sequence[SourceData]) -> list[str]:
     """Languages of a run's training clips."""
     return sorted({language for data in sources for language in data.languages})
 
 
-def all_licenses(sources: list[SourceData]) -> Mapping[str, int]:
+def all_licenses(sources: Sequence[SourceData]) -> Mapping[str, int]:
     """Training clips by licence."""
     counts: Counter[str] = Counter()
     for data in sources:

@@ -21,8 +21,11 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, Protocol
 
+from govor import recipe as recipes
 from govor.errors import GovorError
 from govor.files import write_text
+from govor.recipe import Recipe
+from govor.runs import Workspace
 
 TRACKERS = ("wandb", "tensorboard", "trackio")
 _START_SECONDS = 30.0  # for wandb's server to answer at the start
@@ -43,6 +46,33 @@ def check_installed(names: Sequence[str]) -> None:
             f"Tracking with {', '.join(missing)} was asked for and {'it is' if len(missing) == 1 else 'they are'} not "
             f'installed; run pip install "govor[track]", or take {", ".join(missing)} out of the recipe.'
         )
+
+
+def write_tracked(
+    workspace: Workspace, recipe: str, target: Path, to: Sequence[str], project: str, name: str
+) -> list[str]:
+    """Write a recipe file `target` that extends `recipe` by trackers.
+
+    Returns the options that training it needs besides: where data is, of sources whose split is not in the workspace.
+
+    Raises:
+        GovorError: a tracker is not known or not installed, or the project or name looks like a key.
+    """
+    file = recipe.endswith((".yaml", ".yml"))
+    parent = str(workspace.path(recipe)) if file else recipe
+    text = recipes.extension_text(tracked_recipe(parent, target, to, project, name), target, workspace)
+    check_installed(to)
+    write_text(target, text)
+    return _options_for_data(workspace, recipes.load(str(target.absolute()), workspace=workspace))
+
+
+def _options_for_data(workspace: Workspace, recipe: Recipe) -> list[str]:
+    splits = sorted(file.parent for file in workspace.manifests.glob("splits/*/train.jsonl"))
+    one = workspace.as_given(splits[0]) if len(splits) == 1 else "manifests/splits/NAME"
+    data = recipe.data
+    missing = [name for name, source in data.by_name().items() if not workspace.path(source.split).is_dir()]
+    settings = [f"data.split={one}" if data.split else f"data.sources.{name}.split={one}" for name in missing]
+    return [word for setting in settings for word in ("--set", setting)]
 
 
 def tracked_recipe(recipe: str, target: Path, to: Sequence[str], project: str, name: str) -> dict[str, Any]:

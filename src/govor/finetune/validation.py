@@ -5,43 +5,54 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from govor.corpus.records import Clip
-from govor.errors import AudioError
+from govor.errors import AudioError, GovorError, nearest
 from govor.examples.batching import pack
 from govor.examples.dataset import Unread, convert, load_batch
 from govor.examples.spec import ExampleSpec
-from govor.families.base import Family, Recogniser
-from govor.families.task import ContextMode
+from govor.families.base import Family
+from govor.families.task import DecodeOptions, Row, Task
 from govor.finetune.checkpoints import Metrics
 from govor.finetune.survey import SourceData
 from govor.languages import language_key
-from govor.measure.evaluate import transcribe_blocks
-from govor.metrics.recognition import with_counts
-from govor.metrics.wer import Counts, total
+from govor.metrics.metric import LOSS, Metric
 from govor.recipe import Recipe
 
+Item = TypeVar("Item")
 _BUDGET_SECONDS = 120.0  # of context at once; without gradients a device holds more than while training
+
+
+def metric_named(name: str, task: Task) -> Metric:
+    """The metric that a recipe ranks checkpoints by.
+
+    Raises:
+        GovorError: it is none of the task's.
+    """
+    known = {metric.name: metric for metric in (LOSS, *task.metrics)}
+    if name not in known:
+        raise GovorError(f"evaluation.metric is '{name}', which {task.name} does not have; {nearest(name, known)}")
+    return known[name]
 
 
 class Validation:
     """The same clips of every source at each evaluation.
 
-    `loss`, `wer` and `cer` are over all of them; where a run has several sources, `wer.knesset` and so on are over one,
-    and `wer.lang-he` over one language where languages do not go with sources. Clips that cannot be read are left out of
+    The loss and the metrics of the family's task (`wer` and `cer` of a recogniser) are over all of them; where a run has
+    several sources, `wer.knesset` and so on are over one, and `wer.lang-he` over one language where languages do not go
+    with sources. Clips that cannot be read are left out of
     the figures and put into `unread`.
     """
 
     def __init__(self, recipe: Recipe, sources: Sequence[SourceData], accelerator: Accelerator) -> None:
         self.accelerator = accelerator
         self.unread: list[Unread] = []
-        self.context: ContextMode = recipe.examples.context
-        self.language = recipe.examples.language
+        self.options = DecodeOptions(context=recipe.examples.context, language=recipe.examples.language)
         wanted = recipe.evaluation
         # Two sources may draw from one split; its held-out clips count once.
         distinct = list({data.validation.path: data for data in reversed(sources)}.values())[::-1]
@@ -53,10 +64,10 @@ class Validation:
         family.module.eval()
         with autocast:
             metrics = self._losses(family)
-            rates = self._error_rates(family) if decode else {"wer": None, "cer": None}
+            rates = self._rates(family) if decode else _unmeasured(family.task)
         return {**metrics, **rates}
 
-    def _mine(self, clips: Sequence[Any]) -> list[Any]:
+    def _mine(self, clips: Sequence[Item]) -> list[Item]:
         return list(clips[self.accelerator.process_index :: self.accelerator.num_processes])
 
     @torch.no_grad()
@@ -67,17 +78,17 @@ class Validation:
         totals = self.accelerator.reduce(torch.stack(sums), "sum").tolist()
 
         def mean(label: Label) -> float | None:
-            held = [pair for group, pair in zip(groups, totals, strict=True) if label.covers(group)]
-            loss, weight = (sum(column) for column in zip(*held, strict=True))
+            covered = [pair for group, pair in zip(groups, totals, strict=True) if label.covers(group)]
+            loss, weight = (sum(column) for column in zip(*covered, strict=True))
             return round(loss / weight, 6) if weight else None
 
-        return {label.of("loss"): mean(label) for label in _labels(groups)}
+        return {label.of(LOSS.name): mean(label) for label in _labels(groups)}
 
     def _loss(self, family: Family, clips: Sequence[Clip]) -> torch.Tensor:
         """Loss sum and weight."""
-        renderer: Any = family.renderer
-        full = self.context == "padded"
-        specs = [ExampleSpec(clip, self.language or clip.language, full_length=full) for clip in clips]
+        renderer, language = family.renderer, self.options.language
+        full = self.options.context == "padded"
+        specs = [ExampleSpec(clip, language or clip.language, full_length=full) for clip in clips]
         sums = torch.zeros(2, device=self.accelerator.device)
         for batch in pack([(spec, renderer.cost_frames(spec)) for spec in specs], _BUDGET_SECONDS) if specs else []:
             read = load_batch(batch.specs, renderer, unread=self.unread)
@@ -88,9 +99,10 @@ class Validation:
             sums += torch.stack([loss.float(), weight.float()])
         return sums
 
-    def _error_rates(self, family: Family) -> Metrics:
-        if not self.decode_clips or not isinstance(family, Recogniser):
-            return {"wer": None, "cer": None}
+    def _rates(self, family: Family) -> Metrics:
+        task = family.task
+        if not self.decode_clips:
+            return _unmeasured(task)
         mine = self._mine(self.decode_clips)
         clips = [clip for _, clip in mine]
         missed: set[int] = set()
@@ -99,19 +111,21 @@ class Validation:
             missed.add(next(number for number, other in enumerate(clips) if other is clip))
             self.unread.append(Unread(clip, error.rule, str(error)))
 
-        blocks = transcribe_blocks(family, clips, self.context, language=self.language, on_unreadable=leave_out)
-        rows = with_counts([row for block in blocks for row in block])
-        heard = [labels for number, (labels, _) in enumerate(mine) if number not in missed]
-        counted = [(labels, row["words"], row["characters"]) for labels, row in zip(heard, rows, strict=True)]
+        blocks = task.answers(family, clips, self.options, on_unreadable=leave_out)
+        rows = task.counted([row for block in blocks for row in block])
+        answered = [labels for number, (labels, _) in enumerate(mine) if number not in missed]
+        counted: list[tuple[Labels, Row]] = list(zip(answered, rows, strict=True))
         if self.accelerator.num_processes > 1:
             counted = gather_object(counted)
-        found: Metrics = {}
+        metrics: Metrics = {}
         for label in _labels([labels for labels, _ in self.decode_clips]):
-            held = [row for row in counted if label.covers(row[0])]
-            for column, name in ((1, "wer"), (2, "cer")):
-                rate = total(Counts(**row[column]) for row in held).rate
-                found[label.of(name)] = None if rate is None else round(rate, 6)
-        return found
+            rates = task.rates([row for labels, row in counted if label.covers(labels)])
+            metrics |= {label.of(name): rate for name, rate in rates.items()}
+        return metrics
+
+
+def _unmeasured(task: Task) -> Metrics:
+    return {metric.name: None for metric in task.metrics}
 
 
 Labels = tuple[str, str]  # source and language

@@ -2,29 +2,47 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from govor.config import apply_overrides, parse, read_yaml
 from govor.corpus.manifests import fingerprint
-from govor.errors import GovorError
-from govor.families.registry import settings_of
+from govor.errors import GovorError, nearest
+from govor.families.registry import settings_of, task_of
 from govor.families.settings import Gates
-from govor.jsons import read_json, write_json
+from govor.families.task import Task
+from govor.files import exists
 from govor.machine import now
-from govor.measure.suites import suites
+from govor.measure.suites import suite_manifest, suites
 from govor.metrics.intervals import FEWEST_CLUSTERS
+from govor.metrics.metric import Metric
 from govor.metrics.text import NAME, NORMALISERS
 from govor.recipe import acceptance_of, family_in
-from govor.runs import Workspace
+from govor.runs import Json, Run, read_scoring
 
 # What a verdict says it was measured on where the recipe names no suite.
 OWN_TEST_SET = "the run's test set"
-# Gates of which more is better.
-_AT_LEAST = frozenset({"timestamp_coverage"})
 
 
-def judge(run: Path, gates: Gates | None = None, stage: str | None = None) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The value of a gate, the file that it stands in and what makes it doubtful; without a value, how to measure it."""
+
+    value: float | None
+    where: str
+    doubt: str | None = None
+
+
+def accept(run: Run, gates: Gates | None = None, stage: str | None = None) -> tuple[Json, Path]:
+    """Judge a run and put the verdict into its headline file; returns both. See `judge`."""
+    verdict = judge(run, gates, stage)
+    headline = run.headline() or {"run": run.name, "created": now(), "contexts": {}}
+    earlier = {key: headline[key] for key in ("earlier_verdicts",) if key in headline}
+    rest = {key: value for key, value in headline.items() if key not in earlier}
+    return verdict, run.write_headline({**rest, "accepted": verdict["accepted"], "acceptance": verdict, **earlier})
+
+
+def judge(run: Run, gates: Gates | None = None, stage: str | None = None) -> Json:
     """`accepted` with one entry per gate: limit, measured value, whether it passed, and why not.
 
     Args:
@@ -34,36 +52,22 @@ def judge(run: Path, gates: Gates | None = None, stage: str | None = None) -> di
     Raises:
         GovorError: the run has no recipe, no such stage, or no gate is stated.
     """
-    recipe_file = run / "recipe.yaml"
-    if not recipe_file.exists():
-        raise GovorError(f"{run} holds no recipe.yaml, so it states no gates; a run's folder was wanted.")
+    recipe_file = run.folder / "recipe.yaml"
+    if not exists(recipe_file):
+        raise GovorError(f"{run.folder} holds no recipe.yaml, so it states no gates; a run's folder was wanted.")
     recipe = read_yaml(recipe_file)
     wanted = gates
     if wanted is None:
-        asked = parse(acceptance_of(family_in(recipe)), recipe.get("acceptance") or {}, str(recipe_file))
-        stage, wanted = asked.at(stage)
+        acceptance = parse(acceptance_of(family_in(recipe)), recipe.get("acceptance") or {}, str(recipe_file))
+        stage, wanted = acceptance.at(stage)
     if not wanted.gates():
         raise GovorError(
             f"The recipe of {run.name} states no gates; state some under `acceptance:`, or here, for example --set wer=0.3."
         )
+    task = task_of(family_in(recipe))
     context = wanted.context or recipe.get("examples", {}).get("context", "speech")
-    entries = []
-    for name, limit in wanted.gates().items():
-        value, evidence, *caution = _measured(name, run.name, wanted.measured_on, context)
-        passed = value is not None and (value >= limit if name in _AT_LEAST else value <= limit)
-        sign = "at least" if name in _AT_LEAST else "at most"
-        entries.append(
-            {
-                "gate": name,
-                "limit": limit,
-                "measured": value,
-                "passed": passed,
-                "evidence": evidence,
-                "reason": f"not measured; {evidence}"
-                if value is None
-                else "; ".join([f"{value:.4g}, and {sign} {limit:g} was wanted", *caution]),
-            }
-        )
+    judged_on = _Judged(run, task, wanted.measured_on, context)
+    entries = [_entry(_gate(task, name), limit, judged_on.evidence(name)) for name, limit in wanted.gates().items()]
     return {
         "accepted": all(entry["passed"] for entry in entries),
         "judged": now(),
@@ -74,98 +78,120 @@ def judge(run: Path, gates: Gates | None = None, stage: str | None = None) -> di
     }
 
 
-def gates_given(run: Path, overrides: list[str]) -> Gates:
+def gates_given(run: Run, overrides: list[str]) -> Gates:
     """Gates as they are given with --set, in place of those of the run's recipe."""
-    file = run / "recipe.yaml"
-    family = family_in(read_yaml(file) if file.exists() else {})
+    file = run.folder / "recipe.yaml"
+    family = family_in(read_yaml(file) if exists(file) else {})
     return parse(settings_of(family).gates, apply_overrides({}, overrides), "--set")
 
 
-def keep(run: str, verdict: dict[str, Any]) -> Path:
-    """Put the verdict into the run's headline file; returns the file."""
-    file = Path("manifests") / f"eval_{run}.json"
-    headline = read_json(file) if file.exists() else {"run": run, "created": now(), "contexts": {}}
-    write_json(file, {**headline, "accepted": verdict["accepted"], "acceptance": verdict})
-    return file
+def _gate(task: Task, name: str) -> Metric:
+    """A gate of the task, with its direction."""
+    gates = {gate.name: gate for gate in task.gates}
+    if name not in gates:
+        raise GovorError(f"There is no gate '{name}' of {task.name}; {nearest(name, gates)}")
+    return gates[name]
 
 
-def _measured(gate: str, run: str, on: str | None, context: str) -> tuple[float | None, str, *tuple[str, ...]]:
-    """The value, the file it stands in, and what makes it doubtful; else how to measure it."""
-    if gate == "hallucination_rate":
-        file = Workspace().evals / f"{run}__hallucination__{context}.json"
-        if not file.exists():
-            return None, f"run: govor evaluate {run} --hallucination"
-        return _read(file).get("hallucination_rate"), file.as_posix()
-    if gate.startswith("timestamp_"):
-        return _of_timestamps(gate, run, on, context)
-    if on is not None:
-        return _of_suite(gate, run, on, context)
-    file, after = _own_test(run, context)
-    if after is None:
-        return None, f"run: govor evaluate {run} --manifest TEST.jsonl, then govor compare BEFORE AFTER --run {run}"
-    return _judging(after, gate, file, f"govor compare BEFORE AFTER --run {run}")
+def _entry(gate: Metric, limit: float, evidence: Evidence) -> Json:
+    value, passed = evidence.value, False
+    reason = f"not measured; {evidence.where}"
+    if value is not None:
+        passed = gate.passes(value, limit)
+        sign = "at most" if gate.better == "lower" else "at least"
+        doubt = f"; {evidence.doubt}" if evidence.doubt else ""
+        reason = f"{value:.4g}, and {sign} {limit:g} was wanted{doubt}"
+    about = {"gate": gate.name, "limit": limit, "measured": value}
+    return {**about, "passed": passed, "evidence": evidence.where, "reason": reason}
 
 
-def _own_test(run: str, context: str) -> tuple[Path, dict[str, Any] | None]:
-    """The headline file, and the scoring of the run's own test set in it."""
-    file = Path("manifests") / f"eval_{run}.json"
-    contexts = _read(file).get("contexts", {})
-    return file, contexts[context]["after"] if context in contexts else None
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What a run is judged on: a set SUITE/SET, or its own test set; in one audio context."""
+
+    run: Run
+    task: Task
+    on: str | None
+    context: str
+
+    def evidence(self, gate: str) -> Evidence:
+        """What was measured for a gate."""
+        if gate == "hallucination_rate":
+            return self._of_hallucination()
+        if gate.startswith("timestamp_"):
+            return self._of_timestamps(gate.removeprefix("timestamp_"))
+        return self._of_own_test(gate) if self.on is None else self._of_suite(gate, *self.on.split("/"))
+
+    def _of_hallucination(self) -> Evidence:
+        name = self.run.name
+        file = self.run.workspace.scoring(name, "hallucination", self.context)
+        if not exists(file):
+            return Evidence(None, f"run: govor evaluate {name} --hallucination")
+        return Evidence(read_scoring(file).get("hallucination_rate"), self._shown(file))
+
+    def _of_timestamps(self, figure: str) -> Evidence:
+        """Of the clips that the rates are of, all of them, and no others."""
+        workspace, name = self.run.workspace, self.run.name
+        manifest = suite_manifest(workspace, *self.on.split("/")) if self.on else None
+        if manifest is not None:
+            wanted = fingerprint(manifest)["sha256"] if exists(manifest) else None
+        else:
+            wanted = _sha256(self._own_test() or {})
+        for file in workspace.scorings(name, "timestamps", "*", self.context):
+            timed = read_scoring(file)
+            if wanted and timed.get("max_samples") is None and _sha256(timed) == wanted:
+                return Evidence(timed["all"][figure], self._shown(file))
+        of = self._shown(manifest) if manifest is not None else "TEST.jsonl"
+        return Evidence(None, f"run: govor evaluate {name} --manifest {of} --timestamps --context {self.context}")
+
+    def _own_test(self) -> Json | None:
+        """The scoring of the run's own test set in its headline file."""
+        headline: Json = self.run.headline() or {}
+        contexts: Json = headline.get("contexts", {})
+        return contexts[self.context]["after"] if self.context in contexts else None
+
+    def _of_own_test(self, gate: str) -> Evidence:
+        name, after = self.run.name, self._own_test()
+        if after is None:
+            scored = f"govor evaluate {name} --manifest TEST.jsonl"
+            return Evidence(None, f"run: {scored}, then govor compare BEFORE AFTER --run {name}")
+        file = self.run.workspace.headline(name)
+        return self._of_scoring(after, gate, file, f"govor compare BEFORE AFTER --run {name}")
+
+    def _of_suite(self, gate: str, suite: str, label: str) -> Evidence:
+        file = self.run.workspace.scoring(self.run.name, f"suite-{suite}")
+        result = read_scoring(file) if exists(file) else {}
+        scored: Json | None = result.get("sets", {}).get(label, {}).get("contexts", {}).get(self.context)
+        command = f"govor evaluate {self.run.name} --suite"
+        if scored is None:
+            own = suite if suite in suites() else f"{suite}.yaml"
+            return Evidence(None, f"run: {command} {own} --context {self.context}")
+        if scored.get("failed"):
+            return Evidence(None, f"{scored['failed']} clips could not be read; mend them, then score the suite again")
+        if gate.startswith("wer"):
+            scored = {**scored, **scored["published"]}
+        return self._of_scoring(scored, gate, file, f"{command} {suite} --context {self.context}")
+
+    def _of_scoring(self, summary: Json, gate: str, file: Path, command: str) -> Evidence:
+        """A rate that is counted as today; said is where so few clips make it that chance alone could."""
+        if summary.get("normaliser", NAME) not in NORMALISERS:
+            return Evidence(None, f"it was counted with {summary['normaliser']}, which has changed; run: {command}")
+        clusters = summary.get("interval", {}).get("clusters", summary.get("clips", FEWEST_CLUSTERS))
+        few = clusters < FEWEST_CLUSTERS
+        name, _, bound = gate.rpartition("_")
+        if bound in ("upper", "lower") and f"{name}_interval" in summary:
+            if few:
+                return Evidence(None, f"{clusters} clip(s) give no interval; score {FEWEST_CLUSTERS} or more")
+            spread = summary[f"{name}_interval"]
+            return Evidence(spread[bound == "upper"] if spread else None, self._shown(file))
+        doubt = f"{clusters} clip(s) are too few to tell it from chance" if few else None
+        return Evidence(summary[gate], self._shown(file), doubt)
+
+    def _shown(self, file: Path) -> str:
+        return self.run.workspace.as_given(file)
 
 
-def _of_timestamps(gate: str, run: str, on: str | None, context: str) -> tuple[float | None, str]:
-    """Of the clips that the rates are of, all of them, and no others."""
-    after = None if on else _own_test(run, context)[1]
-    manifest = Path("manifests") / "suites" / f"{on}.jsonl"
-    if on:
-        wanted = fingerprint(manifest)["sha256"] if manifest.exists() else None
-    else:
-        wanted = after.get("manifest", {}).get("sha256") if after else None
-    for file in sorted(Workspace().evals.glob(f"{run}__timestamps__*__{context}.json")):
-        found = _read(file)
-        if wanted and found.get("max_samples") is None and found.get("manifest", {}).get("sha256") == wanted:
-            return found["all"][gate.removeprefix("timestamp_")], file.as_posix()
-    of = manifest.as_posix() if on else "TEST.jsonl"
-    return None, f"run: govor evaluate {run} --manifest {of} --timestamps --context {context}"
-
-
-def _of_suite(gate: str, run: str, on: str, context: str) -> tuple[float | None, str, *tuple[str, ...]]:
-    suite, name = on.split("/")
-    file = Workspace().evals / f"{run}__suite-{suite}.json"
-    found = _read(file).get("sets", {}).get(name, {}).get("contexts", {}).get(context)
-    if found is None:
-        own = suite if suite in suites() else f"{suite}.yaml"
-        return None, f"run: govor evaluate {run} --suite {own} --context {context}"
-    if found.get("failed"):
-        return None, f"{found['failed']} clips could not be read; mend them, then score the suite again"
-    scored = {**found, **found["published"]} if gate.startswith("wer") else found
-    return _judging(scored, gate, file, f"govor evaluate {run} --suite {suite} --context {context}")
-
-
-def _judging(
-    summary: dict[str, Any], gate: str, file: Path, command: str
-) -> tuple[float | None, str, *tuple[str, ...]]:
-    """A rate that is counted as today; said is where so few clips make it that chance alone could."""
-    if summary.get("normaliser", NAME) not in NORMALISERS:
-        return None, f"it was counted with {summary['normaliser']}, which has changed; run: {command}"
-    clusters = summary.get("interval", {}).get("clusters", summary.get("clips", FEWEST_CLUSTERS))
-    few = [f"{clusters} clip(s) are too few to tell it from chance"] if clusters < FEWEST_CLUSTERS else []
-    if few and gate == "wer_upper":
-        return None, f"{clusters} clip(s) give no interval; score {FEWEST_CLUSTERS} or more"
-    return _rate(summary, gate), file.as_posix(), *few
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """A result, or nothing where there is none."""
-    found = read_json(file) if file.exists() else {}
-    if not isinstance(found, dict):
-        raise GovorError(f"{file} is no result of `govor evaluate`; delete it.")
-    return found
-
-
-def _rate(summary: dict[str, Any], gate: str) -> float | None:
-    if gate == "wer_upper":
-        spread = summary["wer_interval"]
-        return spread[1] if spread else None
-    value: float | None = summary[gate]
-    return value
+def _sha256(summary: Json) -> str | None:
+    """The hash of the manifest that a result is of."""
+    sha256: str | None = summary.get("manifest", {}).get("sha256")
+    return sha256

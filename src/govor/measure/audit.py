@@ -9,10 +9,10 @@ clips and judged on the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -24,12 +24,18 @@ from govor.corpus.records import Clip, sentence_key
 from govor.corpus.samples import clip_samples
 from govor.errors import AudioError, GovorError
 from govor.examples.spec import ExampleSpec
-from govor.families.base import Family
-from govor.families.opening import Opened
-from govor.families.task import ContextMode
-from govor.files import atomic_folder
+from govor.families.base import IGNORED, Batch, Family, Labels
+from govor.families.recogniser import RECOGNITION
+from govor.families.task import ContextMode, DecodeOptions, Row
+from govor.files import atomic_folder, refuse_existing
 from govor.jsons import write_json
 from govor.languages import language_key
+from govor.measure.evaluate import EvalOptions, open_model
+from govor.measure.report.audio import copy_audio
+from govor.measure.report.page import check_replaceable, render
+from govor.measure.scoring import ClipSet, Filed
+from govor.progress import SILENT, Bar, Progress
+from govor.runs import Json, Workspace
 
 _SEED = 20_121
 FEWEST_CLIPS = 40
@@ -37,8 +43,6 @@ FILES = frozenset({"index.html", "audit.json", "suspicious.jsonl", "audio"})
 _BATCH = 8
 _BATCH_SECONDS = 60.0
 _PAGE_CLIPS = 200
-_IGNORED = -100
-OnDone = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,25 +54,75 @@ class Pair:
     planted: bool
 
 
-def run_audit(
-    opened: Opened,
-    clips: Sequence[Clip],
-    context: ContextMode,
-    planted_share: float,
-    target: Path,
-    overwrite: bool,
-    on_done: OnDone = lambda *_: None,
-) -> dict[str, Any]:
-    """Judge every clip; writes `target/` with suspicious.jsonl, audit.json and a page. Returns audit.json's content.
+@runtime_checkable
+class TextRenderer(Protocol):
+    """A renderer that gives another text's labels without the audio's features being made again."""
+
+    def encode(self, spec: ExampleSpec, samples: Samples) -> Any:
+        """See `Renderer`."""
+        ...
+
+    def collate(self, examples: Sequence[Any]) -> Batch:
+        """See `Renderer`."""
+        ...
+
+    def labels(self, spec: ExampleSpec) -> Labels:
+        """The labels of an example alone."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AuditOptions:
+    """How transcripts are judged: with which share of planted ones, in which audio context (the model's own if None), and where
+    the result goes (`reports/audit-<manifest>` if None)."""
+
+    planted_share: float = 0.05
+    context: ContextMode | None = None
+    out: Path | None = None
+    overwrite: bool = False
+
+
+def audit(
+    workspace: Workspace,
+    clips: ClipSet,
+    model: str,
+    options: AuditOptions = AuditOptions(),
+    opening: EvalOptions = EvalOptions(),
+    progress: Progress = SILENT,
+) -> Filed:
+    """Judge transcripts by a model; writes a folder with suspicious.jsonl, audit.json and a page.
 
     Raises:
         GovorError: too few clips to calibrate on, or a model that cannot score texts.
     """
-    family = opened.recogniser
-    if not isinstance(family, Family):
+    target = options.out or workspace.reports / f"audit-{clips.manifest.stem}"
+    refuse_existing(target, options.overwrite)
+    check_replaceable(target, FILES, "an audit")
+    opened, _ = open_model(workspace, model, opening, progress)
+    recogniser = opened.recogniser
+    RECOGNITION.check_clips(recogniser, clips.clips, clips.manifest, DecodeOptions(language=opened.language_token))
+    if not isinstance(recogniser, Family) or not isinstance(recogniser.renderer, TextRenderer):
         raise GovorError(
             f"{opened.name} can only transcribe here; an audit needs the model's own weights, without --engine."
         )
+    context = options.context or opened.context
+    listener = _Listener(recogniser, recogniser.renderer, opened.language_token, context, clips.clips)
+    with progress.bar("audit", None) as bar:
+        result, rows = _judge_all(listener, options.planted_share, bar)
+    result = {
+        "model": opened.name,
+        "context": context,
+        "clips": len(clips),
+        "unheard": len(listener.unreadable),
+        **result,
+    }
+    with atomic_folder(target.resolve(), "the audit", replace=options.overwrite) as folder:
+        _write(folder, result, rows, listener)
+    return Filed(target, result)
+
+
+def _judge_all(listener: _Listener, planted_share: float, bar: Bar) -> tuple[Json, list[Row]]:
+    clips = listener.clips
     usable = [place for place, clip in enumerate(clips) if clip.transcript.strip()]
     if len(usable) < FEWEST_CLIPS:
         raise GovorError(
@@ -78,35 +132,35 @@ def run_audit(
     if not planted:
         raise GovorError("Every clip says the same, so no wrong transcript can be planted to calibrate on.")
     other = partners(clips, usable)
-    worths: dict[bool, dict[int, float]] = {False: {}, True: {}}
-    unheard: dict[int, str] = {}
-    jobs = [Pair(place, clips[place].transcript, False) for place in usable]
-    jobs += [Pair(place, clips[source].transcript, True) for place, source in planted.items()]
+    gains: dict[bool, dict[int, float]] = {False: {}, True: {}}
+    pairs = [Pair(place, clips[place].transcript, False) for place in usable]
+    pairs += [Pair(place, clips[source].transcript, True) for place, source in planted.items()]
     done = 0
-    for batch in _batches(jobs, clips):
-        values = _worths(family, opened, clips, batch, other, context, unheard)
-        for pair, value in zip(batch, values, strict=True):
-            if value is not None:
-                worths[pair.planted][pair.number] = value
+    for batch in _batches(pairs, clips):
+        for pair, gain in zip(batch, listener.gains(batch, other), strict=True):
+            if gain is not None:
+                gains[pair.planted][pair.number] = gain
         done += len(batch)
-        on_done(done, len(jobs), "")
-    if len(worths[False]) < FEWEST_CLIPS:
-        first = next(iter(unheard.values()), "")
+        bar.to(done, len(pairs))
+    if len(gains[False]) < FEWEST_CLIPS:
+        first = next(iter(listener.unreadable.values()), "")
         raise GovorError(
-            f"{len(worths[False])} clips could be judged, and an audit needs {FEWEST_CLIPS}; the first reason: {first}"
+            f"{len(gains[False])} clips could be judged, and an audit needs {FEWEST_CLIPS}; the first reason: {first}"
         )
-    result, rows = judged(worths[False], worths[True])
-    result = {"model": opened.name, "context": context, "clips": len(clips), "unheard": len(unheard), **result}
-    suspicious = [row for row in rows if row["suspicious"]]
-    with atomic_folder(target.resolve(), "the audit", replace=overwrite) as folder:
-        listed = [
-            {**_short(clips[row["number"]]), **{k: v for k, v in row.items() if k != "number"}} for row in suspicious
-        ]
-        lost = [{**_short(clips[place]), "suspicious": True, "reason": why} for place, why in unheard.items()]
-        write_rows(folder / "suspicious.jsonl", [*listed, *lost])
-        write_json(folder / "audit.json", {**result, "rows": [{**row, "id": clips[row["number"]].id} for row in rows]})
-        _write_page(folder, result, [(clips[row["number"]], row) for row in rows[:_PAGE_CLIPS]])
-    return {**result, "rows": rows}
+    return judged(gains[False], gains[True])
+
+
+def _write(folder: Path, result: Json, rows: Sequence[Row], listener: _Listener) -> None:
+    clips = listener.clips
+    listed = [
+        {**_short(clips[row["number"]]), **{k: v for k, v in row.items() if k != "number"}}
+        for row in rows
+        if row["suspicious"]
+    ]
+    lost = [{**_short(clips[place]), "suspicious": True, "reason": why} for place, why in listener.unreadable.items()]
+    write_rows(folder / "suspicious.jsonl", [*listed, *lost])
+    write_json(folder / "audit.json", {**result, "rows": [{**row, "id": clips[row["number"]].id} for row in rows]})
+    _write_page(folder, result, [(clips[row["number"]], row) for row in rows[:_PAGE_CLIPS]])
 
 
 def plant(clips: Sequence[Clip], usable: Sequence[int], share: float) -> dict[int, int]:
@@ -143,7 +197,7 @@ def partners(clips: Sequence[Clip], usable: Sequence[int]) -> dict[int, int]:
     return found
 
 
-def judged(own: dict[int, float], planted: dict[int, float]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def judged(own: dict[int, float], planted: dict[int, float]) -> tuple[Json, list[Json]]:
     """(threshold, precision, recall, …; a row per clip, worst first). Clips of even rank set the threshold, odd ones judge."""
     order = np.random.default_rng(_SEED + 1).permutation(sorted(own))
     calibration = set(order[::2].tolist())
@@ -155,7 +209,7 @@ def judged(own: dict[int, float], planted: dict[int, float]) -> tuple[dict[str, 
         halves[name] = (values, wrong)
     threshold = best_threshold(*halves["calibration"])
     figures = {name: precision_recall(*half, threshold) for name, half in halves.items()}
-    rows: list[dict[str, Any]] = []
+    rows: list[Json] = []
     for place, value in sorted(own.items(), key=lambda item: item[1]):
         suspicious = value < threshold
         rows.append(
@@ -168,7 +222,7 @@ def judged(own: dict[int, float], planted: dict[int, float]) -> tuple[dict[str, 
                 else None,
             }
         )
-    result: dict[str, Any] = {
+    result: Json = {
         "threshold": round(threshold, 4),
         "planted": len(planted),
         "planted_share": round(len(planted) / max(len(own), 1), 4),
@@ -201,7 +255,7 @@ def precision_recall(
     return precision, recall
 
 
-def sentence(result: dict[str, Any]) -> str:
+def sentence(result: Json) -> str:
     """The result in words."""
     shown = {key: "n/a" if result[key] is None else f"{result[key]:.2f}" for key in ("precision", "recall")}
     return (
@@ -216,66 +270,79 @@ def _times(worth: float) -> str:
     return f"{np.exp(min(worth, 20.0)):.2g} times as probable a token as another clip's does"
 
 
-def _batches(jobs: Sequence[Pair], clips: Sequence[Clip]) -> Iterator[list[Pair]]:
+def _batches(pairs: Sequence[Pair], clips: Sequence[Clip]) -> Iterator[list[Pair]]:
     """Pairs in order of length, so that a batch wastes little."""
-    held: list[Pair] = []
-    for pair in sorted(jobs, key=lambda pair: clips[pair.number].duration):
+    batch: list[Pair] = []
+    for pair in sorted(pairs, key=lambda pair: clips[pair.number].duration):
         longest = clips[pair.number].duration
-        if held and (len(held) == _BATCH or (len(held) + 1) * longest > _BATCH_SECONDS):
-            yield held
-            held = []
-        held.append(pair)
-    if held:
-        yield held
+        if batch and (len(batch) == _BATCH or (len(batch) + 1) * longest > _BATCH_SECONDS):
+            yield batch
+            batch = []
+        batch.append(pair)
+    if batch:
+        yield batch
 
 
-def _worths(
-    family: Any,
-    opened: Opened,
-    clips: Sequence[Clip],
-    batch: Sequence[Pair],
-    other: dict[int, int],
-    context: ContextMode,
-    unheard: dict[int, str],
-) -> list[float | None]:
-    """The worth of each pair; None where an audio or a text cannot be used."""
-    audio: dict[int, Samples | None] = {}
-    for place in {p for pair in batch for p in (pair.number, other[pair.number])}:
-        try:
-            audio[place] = clip_samples(clips[place])
-        except AudioError as error:
-            audio[place] = None
-            unheard[place] = str(error)
-    rows: list[tuple[int, int, str]] = []  # (pair, audio, text)
-    for number, pair in enumerate(batch):
-        if audio[pair.number] is not None and audio[other[pair.number]] is not None:
-            rows += [(number, pair.number, pair.text), (number, other[pair.number], pair.text)]
-    values: list[list[float]] = [[] for _ in batch]
-    renderer = family.renderer
-    examples, owners = [], []
-    rendered: dict[int, Any] = {}
-    for number, place, text in rows:
-        samples = audio[place]
-        assert samples is not None
-        clip = clips[place].replace(transcript=text, segments=(), duration=len(samples) / SAMPLE_RATE, offset=None)
-        spec = ExampleSpec(clip, opened.language_token or clip.language, full_length=context == "padded")
-        try:
-            if place not in rendered:
-                rendered[place] = renderer.encode(spec, samples)
-            # One audio, several texts: its features are the same tensor, which a family may encode once.
-            examples.append(replace(rendered[place], labels=renderer.labels(spec)))
-            owners.append(number)
-        except GovorError as error:
-            if text == clips[batch[number].number].transcript and place == batch[number].number:
-                unheard.setdefault(place, str(error))
-    if examples:
-        for number, value in zip(owners, _mean_logprobs(family, renderer.collate(examples)), strict=True):
-            values[number].append(value)
-    return [pair[0] - pair[1] if len(pair) == 2 else None for pair in values]
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    """A model that says how probable texts are with audio; `unreadable` gathers clips that cannot be used, with the reason."""
+
+    family: Family
+    renderer: TextRenderer
+    language_token: str | None
+    context: ContextMode
+    clips: Sequence[Clip]
+    unreadable: dict[int, str] = field(default_factory=dict)
+
+    def gains(self, batch: Sequence[Pair], other: dict[int, int]) -> list[float | None]:
+        """What its own audio gives each pair's text over the other clip's; None where an audio or a text cannot be used."""
+        audio = self._audio({place for pair in batch for place in (pair.number, other[pair.number])})
+        tries = [
+            (number, place, pair.text)
+            for number, pair in enumerate(batch)
+            if audio[pair.number] is not None and audio[other[pair.number]] is not None
+            for place in (pair.number, other[pair.number])
+        ]
+        logprobs: list[list[float]] = [[] for _ in batch]
+        examples, owners = [], []
+        rendered: dict[int, Any] = {}
+        for number, place, text in tries:
+            samples = audio[place]
+            assert samples is not None
+            spec = self._spec(place, text, samples)
+            try:
+                if place not in rendered:
+                    rendered[place] = self.renderer.encode(spec, samples)
+                # One audio, several texts: its features are the same tensor, which a family may encode once.
+                examples.append(replace(rendered[place], labels=self.renderer.labels(spec)))
+                owners.append(number)
+            except GovorError as error:
+                if text == self.clips[batch[number].number].transcript and place == batch[number].number:
+                    self.unreadable.setdefault(place, str(error))
+        if examples:
+            means = _mean_logprobs(self.family, self.renderer.collate(examples))
+            for number, mean in zip(owners, means, strict=True):
+                logprobs[number].append(mean)
+        return [pair[0] - pair[1] if len(pair) == 2 else None for pair in logprobs]
+
+    def _audio(self, places: set[int]) -> dict[int, Samples | None]:
+        audio: dict[int, Samples | None] = {}
+        for place in places:
+            try:
+                audio[place] = clip_samples(self.clips[place])
+            except AudioError as error:
+                audio[place] = None
+                self.unreadable[place] = str(error)
+        return audio
+
+    def _spec(self, place: int, text: str, samples: Samples) -> ExampleSpec:
+        clip = self.clips[place]
+        clip = clip.replace(transcript=text, segments=(), duration=len(samples) / SAMPLE_RATE, offset=None)
+        return ExampleSpec(clip, self.language_token or clip.language, full_length=self.context == "padded")
 
 
 @torch.inference_mode()
-def _mean_logprobs(family: Any, batch: dict[str, Any]) -> list[float]:
+def _mean_logprobs(family: Family, batch: Batch) -> list[float]:
     """The mean log-probability of each row's taught tokens."""
     module = family.module
     moved = {key: value if isinstance(value, list) else value.to(module.device) for key, value in batch.items()}
@@ -285,13 +352,13 @@ def _mean_logprobs(family: Any, batch: dict[str, Any]) -> list[float]:
     targets = moved["targets"]
     found = []
     for row in range(len(targets)):
-        taught = targets[row] != _IGNORED
+        taught = targets[row] != IGNORED
         chosen = torch.log_softmax(logits[row][taught].float(), dim=-1).gather(1, targets[row][taught][:, None])
         found.append(float(chosen.mean()))
     return found
 
 
-def _short(clip: Clip) -> dict[str, Any]:
+def _short(clip: Clip) -> Json:
     row = clip.to_row()
     return {
         key: row[key]
@@ -300,15 +367,12 @@ def _short(clip: Clip) -> dict[str, Any]:
     }
 
 
-def _write_page(folder: Path, result: dict[str, Any], worst: Sequence[tuple[Clip, dict[str, Any]]]) -> None:
-    from govor.measure.report.audio import copy_audio
-    from govor.measure.report.page import render
-
+def _write_page(folder: Path, result: Json, worst: Sequence[tuple[Clip, Json]]) -> None:
     (folder / "audio").mkdir()
     rows = [
         {
             "id": clip.id,
-            "audio": copy_audio(clip.audio, clip.offset, clip.duration, folder, number),
+            "audio": copy_audio(clip.file, clip.offset, clip.duration, folder, number),
             "transcript": clip.transcript,
             "seconds": clip.duration,
             "speaker": clip.speaker or "",

@@ -1,119 +1,232 @@
-"""Score a model on a manifest: one row per clip kept, so that anything can be scored again without the model."""
+"""Score a model on a set of clips: one here, or one that a server runs. Stopped half-way, it goes on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
-from govor.corpus.manifests import fingerprint, read_rows, write_rows
 from govor.corpus.records import Clip
-from govor.errors import AudioError, GovorError
-from govor.families.recogniser import RECOGNITION
-from govor.families.task import DecodeOptions
-from govor.jsons import read_json, write_json
-from govor.metrics.recognition import ClipRow, summarise, with_counts
-from govor.metrics.text import NAME
-from govor.metrics.wer import COUNTED, Counts
-from govor.runs import NAME as NAME_PATTERN
+from govor.errors import AudioError, GovorError, nearest
+from govor.families.recogniser import RECOGNITION, clip_row
+from govor.families.registry import family_here, task_of
+from govor.families.task import ContextMode, DecodeOptions, Row, Task
+from govor.measure.partial import Partial
+from govor.measure.remote import Server, ask_all, latency_summary
+from govor.measure.scoring import ClipSet, Existing, Filed, Scoring, decoded_name
+from govor.progress import SILENT, Bar, Progress
+from govor.runs import Json, Workspace
 
-if TYPE_CHECKING:  # scorings are read and compared without torch
-    from govor.families.base import Recogniser
-    from govor.families.task import ContextMode
+if TYPE_CHECKING:  # clips are checked before torch is imported
+    from govor.families.opening import Opened
 
-_COUNT_KEYS = set(Counts().to_row())
-
-
-def transcribe_clips(
-    recogniser: Recogniser, clips: Sequence[Clip], context: ContextMode, language: str | None = None
-) -> list[ClipRow]:
-    """The rows of `transcribe_blocks` at once; a clip that cannot be read is refused."""
-    return [row for block in transcribe_blocks(recogniser, clips, context, language=language) for row in block]
+Engine = Literal["torch", "ct2"]
+PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
+CONTEXTS: tuple[ContextMode, ...] = ("padded", "speech")
 
 
-def transcribe_blocks(
-    recogniser: Recogniser,
-    clips: Sequence[Clip],
-    context: ContextMode,
-    beam_size: int = 1,
-    on_done: Callable[[int], None] | None = None,
-    language: str | None = None,
-    on_unreadable: Callable[[Clip, AudioError], None] | None = None,
-) -> Iterator[list[ClipRow]]:
-    """See `SpeechRecognition.answers`."""
-    options = DecodeOptions(context, beam_size, language=language)
-    return RECOGNITION.answers(recogniser, clips, options, on_done, on_unreadable)
+@dataclass(frozen=True, slots=True)
+class EvalOptions:
+    """How a model is scored. `contexts` are those asked for, every one that the task has where none is."""
+
+    contexts: tuple[ContextMode, ...] | None = None
+    beam_size: int = 1
+    engine: Engine = "torch"
+    precision: PrecisionName = "auto"
+    device: str = "auto"
+    existing: Existing = "refuse"
 
 
-def eval_name(model: str, dataset: str, context: str) -> str:
-    """File stem of one scoring."""
-    return f"{model}__{dataset}__{context}"
+def contexts_of(task: Task, asked: Sequence[ContextMode] | None) -> list[ContextMode]:
+    """The audio contexts that are scored.
 
-
-def dataset_name(manifest: Path) -> str:
-    """`manifests/splits/czech/test.jsonl` is the set `czech-test`."""
-    part = manifest.stem
-    return f"{manifest.parent.name}-{part}" if part in ("train", "validation", "test") else part
-
-
-def write_eval(path: Path, rows: Sequence[ClipRow], about: dict[str, Any], manifest: Path) -> dict[str, Any]:
-    """Write `<path>.clips.jsonl`, then `<path>.json` with the summary; returns the summary."""
-    counted = with_counts(rows)
-    summary = {**about, "manifest": fingerprint(manifest), **summarise(counted)}
-    write_rows(path.with_name(path.name + ".clips.jsonl"), counted)
-    write_json(path.with_name(path.name + ".json"), summary)
-    return summary
-
-
-def read_eval(path: Path) -> tuple[dict[str, Any], list[ClipRow]]:
-    """A scoring's summary and clip rows, from its `.json`."""
-    name = path.name.removesuffix(".json").removesuffix(".clips.jsonl")
-    summary_file, clips_file = path.with_name(name + ".json"), path.with_name(name + ".clips.jsonl")
-    summary: dict[str, Any] = read_json(summary_file)
-    named = isinstance(summary, dict) and all(
-        isinstance(summary.get(key), str) and NAME_PATTERN.fullmatch(summary[key])
-        for key in ("model", "set", "context")
-    )
-    if not named or "wer" not in summary:
-        raise GovorError(f"{summary_file} is no result of `govor evaluate`.")
-    rows = [row for _, row in read_rows(clips_file)]
-    for number, row in enumerate(rows, start=1):
-        missing = [
-            key for key in ("id", "reference", "hypothesis", "words", "characters", "duration") if key not in row
-        ]
-        if missing:
-            raise GovorError(f"{clips_file}:{number}: '{missing[0]}' is missing; score the model again.")
-        texts = all(isinstance(row[key], str) for key in ("id", "reference", "hypothesis"))
-        counts = all(isinstance(row[key], dict) and set(row[key]) == _COUNT_KEYS for key in ("words", "characters"))
-        if not (texts and counts and isinstance(row["duration"], int | float)):
-            raise GovorError(f"{clips_file}:{number}: the row is damaged; score the model again.")
-    if summary.get("normaliser") != NAME or any(key not in row for row in rows for key in COUNTED):
-        rows = with_counts(rows)  # an older scoring, counted in another way than today
-        summary = {**summary, **summarise(rows)}
-    elif "slices" not in summary:
-        summary = {**summary, **summarise(rows)}
-    return summary, rows
-
-
-def refuse_unread(path: Path, summary: dict[str, Any]) -> None:
-    """Refuse a scoring in which clips that could not be read count as empty: their errors are nobody's.
-
-    A server's stay, since it would gain by refusing what is hard.
+    Raises:
+        GovorError: the task has none such.
     """
-    failed = summary.get("failed") or []
-    if failed and "server" not in summary:
-        raise GovorError(
-            f"{path} counts {len(failed)} clips as empty that could not be read (first: '{failed[0]['id']}'); mend them and "
-            "score them with --resume, then compare."
+    for context in asked or ():
+        if context not in task.contexts:
+            raise GovorError(
+                f"{task.name} has no audio context '{context}'; score it with --context {task.contexts[0]}."
+            )
+    return list(asked or (context for context in CONTEXTS if context in task.contexts))
+
+
+def open_model(
+    workspace: Workspace, model: str, options: EvalOptions, progress: Progress = SILENT
+) -> tuple[Opened, str]:
+    """A model on its device, and the number format that it computes in."""
+    from govor.device import pick_device, pick_precision, torch_dtype  # only now: torch takes seconds
+    from govor.families.opening import open_model as open_source
+
+    device = pick_device(options.device).value
+    precision = pick_precision(options.precision, device).value
+    source = workspace.model(model)
+    opened = open_source(source, torch_dtype(precision), device, options.engine, progress.note, workspace)
+    return opened, "as stored" if options.engine == "ct2" else precision
+
+
+def refuse_other_task(workspace: Workspace, model: str, wanted: str) -> None:
+    """Refuse a model that transcribes nothing before it is opened; `wanted` is what needs a recogniser."""
+    family = family_here(workspace.model(model))
+    if family is not None and task_of(family) is not RECOGNITION:
+        raise GovorError(f"{model} writes no text, and {wanted} needs a speech recogniser; give it one.")
+
+
+def evaluate(
+    workspace: Workspace,
+    model: str,
+    clips: ClipSet,
+    options: EvalOptions = EvalOptions(),
+    progress: Progress = SILENT,
+) -> list[Filed]:
+    """Score a model in each context and file the scorings; the summaries that are returned have their `file` as well.
+
+    Clips that cannot be read stand under `failed` and count as empty, so that one clip does not end a scoring of hours; when it
+    is resumed, they are tried again.
+
+    Raises:
+        GovorError: the model cannot be opened, does not take these clips, or a scoring is there that may not be replaced.
+    """
+    opened, precision = open_model(workspace, model, options, progress)
+    from govor.families.opening import weights_stamp
+
+    task = opened.task
+    decode = DecodeOptions(beam_size=options.beam_size, language=opened.language_token)
+    clips.check(task)
+    task.check_clips(opened.model, clips.clips, clips.manifest, decode)
+    of_task = {} if task is RECOGNITION else {"task": task.name}
+    how = {"beam_size": options.beam_size, "engine": options.engine, "precision": precision}
+    scorings = [
+        Scoring(workspace, task, clips, {
+            "model": decoded_name(opened.name, options.beam_size, options.engine), "source": model, "set": clips.name,
+            "context": context, **of_task, **how, "weights": weights_stamp(opened.folder),
+        })
+        for context in contexts_of(task, options.contexts)
+    ]  # fmt: skip
+    for scoring in scorings:
+        scoring.refuse_existing(options.existing)
+    return [
+        _file(
+            scoring,
+            options.existing,
+            f"score {scoring.about['model']} {scoring.about['context']}",
+            partial(_score, scoring, opened, replace(decode, context=scoring.about["context"]), options.existing),
+            progress,
         )
+        for scoring in scorings
+    ]
 
 
-def rescore(path: Path) -> dict[str, Any]:
-    """Count and sum up a scoring's texts again, with today's normalisers; no model is needed. Returns the summary."""
-    summary, rows = read_eval(path)
-    counted = with_counts(rows)
-    name = path.name.removesuffix(".json").removesuffix(".clips.jsonl")
-    again = {**summary, **summarise(counted)}
-    write_rows(path.with_name(name + ".clips.jsonl"), counted)
-    write_json(path.with_name(name + ".json"), again)
-    return again
+def evaluate_server(
+    workspace: Workspace,
+    server: Server,
+    clips: ClipSet,
+    concurrency: int = 8,
+    existing: Existing = "refuse",
+    progress: Progress = SILENT,
+) -> Filed:
+    """Ask a server for every clip and file the scoring; the summary that is returned has its `file` as well.
+
+    Clips without an answer stand under `failed`. Their transcription counts as empty, so that a server gains nothing by
+    refusing hard clips.
+
+    Raises:
+        GovorError: the server offers no such model, will not answer, or a scoring is there that may not be replaced.
+    """
+    clips.check(RECOGNITION)
+    offered = server.models()
+    if offered and server.model not in offered:
+        raise GovorError(f"{server.url} offers no model '{server.model}'; {nearest(server.model, offered)}")
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", server.model.split("/")[-1]).strip("-.") or "server"
+    about = {"model": name, "source": server.model, "set": clips.name, "context": "server", "server": server.url}
+    scoring = Scoring(workspace, RECOGNITION, clips, about)
+    scoring.refuse_existing(existing)
+    score = partial(_score_server, scoring, server, concurrency, existing)
+    return _file(scoring, existing, f"ask {server.url} for {server.model}", score, progress)
+
+
+def _file(scoring: Scoring, existing: Existing, title: str, score: Callable[[Bar], Json], progress: Progress) -> Filed:
+    """The scoring that is there already, or one that is made now."""
+    summary = scoring.finished(existing)
+    reused = summary is not None
+    if summary is None:
+        with progress.bar(title, len(scoring.clips)) as bar:
+            summary = score(bar)
+    else:
+        progress.note(f"reusing {scoring.shown}" if existing == "renew" else f"{scoring.shown} is there already")
+    return Filed(scoring.file, {**summary, "file": scoring.shown}, reused)
+
+
+def _score(scoring: Scoring, opened: Opened, decode: DecodeOptions, existing: Existing, bar: Bar) -> Json:
+    clips = scoring.clips.clips
+    answered = scoring.unfinished(existing)
+    left = _left(clips, answered, bar)
+    failed: list[Json] = []
+    unanswered: list[Row] = []
+
+    def unreadable(clip: Clip, error: AudioError) -> None:
+        failed.append({"id": clip.id, "reason": str(error)})
+        unanswered.append(scoring.task.unanswered(clip))
+        bar.advance(1)
+
+    for rows in scoring.task.answers(opened.model, left, decode, bar.advance, unreadable):
+        answered.add(rows)
+    if not answered.rows:
+        manifest = scoring.clips.manifest
+        raise GovorError(f"None of the {len(clips)} clips of {manifest} can be read; the first: {failed[0]['reason']}")
+    seconds, audio = (sum(row.get(key, 0.0) for row in answered.rows) for key in ("took_seconds", "duration"))
+    measured = {
+        "seconds": round(seconds, 2),
+        "real_time_factor": round(seconds / audio, 4) if audio and seconds else None,
+        "failed": failed,
+    }
+    return _filed(scoring, answered, unanswered, measured)
+
+
+def _score_server(scoring: Scoring, server: Server, concurrency: int, existing: Existing, bar: Bar) -> Json:
+    clips = scoring.clips.clips
+    answered = scoring.unfinished(existing)
+    left = _left(clips, answered, bar)
+    failed: list[Json] = []
+    unanswered: list[Row] = []
+    start = time.perf_counter()
+    audio = 0.0
+    for clip, answer in ask_all(server, left, concurrency, None, bar.advance):
+        tried = {"latency_seconds": round(answer.latency_seconds, 4), "tries": answer.tries}
+        if answer.text is None:
+            failed.append({"id": clip.id, "reason": answer.reason or "no answer"})
+            unanswered.append({**scoring.task.unanswered(clip), **tried})
+        else:
+            row = {**clip_row(clip, answer.samples, answer.snr_db), "hypothesis": answer.text, **tried}
+            audio += row["duration"]
+            answered.add([row])
+    seconds = time.perf_counter() - start
+    if not answered.rows:
+        raise GovorError(f"{server.url} answered none of {len(clips)} clips; the first: {failed[0]['reason']}.")
+    measured = {
+        "seconds": round(seconds, 2),
+        # Of this call alone: what an earlier one asked for took its own time.
+        "real_time_factor": round(seconds / audio, 4) if audio else None,
+        "latency": latency_summary([row["latency_seconds"] for row in answered.rows]),
+        "retried": sum(row["tries"] > 1 for row in answered.rows),
+        "failed": failed,
+    }
+    return _filed(scoring, answered, unanswered, measured)
+
+
+def _left(clips: Sequence[Clip], answered: Partial, bar: Bar) -> list[Clip]:
+    """The clips without an answer yet."""
+    done = {row["id"] for row in answered.rows}
+    if done:
+        bar.advance(len(done))
+    return [clip for clip in clips if clip.id not in done]
+
+
+def _filed(scoring: Scoring, answered: Partial, unanswered: Sequence[Row], measured: Json) -> Json:
+    summary = scoring.write([*answered.rows, *unanswered], measured)
+    if not measured["failed"]:
+        answered.finished()
+    return summary

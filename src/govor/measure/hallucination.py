@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from govor.audio import SAMPLE_RATE, Samples
-from govor.corpus.vad import Vad
+from govor.corpus.vad import Vad, open_vad
 from govor.families.base import Recogniser
-from govor.families.task import ContextMode, DecodeOptions
-from govor.timing.longform import Ear, judged, loop_at, somebody_speaks
+from govor.families.recogniser import RECOGNITION
+from govor.families.task import ContextMode, DecodeOptions, Row
+from govor.files import refuse_existing
+from govor.jsons import write_json
+from govor.measure.evaluate import EvalOptions, contexts_of, open_model
+from govor.measure.scoring import Filed, decoded_name
+from govor.progress import SILENT, Progress
+from govor.runs import Json, Workspace
+from govor.timing.longform import LongFormOptions, check_hypothesis, loop_at, somebody_speaks
 
+Wave = npt.NDArray[np.float64]
 SECONDS = (1.0, 4.0, 10.0, 28.0)
 LEVELS_DBFS = (-40.0, -20.0)
 _SEED = 1815
@@ -31,25 +39,50 @@ def sounds() -> Iterator[tuple[str, Samples]]:
                 yield kind, np.clip(loud, -1, 1).astype(np.float32)
 
 
+def score_hallucination(
+    workspace: Workspace, model: str, options: EvalOptions, progress: Progress = SILENT
+) -> list[Filed]:
+    """What a model writes for silence, noise and music, in each context; filed under its name.
+
+    Raises:
+        GovorError: the model transcribes nothing, or was measured already and is not to be again.
+    """
+    opened, _ = open_model(workspace, model, options, progress)
+    recogniser = opened.recogniser
+    detector = open_vad("auto", progress.note)
+    name = decoded_name(opened.name, engine=options.engine)
+    filed = []
+    for context in contexts_of(RECOGNITION, options.contexts):
+        file = workspace.scoring(name, "hallucination", context)
+        refuse_existing(file, options.existing == "overwrite", "--overwrite to measure it again")
+        with progress.bar(f"listen to nothing, {context}", None) as bar:
+            measured = measure(recogniser, opened.language, context, detector, bar.advance)
+        result = {"model": name, "source": model, "context": context, **measured}
+        write_json(file, result)
+        filed.append(Filed(file, result))
+    return filed
+
+
 def measure(
     recogniser: Recogniser,
     language: str | None,
     context: ContextMode,
     vad: Vad | None = None,
     on_done: Callable[[int], None] = lambda _: None,
-) -> dict[str, Any]:
+) -> Json:
     """How often the bare model writes something, how often that passes the guards of long recordings unflagged, and how
     often it still does behind a speech detector, which is what `govor transcribe` does.
 
     Rates are shares of all sounds, and of those of each kind.
     """
-    made = list(sounds())
-    how = Ear(language, context)
-    heard = recogniser.transcribe([wave for _, wave in made], [language] * len(made), DecodeOptions(context), on_done)
-    rows: list[dict[str, Any]] = []
-    for (kind, wave), hypothesis in zip(made, heard, strict=True):
+    played = list(sounds())
+    options = LongFormOptions(DecodeOptions(context, language=language))
+    waves = [wave for _, wave in played]
+    hypotheses = recogniser.transcribe(waves, [language] * len(played), DecodeOptions(context), on_done)
+    rows: list[Row] = []
+    for (kind, wave), hypothesis in zip(played, hypotheses, strict=True):
         silent = not somebody_speaks(wave, None)
-        best, flags = (hypothesis, ["silence"]) if silent else judged(recogniser, wave, hypothesis, how)
+        best, flags = (hypothesis, ["silence"]) if silent else check_hypothesis(recogniser, wave, hypothesis, options)
         written = bool(best.text) and not {"silence", "no_speech", "unsure", "loop"} & set(flags)
         rows.append(
             {
@@ -69,13 +102,13 @@ def measure(
         "detector": None if vad is None else vad.name,
         **_rates(rows),
         "by_kind": {
-            kind: _rates([row for row in rows if row["kind"] == kind]) for kind in sorted({k for k, _ in made})
+            kind: _rates([row for row in rows if row["kind"] == kind]) for kind in sorted({k for k, _ in played})
         },
         "rows": rows,
     }
 
 
-def _rates(rows: list[dict[str, Any]]) -> dict[str, float]:
+def _rates(rows: Sequence[Row]) -> dict[str, float]:
     def share(key: str) -> float:
         return round(float(sum(row[key] for row in rows)) / len(rows), 4)
 
@@ -87,7 +120,7 @@ def _rates(rows: list[dict[str, Any]]) -> dict[str, float]:
     }
 
 
-def sentence(result: dict[str, Any]) -> str:
+def sentence(result: Json) -> str:
     """The result in words."""
     worst = max(result["by_kind"], key=lambda kind: result["by_kind"][kind]["guarded_rate"])
     detector = "no speech detector" if result["detector"] is None else f"the {result['detector']} speech detector"
@@ -98,10 +131,10 @@ def sentence(result: dict[str, Any]) -> str:
     )
 
 
-def _coloured(slope: float) -> Callable[[int, np.random.Generator], Any]:
+def _coloured(slope: float) -> Callable[[int, np.random.Generator], Wave]:
     """Noise whose power falls with frequency to the power of `slope`."""
 
-    def make(length: int, generator: np.random.Generator) -> Any:
+    def make(length: int, generator: np.random.Generator) -> Wave:
         spectrum = np.fft.rfft(generator.standard_normal(length))
         frequencies = np.fft.rfftfreq(length, 1 / SAMPLE_RATE)
         frequencies[0] = frequencies[1]
@@ -110,12 +143,13 @@ def _coloured(slope: float) -> Callable[[int, np.random.Generator], Any]:
     return make
 
 
-def _hum(length: int, generator: np.random.Generator) -> Any:
+def _hum(length: int, generator: np.random.Generator) -> Wave:
     at = np.arange(length) / SAMPLE_RATE
-    return sum(np.sin(2 * np.pi * 50 * k * at + generator.uniform(0, 6.28)) / k for k in (1, 2, 3, 5))
+    waves = (np.sin(2 * np.pi * 50 * k * at + generator.uniform(0, 6.28)) / k for k in (1, 2, 3, 5))
+    return sum(waves, start=np.zeros(length))
 
 
-def _clicks(length: int, generator: np.random.Generator) -> Any:
+def _clicks(length: int, generator: np.random.Generator) -> Wave:
     wave = generator.standard_normal(length) * 1e-3
     for at in generator.integers(0, length, max(1, length // 8000)):
         end = min(length, at + 80)
@@ -123,7 +157,7 @@ def _clicks(length: int, generator: np.random.Generator) -> Any:
     return wave
 
 
-def _music(length: int, generator: np.random.Generator) -> Any:
+def _music(length: int, generator: np.random.Generator) -> Wave:
     """Chords of plucked tones, two a second: partials that decay within two seconds."""
     wave = np.zeros(length + 2 * SAMPLE_RATE)
     local = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
@@ -137,7 +171,7 @@ def _music(length: int, generator: np.random.Generator) -> Any:
     return wave[:length]
 
 
-_KINDS: dict[str, Callable[[int, np.random.Generator], Any]] = {
+_KINDS: dict[str, Callable[[int, np.random.Generator], Wave]] = {
     "white noise": _coloured(0),
     "pink noise": _coloured(1),
     "brown noise": _coloured(2),

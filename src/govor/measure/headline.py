@@ -1,60 +1,91 @@
-"""`manifests/eval_<run>.json`: a run's before and after in one file, for the card and the report."""
+"""`manifests/eval_<run>.json`: a run's before and after in one file, with what `govor accept` said, for the card and the report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from govor.jsons import read_json, write_json
+from govor.errors import GovorError
+from govor.families.registry import task_named
+from govor.families.task import Task
 from govor.machine import now
 from govor.measure.accept import OWN_TEST_SET
-from govor.measure.evaluate import read_eval, refuse_unread
-from govor.metrics.compare import compare
+from govor.measure.scoring import read_eval, refuse_unread
+from govor.progress import SILENT, Progress
+from govor.runs import Json, Workspace
+
+
+def compared(workspace: Workspace, before_file: Path, after_file: Path) -> Json:
+    """Two scorings of the same clips: summary `before` and `after`, their `comparison`, and their `files`.
+
+    Raises:
+        GovorError: they are of different tasks or clips, or hold clips that could not be read.
+    """
+    (before, before_rows), (after, after_rows) = read_eval(before_file), read_eval(after_file)
+    refuse_unread(before_file, before)
+    refuse_unread(after_file, after)
+    if before.get("task") != after.get("task"):
+        raise GovorError(f"{before_file} and {after_file} are of different tasks; only scores of one task compare.")
+    names = (str(before["model"]), str(after["model"]))
+    return {
+        "before": before,
+        "after": after,
+        "comparison": task_named(after.get("task"), after_file).compare(before_rows, after_rows, names),
+        "files": {"before": workspace.as_given(before_file), "after": workspace.as_given(after_file)},
+    }
 
 
 def add_to_headline(
+    workspace: Workspace,
     run: str,
-    pairs: dict[str, tuple[Path, Path]],
+    pairs: Mapping[str, tuple[Path, Path]],
     fresh: bool = False,
-    say: Callable[[str], None] = lambda _: None,
-) -> dict[str, Any]:
-    """Compare (before, after) scorings per audio context and put them into the run's headline file.
+    progress: Progress = SILENT,
+) -> Json:
+    """Compare (before, after) scorings per audio context and put them into the run's headline file; see `file_comparisons`."""
+    contexts = {context: compared(workspace, *files) for context, files in pairs.items()}
+    return file_comparisons(workspace, run, contexts, fresh, progress)
 
-    Other contexts already there stay, unless `fresh`. So does what `govor accept` has said, as long as the scores that it
-    judged are the same; `say` is told where they are not.
+
+def file_comparisons(
+    workspace: Workspace,
+    run: str,
+    comparisons: Mapping[str, Json],
+    fresh: bool = False,
+    progress: Progress = SILENT,
+) -> Json:
+    """Put comparisons into a run's headline file, by audio context; returns its content.
+
+    Other contexts already there stay, unless `fresh`. The verdict of `govor accept` stays the run's `acceptance` as long as the
+    scores that it judged are the same. Where they are not, it moves to `earlier_verdicts`, with those scores: no verdict is lost.
     """
-    file = Path("manifests") / f"eval_{run}.json"
-    old = read_json(file) if file.exists() else {"contexts": {}}
-    contexts: dict[str, Any] = {} if fresh else dict(old["contexts"])
-    for context, (before_file, after_file) in pairs.items():
-        (before, before_rows), (after, after_rows) = read_eval(before_file), read_eval(after_file)
-        refuse_unread(before_file, before)
-        refuse_unread(after_file, after)
-        contexts[context] = {
-            "before": before,
-            "after": after,
-            "comparison": compare(before_rows, after_rows, str(before["model"]), str(after["model"])),
-            "files": {"before": before_file.as_posix(), "after": after_file.as_posix()},
-        }
-    result = {"run": run, "created": now(), "contexts": contexts}
+    old: Json = workspace.read_headline(run) or {"contexts": {}}
+    contexts = {**({} if fresh else old["contexts"]), **comparisons}
+    headline: Json = {"run": run, "created": now(), "contexts": contexts}
+    earlier = list(old.get("earlier_verdicts", []))
     if "acceptance" in old:
-        if _still_holds(old["acceptance"], old["contexts"], contexts):
-            result |= {"accepted": old["accepted"], "acceptance": old["acceptance"]}
+        verdict = old["acceptance"]
+        judged, current = (_judged_scores(verdict, some) for some in (old["contexts"], contexts))
+        if judged == current:
+            headline |= {"accepted": old["accepted"], "acceptance": verdict}
         else:
-            told = "accepted" if old["accepted"] else "not accepted"
-            say(
-                f"the verdict of {old['acceptance'].get('judged')} ({told}) was of other scores and is taken out; judge again "
-                f"with: govor accept {run}"
+            earlier.append({**verdict, "scores": judged})
+            said = "accepted" if old["accepted"] else "not accepted"
+            progress.note(
+                f"the verdict of {verdict.get('judged')} ({said}) was of other scores and is one of the earlier verdicts now; "
+                f"judge again with: govor accept {run}"
             )
-    write_json(file, result)
-    return result
+    if earlier:
+        headline["earlier_verdicts"] = earlier
+    workspace.write_headline(run, headline)
+    return headline
 
 
-def _still_holds(verdict: dict[str, Any], old: dict[str, Any], new: dict[str, Any]) -> bool:
-    """Whether a verdict is of scores that are the run's still: of a suite's set, or of the same clips with the same errors."""
+def _judged_scores(verdict: Json, contexts: Mapping[str, Json]) -> Json | None:
+    """The run's own scores that a verdict is of: which clips, and every metric; None where it is of a suite's set."""
     if verdict.get("measured_on") != OWN_TEST_SET:
-        return True
-    context = str(verdict.get("context"))
-    before, after = (contexts.get(context, {}).get("after", {}) for contexts in (old, new))
-    return all(before.get(name) == after.get(name) for name in ("manifest", "wer", "wer_interval", "cer"))
+        return None
+    after = contexts.get(str(verdict.get("context")), {}).get("after", {})
+    task: Task = task_named(after.get("task"), "the headline")
+    keys = [key for metric in task.metrics for key in (metric.name, f"{metric.name}_interval")]
+    return {key: after.get(key) for key in ("manifest", *keys)}

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from govor.errors import GovorError
+from govor.families.task import Row
 from govor.files import atomic_file
 from govor.jsons import read_log, to_json
-
-Row = dict[str, Any]
 
 
 class Partial:
@@ -28,9 +26,9 @@ class Partial:
                 raise GovorError(
                     f"{self.path} holds an unfinished scoring; give --resume to go on with it, or --overwrite to begin again."
                 )
-            found, self.rows = _read(self.path)
-            if self.rows and found != about:
-                changed = sorted(key for key in {*about, *found} if about.get(key) != found.get(key))
+            head, self.rows = _read(self.path)
+            if self.rows and head != about:
+                changed = sorted(key for key in {*about, *head} if about.get(key) != head.get(key))
                 raise GovorError(
                     f"{self.path} is of another scoring ({', '.join(changed)} differ); give --overwrite to begin again."
                 )

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from govor.audio import SAMPLE_RATE, Samples
-from govor.corpus.records import sentence_key
-from govor.families.task import ContextMode
+from govor.corpus.records import Clip, sentence_key
+from govor.errors import GovorError
+from govor.families.base import Aligner, Recogniser
+from govor.families.recogniser import RECOGNITION
+from govor.families.task import ContextMode, DecodeOptions
+from govor.files import refuse_existing
+from govor.jsons import write_json
 from govor.languages import language_key
-from govor.timing.align import Aligned, Listening, align_pieces
-from govor.timing.splice import Line, Splice
+from govor.measure.evaluate import EvalOptions, open_model
+from govor.measure.scoring import ClipSet, Filed, dataset_name, manifest_record
+from govor.progress import SILENT, Progress
+from govor.runs import Json, Workspace
+from govor.timing.align import Aligned, AlignmentHeads, align_pieces
+from govor.timing.any_length import in_taught_language
+from govor.timing.heads import measure_heads
+from govor.timing.splice import Line, Splice, splices
 from govor.timing.words import pieces_of
 
 Trouble = Literal["none", "wrong word", "missing line", "unsaid line", "music before", "noise"]
@@ -25,7 +37,7 @@ _LOST_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class Case:
     """Samples, the text that is aligned, cut, and the true lines: (first word, one past the last, start, end) in seconds.
 
     `unsaid` is the stretch of words (first, one past the last) that nobody says, if there is one.
@@ -38,8 +50,68 @@ class Task:
     unsaid: tuple[int, int] | None = None
 
 
-def troubled(splice: Splice, trouble: Trouble, number: int, other: str = "") -> Task:
-    """A splice as a task, with one thing wrong that real recordings have.
+def score_timestamps(
+    workspace: Workspace,
+    model: str,
+    clips: ClipSet,
+    options: EvalOptions,
+    most: int | None = None,
+    progress: Progress = SILENT,
+) -> list[Filed]:
+    """How well a model times words, on splices of the clips; filed under its name.
+
+    In the context of the model's record where `options` names none. The heads are chosen on one half of the clips, and judged
+    on the other; `most` is how many clips were asked for at most.
+
+    Raises:
+        GovorError: the model transcribes nothing, no two clips can be spliced, or it was measured and is not to be again.
+    """
+    opened, _ = open_model(workspace, model, options, progress)
+    recogniser = opened.recogniser
+    decode = DecodeOptions(language=opened.language_token)
+    RECOGNITION.check_clips(recogniser, clips.clips, clips.manifest, decode)
+    dataset = dataset_name(Path(workspace.as_given(clips.manifest))) + (f"-{most}" if most is not None else "")
+    files = {
+        context: workspace.scoring(opened.name, "timestamps", dataset, context)
+        for context in options.contexts or (opened.context,)
+    }
+    for file in files.values():
+        refuse_existing(file, options.existing == "overwrite", "--overwrite to measure it again")
+    some = [in_taught_language(opened, clip) for clip in clips.clips]
+    choosing, judging = some[: len(some) // 2], some[len(some) // 2 :]
+    spliced = list(
+        splices(judging, 40, 1, on_unreadable=lambda clip, why: progress.note(f"left out  {clip.id}: {why}"))
+    )
+    if not spliced:
+        raise GovorError(f"{clips.manifest} holds no two short clips of one language to splice.")
+    about = {"model": opened.name, "source": model, "set": dataset}
+    of = {"manifest": manifest_record(workspace, clips.manifest), "max_samples": most}
+    filed = []
+    for context, file in files.items():
+        measured = _measured(recogniser, choosing, spliced, context, progress)
+        filed.append(Filed(file, {**about, "context": context, **of, **measured}))
+        write_json(file, filed[-1].result)
+    return filed
+
+
+def _measured(
+    recogniser: Recogniser,
+    choosing: Sequence[Clip],
+    spliced: Sequence[Splice],
+    context: ContextMode,
+    progress: Progress,
+) -> Json:
+    """In one context, with heads that were chosen on other clips."""
+    chosen = measure_heads(recogniser, choosing, context) if isinstance(recogniser, Aligner) else None
+    if chosen:
+        count = len(chosen.chosen.heads)
+        progress.note(f"{count} heads chosen on {chosen.borders} borders of one half of the clips")
+    with progress.bar(f"time {len(spliced)} splices, {context}", len(spliced) * len(TROUBLES)) as bar:
+        return measure(recogniser, spliced, context, chosen.chosen if chosen else None, TROUBLES, bar.advance)
+
+
+def troubled(splice: Splice, trouble: Trouble, number: int, other: str = "") -> Case:
+    """A splice as a case, with one thing wrong that real recordings have.
 
     A missing line is said and not in the text; an unsaid one, which is `other`, is in the text and not said.
     """
@@ -61,7 +133,7 @@ def troubled(splice: Splice, trouble: Trouble, number: int, other: str = "") -> 
         texts[some][int(generator.integers(0, len(texts[some])))] = words[int(generator.integers(0, len(words)))]
     extra = pieces_of(other, splice.language) if trouble == "unsaid line" else []
     before = int(generator.integers(0, len(lines) + 1)) if extra else -1
-    found: list[tuple[int, int, float, float]] = []
+    timed: list[tuple[int, int, float, float]] = []
     written: list[str] = []
     unsaid = None
     for place, (line, part) in enumerate(zip([*lines, None], [*texts, []], strict=True)):
@@ -69,48 +141,48 @@ def troubled(splice: Splice, trouble: Trouble, number: int, other: str = "") -> 
             unsaid = (len(written), len(written) + len(extra))
             written += extra
         if line is not None:
-            found.append((len(written), len(written) + len(part), line.start, line.end))
+            timed.append((len(written), len(written) + len(part), line.start, line.end))
             written += part
-    return Task(samples.astype(np.float32), tuple(written), splice.language, tuple(found), unsaid)
+    return Case(samples.astype(np.float32), tuple(written), splice.language, tuple(timed), unsaid)
 
 
 def measure(
     recogniser: object,
     splices: Sequence[Splice],
     context: ContextMode,
-    listening: Listening | None = None,
+    heads: AlignmentHeads | None = None,
     troubles: Sequence[Trouble] = ("none",),
     on_done: Callable[[int], None] | None = None,
-) -> dict[str, Any]:
+) -> Json:
     """Offsets and coverage for each trouble.
 
     `offset_seconds` is the mean distance of each line's first onset and last end from the truth, a second for those without a
     time; `coverage` the share of words of which at least half lies within their own line; `unsaid_left_out` that of words
     which nobody says and to which no time was given.
     """
-    result: dict[str, Any] = {}
+    result: Json = {}
     method = None
     for trouble in troubles:
-        tasks = [
+        cases = [
             troubled(splice, trouble, number, _foreign_line(splices, number)) for number, splice in enumerate(splices)
         ]
         if trouble == "unsaid line":
-            tasks = [task for task in tasks if task.unsaid]
+            cases = [case for case in cases if case.unsaid]
         # What is left of a splice of two lines without one may be nothing to align.
-        tasks = [task for task in tasks if task.pieces and len(task.samples) <= 30 * SAMPLE_RATE]
-        if not tasks:
+        cases = [case for case in cases if case.pieces and len(case.samples) <= 30 * SAMPLE_RATE]
+        if not cases:
             continue
-        found = align_pieces(
+        aligned = align_pieces(
             recogniser,
-            [task.samples for task in tasks],
-            [task.pieces for task in tasks],
-            [task.language for task in tasks],
+            [case.samples for case in cases],
+            [case.pieces for case in cases],
+            [case.language for case in cases],
             context,
-            listening,
+            heads,
             on_done,
         )
-        method = found[0].method if found else method
-        result["all" if trouble == "none" else trouble] = scored(tasks, found)
+        method = aligned[0].method if aligned else method
+        result["all" if trouble == "none" else trouble] = scored(cases, aligned)
     return {"splices": len(splices), "method": method, "approximate": method != "cross-attention", **result}
 
 
@@ -123,16 +195,16 @@ def _foreign_line(splices: Sequence[Splice], number: int) -> str:
     return next(others, "")
 
 
-def scored(tasks: Sequence[Task], found: Sequence[Aligned]) -> dict[str, Any]:
+def scored(cases: Sequence[Case], alignments: Sequence[Aligned]) -> Json:
     """The figures of one trouble."""
     onsets: list[float] = []
     ends: list[float] = []
     inside = words = 0
     unsaid: list[bool] = []
-    for task, aligned in zip(tasks, found, strict=True):
+    for case, aligned in zip(cases, alignments, strict=True):
         if not aligned.refused:
-            unsaid += [word.start is None for word in aligned.words[slice(*(task.unsaid or (0, 0)))]]
-        for first, after, start, end in task.lines:
+            unsaid += [word.start is None for word in aligned.words[slice(*(case.unsaid or (0, 0)))]]
+        for first, after, start, end in case.lines:
             line = aligned.words[first:after]
             words += len(line)
             for word in line:
@@ -145,7 +217,7 @@ def scored(tasks: Sequence[Task], found: Sequence[Aligned]) -> dict[str, Any]:
             ends.append(_LOST_SECONDS if line[-1].end is None else line[-1].end - end)
     both = np.abs([*onsets, *ends])
     return {
-        "lines": sum(len(task.lines) for task in tasks),
+        "lines": sum(len(case.lines) for case in cases),
         "words": words,
         "offset_seconds": round(float(both.mean()), 4) if len(both) else None,
         "onset_seconds": round(float(np.abs(onsets).mean()), 4) if onsets else None,

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from govor.errors import GovorError
 from govor.metrics.intervals import FEWEST_CLUSTERS, choose_clusters, paired_difference
-from govor.metrics.recognition import ClipRow, by_id
+from govor.metrics.recognition import by_id
 from govor.metrics.slices import SLICES, groups
 from govor.metrics.wer import Counts, about_units, total
+from govor.runs import Json
 
 _MOST_VALUES = 15
 _NAMED = 10
 
 
-def compare(rows_a: Sequence[ClipRow], rows_b: Sequence[ClipRow], name_a: str, name_b: str) -> dict[str, Any]:
+def compare(rows_a: Sequence[Json], rows_b: Sequence[Json], name_a: str, name_b: str) -> Json:
     """Rates, paired difference with interval and p-value, wins and losses, biggest changes.
 
     Raises:
@@ -27,7 +27,7 @@ def compare(rows_a: Sequence[ClipRow], rows_b: Sequence[ClipRow], name_a: str, n
         raise GovorError(f"{name_a} and {name_b} hold no clips, so there is nothing to compare.")
     order = sorted(a)
     clusters = choose_clusters([a[name] for name in order])
-    result: dict[str, Any] = {
+    result: Json = {
         "a": name_a,
         "b": name_b,
         "clips": len(order),
@@ -67,7 +67,7 @@ def compare(rows_a: Sequence[ClipRow], rows_b: Sequence[ClipRow], name_a: str, n
     return result
 
 
-def normalisation_share(rows_a: Sequence[ClipRow], rows_b: Sequence[ClipRow]) -> dict[str, Any]:
+def normalisation_share(rows_a: Sequence[Json], rows_b: Sequence[Json]) -> Json:
     """How much of a strict gain in WER is spelling that the lenient normaliser forgives: 1 is all of it, 0 none.
 
     The share is (strict gain − lenient gain) / strict gain; None where there is no strict gain. Below 0, words got better
@@ -89,15 +89,15 @@ def normalisation_share(rows_a: Sequence[ClipRow], rows_b: Sequence[ClipRow]) ->
     }
 
 
-def _by_slice(rows_a: Sequence[ClipRow], rows_b: Sequence[ClipRow]) -> dict[str, list[dict[str, Any]]]:
+def _by_slice(rows_a: Sequence[Json], rows_b: Sequence[Json]) -> dict[str, list[Json]]:
     """The paired difference within each value of each slice that has more than one, for values of at least 6 clips."""
     other = {row["id"]: row for row in rows_b}
-    result: dict[str, list[dict[str, Any]]] = {}
+    result: dict[str, list[Json]] = {}
     for kind in SLICES:
         found = groups(rows_a, kind)
         if len(found) < 2:
             continue
-        entries: list[dict[str, Any]] = []
+        entries: list[Json] = []
         for value, some in found.items():
             if len(some) < FEWEST_CLUSTERS or len(entries) == _MOST_VALUES:
                 continue
@@ -122,7 +122,7 @@ def _by_slice(rows_a: Sequence[ClipRow], rows_b: Sequence[ClipRow]) -> dict[str,
     return result
 
 
-def verdict(wer: dict[str, Any], clusters: int, unit: str) -> str:
+def verdict(wer: Json, clusters: int, unit: str) -> str:
     """The comparison in words; `clusters` is over how many of `unit` it was tested."""
     p = wer["p_value"]
     if clusters < FEWEST_CLUSTERS:
@@ -143,7 +143,7 @@ def format_p(p: float | None) -> str:
     return "< 0.001" if p < 0.001 else f"= {p:.3f}"
 
 
-def _same_clips(a: dict[str, ClipRow], b: dict[str, ClipRow], name_a: str, name_b: str) -> None:
+def _same_clips(a: dict[str, Json], b: dict[str, Json], name_a: str, name_b: str) -> None:
     for missing, holder, lacking in (
         (a.keys() - b.keys(), name_a, name_b),
         (b.keys() - a.keys(), name_b, name_a),
@@ -160,7 +160,7 @@ def _same_clips(a: dict[str, ClipRow], b: dict[str, ClipRow], name_a: str, name_
         )
 
 
-def _errors(row: ClipRow) -> int:
+def _errors(row: Json) -> int:
     return Counts(**row["words"]).errors
 
 

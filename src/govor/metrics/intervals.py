@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from govor.corpus.alike import name_key
+from govor.runs import Json
 
 ROUNDS = 10_000
 MIN_CLUSTERS = 10
@@ -49,7 +49,7 @@ class Interval:
     high: float
 
 
-def choose_clusters(clips: Sequence[dict[str, Any]]) -> Clusters:
+def choose_clusters(clips: Sequence[Json]) -> Clusters:
     """By speaker; under ten speakers by source; under ten sources by clip. Unknown ones count as a group of their own."""
     notes: list[str] = []
     for unit in ("speaker", "source"):

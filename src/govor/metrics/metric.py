@@ -16,6 +16,11 @@ class Metric:
     name: str
     better: Better
 
+    @property
+    def label(self) -> str:
+        """Its name as people read it: WER, macro f1."""
+        return self.name.upper() if len(self.name) <= 3 else self.name.replace("_", " ")
+
     def rank(self, value: float | None) -> float:
         """What values are ranked by, the lowest first; what was not measured comes last."""
         if value is None:

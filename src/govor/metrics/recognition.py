@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from govor.errors import GovorError
 from govor.metrics.intervals import choose_clusters, interval
 from govor.metrics.slices import by_slice
 from govor.metrics.text import LENIENT, NAME
 from govor.metrics.wer import COUNTED, Counts, about_units, score, total
+from govor.runs import Json
 
-ClipRow = dict[str, Any]
 
-
-def with_counts(rows: Sequence[ClipRow]) -> list[ClipRow]:
+def with_counts(rows: Sequence[Json]) -> list[Json]:
     """The rows with word and character counts, strict and lenient."""
     references, hypotheses = [row["reference"] for row in rows], [row["hypothesis"] for row in rows]
     languages = [row.get("language") for row in rows]
@@ -25,10 +23,10 @@ def with_counts(rows: Sequence[ClipRow]) -> list[ClipRow]:
     ]
 
 
-def summarise(rows: Sequence[ClipRow]) -> dict[str, Any]:
+def summarise(rows: Sequence[Json]) -> Json:
     """Corpus WER and CER with intervals, strict and lenient, and by slice, from rows with counts."""
     clusters = choose_clusters(rows)
-    summary: dict[str, Any] = {
+    summary: Json = {
         "clips": len(rows),
         "audio_seconds": round(sum(row["duration"] for row in rows), 3),
         "normaliser": NAME,
@@ -52,9 +50,9 @@ def summarise(rows: Sequence[ClipRow]) -> dict[str, Any]:
     return summary
 
 
-def by_id(rows: Iterable[ClipRow], name: str) -> dict[str, ClipRow]:
+def by_id(rows: Iterable[Json], name: str) -> dict[str, Json]:
     """Rows by clip id; a repeated id is refused."""
-    found: dict[str, ClipRow] = {}
+    found: dict[str, Json] = {}
     for row in rows:
         if row["id"] in found:
             raise GovorError(f"{name} holds the clip '{row['id']}' twice.")

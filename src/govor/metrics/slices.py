@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from govor.corpus.alike import name_key
 from govor.corpus.balance import LENGTH_EDGES_SECONDS, SNR_EDGES_DB, band
 from govor.languages import language_key
 from govor.metrics.intervals import choose_clusters, interval
 from govor.metrics.wer import Counts, total
+from govor.runs import Json
 
-ClipRow = dict[str, Any]
 UNKNOWN = "unknown"
 
-SLICES: dict[str, Callable[[ClipRow], str]] = {
+SLICES: dict[str, Callable[[Json], str]] = {
     "language": lambda row: language_key(row.get("language")) or UNKNOWN,
     "speaker": lambda row: name_key(row.get("speaker") or "") or UNKNOWN,
     "length": lambda row: band(row["duration"], LENGTH_EDGES_SECONDS, "s"),
@@ -25,9 +24,9 @@ SLICES: dict[str, Callable[[ClipRow], str]] = {
 MOST_VALUES = 30
 
 
-def groups(rows: Sequence[ClipRow], kind: str) -> dict[str, list[ClipRow]]:
+def groups(rows: Sequence[Json], kind: str) -> dict[str, list[Json]]:
     """Rows by their value of one kind of slice: bands in order, other values by their words, most first."""
-    found: dict[str, list[ClipRow]] = {}
+    found: dict[str, list[Json]] = {}
     for row in rows:
         found.setdefault(SLICES[kind](row), []).append(row)
     if kind in ("length", "snr"):
@@ -35,12 +34,12 @@ def groups(rows: Sequence[ClipRow], kind: str) -> dict[str, list[ClipRow]]:
     return dict(sorted(found.items(), key=lambda item: (-sum(row["words"]["length"] for row in item[1]), item[0])))
 
 
-def by_slice(rows: Sequence[ClipRow]) -> dict[str, list[dict[str, Any]]]:
+def by_slice(rows: Sequence[Json]) -> dict[str, list[Json]]:
     """For each kind of slice that has more than one value: clips, words, WER with interval, CER, by value.
 
     Values past the first 30 are summed up as one row.
     """
-    result: dict[str, list[dict[str, Any]]] = {}
+    result: dict[str, list[Json]] = {}
     for kind in SLICES:
         found = groups(rows, kind)
         if len(found) < 2:
@@ -53,7 +52,7 @@ def by_slice(rows: Sequence[ClipRow]) -> dict[str, list[dict[str, Any]]]:
     return result
 
 
-def _scored(rows: Sequence[ClipRow]) -> dict[str, Any]:
+def _scored(rows: Sequence[Json]) -> Json:
     words, characters = ([Counts(**row[unit]) for row in rows] for unit in ("words", "characters"))
     clusters = choose_clusters(rows)
     spread = interval([c.errors for c in words], [c.length for c in words], clusters)

@@ -6,16 +6,17 @@ do not count in its characters.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import jiwer
 
 from govor.errors import GovorError
 from govor.languages import language_key, without_spaces
 from govor.metrics.text import LENIENT, NAME, characters_as_words, normaliser
+
+Process = Callable[[list[str], list[str]], jiwer.WordOutput] | Callable[[list[str], list[str]], jiwer.CharacterOutput]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,9 @@ def total(counts: Iterable[Counts]) -> Counts:
     return Counts(substitutions, deletions, insertions, length)
 
 
-def _counts(references: list[str], hypotheses: list[str], process: Any, units: Any) -> list[Counts]:
+def _counts(
+    references: list[str], hypotheses: list[str], process: Process, units: Callable[[str], list[str]]
+) -> list[Counts]:
     """Counts per clip in one call of jiwer, which refuses empty references: those are counted here."""
     spoken = [i for i, reference in enumerate(references) if reference]
     results = [Counts(insertions=len(units(hypothesis))) for hypothesis in hypotheses]

@@ -22,7 +22,7 @@ from govor.machine import now
 from govor.package.card import model_card
 from govor.package.processor import package_processor
 from govor.runs import PACKAGE, Json, Package, Run, RunRecord, write_package
-from govor.timing.heads import hand_over, kept_for_padding
+from govor.timing.heads import stored_heads_for_padding, write_to_configs
 
 # Of each manifest so many transcripts must survive the tokenizer.
 _TEXTS = 1000
@@ -99,9 +99,9 @@ def _languages(record: RunRecord) -> tuple[str, ...]:
 
 def _hand_over_heads(family: Family, folder: Path, measured_in: tuple[Path, ...]) -> None:
     """Write the heads that follow the speech, as they were measured for the run, into the package."""
-    heads = kept_for_padding(measured_in, family.heads) if isinstance(family, Aligner) else None
+    heads = stored_heads_for_padding(measured_in, family.heads) if isinstance(family, Aligner) else None
     if heads:
-        hand_over(folder, heads)
+        write_to_configs(folder, heads)
 
 
 def _usage(run: Run, family: Family, names: Sequence[str], options: ExportOptions) -> list[str]:

@@ -27,27 +27,17 @@ def model_card(run: Run, checkpoint: Path, usage: Sequence[str]) -> str:
         checkpoint: the one that is packaged.
         usage: how to use the package, as Markdown.
     """
-    record = run.record()
+    record, scores = run.record(), run.headline()
     task = task_of(record.family)
-    scores = run.headline()
-    base = _model_name(record.base_model, run)
-    languages = record.languages
-    metadata = ModelCardData(
-        library_name="transformers",
-        pipeline_tag=task.name,
-        base_model=base,
-        language=languages,
-        **_license(record.licenses),
-        datasets=list(dict.fromkeys(part.rsplit("/", 1)[0] for part in record.data)),
-        metrics=[metric.name for metric in task.metrics],
-        tags=["govor", record.family],
-        model_name=run.name,
-        eval_results=_results(scores, task) if scores else None,
-    )
+    base, languages = _model_name(record.base_model, run), record.languages
     examples = record.recipe["examples"]
+    unscored = ["Not scored yet: `govor evaluate` and `govor compare` fill this table."]
+    parts = (f"- {part}: {row['rows']} clips, sha256 `{row['sha256'][:16]}…`" for part, row in record.data.items())
+    licenses = ", ".join(f"{name} ({count})" for name, count in record.licenses.items())
+    token = record.language_token
     lines = [
         "---",
-        metadata.to_yaml().rstrip(),  # quotes what YAML would misread: no
+        _metadata(run, record, task, scores).to_yaml().rstrip(),  # quotes what YAML would misread: no
         "---",
         "",
         f"# {run.name}",
@@ -56,22 +46,17 @@ def model_card(run: Run, checkpoint: Path, usage: Sequence[str]) -> str:
         "",
         "## Scores",
         "",
-        *(
-            _score_table(scores, task.metrics[0])
-            if scores
-            else ["Not scored yet: `govor evaluate` and `govor compare` fill this table."]
-        ),
+        *(_score_table(scores, task.metrics[0]) if scores else unscored),
         "",
         "## Data",
         "",
-        *(f"- {part}: {entry['rows']} clips, sha256 `{entry['sha256'][:16]}…`" for part, entry in record.data.items()),
-        "- licences of the training clips: "
-        + ", ".join(f"{name} ({count})" for name, count in record.licenses.items()),
+        *parts,
+        f"- licences of the training clips: {licenses}",
         "",
         "## Training",
         "",
         *_how(record, checkpoint),
-        *([f"- one language token for all clips: {record.language_token}"] if record.language_token else []),
+        *([f"- one language token for all clips: {token}"] if token else []),
         f"- audio context: {examples['context']}, full-length share {examples['full_length_share']:g}",
         f"- {_which(record.result, checkpoint, task)}",
         "",
@@ -83,6 +68,22 @@ def model_card(run: Run, checkpoint: Path, usage: Sequence[str]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _metadata(run: Run, record: RunRecord, task: Task, scores: Json | None) -> ModelCardData:
+    """The block that model hubs read."""
+    return ModelCardData(
+        library_name="transformers",
+        pipeline_tag=task.name,
+        base_model=_model_name(record.base_model, run),
+        language=record.languages,
+        **_license(record.licenses),
+        datasets=list(dict.fromkeys(part.rsplit("/", 1)[0] for part in record.data)),
+        metrics=[metric.name for metric in task.metrics],
+        tags=["govor", record.family],
+        model_name=run.name,
+        eval_results=_results(scores, task) if scores else None,
+    )
 
 
 def _how(record: RunRecord, checkpoint: Path) -> list[str]:
@@ -137,12 +138,12 @@ def _license(counts: dict[str, int]) -> Json:
 
 def _results(scores: Json, task: Task) -> list[EvalResult]:
     """The scores after training, as rates (1 is 100 %): padded and unpadded audio are results of their own."""
-    found = []
+    results = []
     for context, item in scores["contexts"].items():
         after = item["after"]
         for metric in (metric.name for metric in task.metrics):
             if after.get(metric) is not None:
-                found.append(
+                results.append(
                     EvalResult(
                         task_type=task.name,
                         dataset_type=after["set"],
@@ -153,7 +154,7 @@ def _results(scores: Json, task: Task) -> list[EvalResult]:
                         metric_name=f"{_title(metric)} ({context} audio)",
                     )
                 )
-    return found
+    return results
 
 
 def _score_table(scores: Json, metric: Metric) -> list[str]:

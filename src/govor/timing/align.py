@@ -1,4 +1,4 @@
-"""A known text on the clock: which stretch of a clip each word takes.
+"""Forced alignment of a known text: which stretch of a clip each word takes.
 
 A Whisper is made to write the text while its cross-attention is read; the heads that follow speech say where each token
 was heard, and the best path through them (pauses allowed) gives each word its time. Other families have no such heads:
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ import numpy.typing as npt
 from govor.audio import SAMPLE_RATE, Samples
 from govor.families.base import Aligner, Attention, Head
 from govor.families.task import ContextMode, DecodeOptions
+from govor.silence import Sound, levels_db, stretches
 from govor.timing.path import best_path
 from govor.timing.words import Method, Word, ends_sentence, ordered, pieces_of
 
@@ -32,21 +32,21 @@ QUIET_GAIN, SOUND_GAIN, FOREIGN_GAIN = 5.0, -1.4, 0.0
 FOREIGN_PRICE = 150.0
 _SHORTEST_PAUSE_FRAMES = 3
 _LEVEL_FRAME_SECONDS = 0.01
+_LEVEL_FRAME = int(_LEVEL_FRAME_SECONDS * SAMPLE_RATE)
+_SOUND = Sound(under_peak_db=40.0, over_floor_db=6.0, floor_percentile=5, least_range_db=12.0)
 # A word's edge is moved to where the sound begins or ends when that is as near as this.
 SNAP_SECONDS = 0.15
-_UNDER_PEAK_DB = 40.0
 # The fastest speech stays far below this.
 _MOST_CHARACTERS_PER_SECOND = 40.0
 # So many letters in a row that are faster, of words less probable than this, are a line that nobody says.
 _FEWEST_UNSAID_LETTERS = 12
 _DOUBTED = 0.22
-_OVER_FLOOR_DB = 6.0
-_SILENCE_DBFS = -60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Listening:
-    """The heads of a model that follow the speech, and how late they are: what they hear at t was said that much earlier."""
+class AlignmentHeads:
+    """The heads of a model whose cross-attention follows the speech, and how late they are: what they attend to at t was said
+    that much earlier."""
 
     heads: tuple[Head, ...]
     late_seconds: float = 0.0
@@ -67,17 +67,17 @@ def align(
     texts: Sequence[str],
     languages: Sequence[str],
     context: ContextMode = "speech",
-    listening: Listening | None = None,
+    heads: AlignmentHeads | None = None,
     on_done: Callable[[int], None] | None = None,
 ) -> list[Aligned]:
     """Words with times for each clip and its text.
 
     Args:
         recogniser: an `Aligner`, or anything else for approximate times.
-        listening: which of its heads are believed, and how late they are; the configuration's, on time, if None.
+        heads: which of its heads are believed, and how late they are; the configuration's, on time, if None.
     """
     pieces = [pieces_of(text, language) for text, language in zip(texts, languages, strict=True)]
-    return align_pieces(recogniser, clips, pieces, languages, context, listening, on_done)
+    return align_pieces(recogniser, clips, pieces, languages, context, heads, on_done)
 
 
 def align_pieces(
@@ -86,22 +86,23 @@ def align_pieces(
     pieces: Sequence[Sequence[str]],
     languages: Sequence[str],
     context: ContextMode = "speech",
-    listening: Listening | None = None,
+    heads: AlignmentHeads | None = None,
     on_done: Callable[[int], None] | None = None,
 ) -> list[Aligned]:
     """`align` of texts that are cut already (see `pieces_of`): one word for each piece."""
     if not isinstance(recogniser, Aligner):
-        return [shared_out(samples, parts) for samples, parts in zip(clips, pieces, strict=True)]
-    heads = listening.heads if listening else None
-    late = listening.late_seconds if listening else 0.0
-    heard = recogniser.attend(clips, pieces, languages, DecodeOptions(context), heads, on_done)
-    return [on_the_clock(*row, late) for row in zip(clips, pieces, heard, strict=True)]
+        return [align_by_length(samples, parts) for samples, parts in zip(clips, pieces, strict=True)]
+    late = heads.late_seconds if heads else 0.0
+    attentions = recogniser.attend(
+        clips, pieces, languages, DecodeOptions(context), heads.heads if heads else None, on_done
+    )
+    return [align_by_attention(*row, late) for row in zip(clips, pieces, attentions, strict=True)]
 
 
-def on_the_clock(
+def align_by_attention(
     samples: Samples, pieces: Sequence[str], attention: Attention | None, late_seconds: float = 0.0
 ) -> Aligned:
-    """Words of one clip from what the model listened to, by heads that are late by so much."""
+    """Words of one clip from the cross-attention of heads that are late by so much."""
     seconds = len(samples) / SAMPLE_RATE
     if not pieces:
         return Aligned((), "cross-attention")
@@ -137,7 +138,7 @@ def on_the_clock(
 def _without_unsaid(words: Sequence[Word]) -> list[Word]:
     """A stretch of words that the model doubts and that nobody could say so fast is a line that nobody says: it loses its
     times. Every token gets a frame, so the path itself cannot leave one out."""
-    kept = list(words)
+    timed = list(words)
     run: list[int] = []
     for place, word in enumerate([*words, None]):
         if word is not None and word.start is not None and word.end is not None and word.confidence is not None:
@@ -147,9 +148,9 @@ def _without_unsaid(words: Sequence[Word]) -> list[Word]:
                 continue
         if sum(_letters(words[i]) for i in run) >= _FEWEST_UNSAID_LETTERS:
             for i in run:
-                kept[i] = replace(words[i], start=None, end=None, confidence=None)
+                timed[i] = replace(words[i], start=None, end=None, confidence=None)
         run = []
-    return kept
+    return timed
 
 
 def _letters(word: Word) -> int:
@@ -206,8 +207,7 @@ def is_quiet(samples: Samples, frames: int) -> npt.NDArray[np.bool_]:
     sounding = np.zeros(frames, np.bool_)
     whole = min(len(loud) // 2, frames)
     sounding[:whole] = loud[: 2 * whole].reshape(-1, 2).any(axis=1)
-    edges = np.flatnonzero(np.diff(np.concatenate([[1], sounding.astype(np.int8), [1]])))
-    for start, end in edges.reshape(-1, 2):
+    for start, end in stretches(~sounding):
         if end - start < _SHORTEST_PAUSE_FRAMES:
             sounding[start:end] = True
     return ~sounding
@@ -233,24 +233,9 @@ def smoothed(weights: Curve, width: int) -> Curve:
     return result
 
 
-def levels_db(samples: Samples) -> Curve:
-    """Loudness of each 10 ms in dB below full scale."""
-    frame = int(_LEVEL_FRAME_SECONDS * SAMPLE_RATE)
-    frames = samples[: len(samples) // frame * frame].reshape(-1, frame)
-    level: Curve = (10 * np.log10(np.square(frames, dtype=np.float64).mean(axis=1) + 1e-12)).astype(np.float32)
-    return level
-
-
 def audible(samples: Samples) -> npt.NDArray[np.bool_]:
-    """Which 10 ms are sound and no pause: within 35 dB of the loudest and over the noise."""
-    levels = levels_db(samples)
-    if not len(levels):
-        return np.zeros(0, np.bool_)
-    floor = float(np.percentile(levels, 5))
-    if float(levels.max()) - floor < 2 * _OVER_FLOOR_DB:  # no pause anywhere: all sound, or all silence
-        return np.full(len(levels), bool(levels.max() > _SILENCE_DBFS))
-    loud: npt.NDArray[np.bool_] = levels > max(float(levels.max()) - _UNDER_PEAK_DB, floor + _OVER_FLOOR_DB)
-    return loud
+    """Which 10 ms are sound and no pause: within 40 dB of the loudest and over the noise."""
+    return _SOUND.of(levels_db(samples, _LEVEL_FRAME).astype(np.float32))
 
 
 def snapped(times: Sequence[tuple[float, float]], samples: Samples) -> list[tuple[float, float]]:
@@ -258,9 +243,7 @@ def snapped(times: Sequence[tuple[float, float]], samples: Samples) -> list[tupl
     loud = audible(samples)
     if not len(loud) or loud.all() or not loud.any():
         return list(times)
-    edges = np.diff(np.concatenate([[0], loud.astype(np.int8), [0]]))
-    onsets = np.flatnonzero(edges == 1) * _LEVEL_FRAME_SECONDS
-    stops = np.flatnonzero(edges == -1) * _LEVEL_FRAME_SECONDS
+    onsets, stops = (stretches(loud) * _LEVEL_FRAME_SECONDS).T
     moved = []
     for place, (start, end) in enumerate(times):
         # No edge is moved over a neighbour's.
@@ -273,11 +256,11 @@ def snapped(times: Sequence[tuple[float, float]], samples: Samples) -> list[tupl
     return moved
 
 
-def _nearest(places: npt.NDArray[Any], wanted: float) -> float:
+def _nearest(places: npt.NDArray[np.floating], wanted: float) -> float:
     return float(places[np.abs(places - wanted).argmin()])
 
 
-def shared_out(samples: Samples, pieces: Sequence[str]) -> Aligned:
+def align_by_length(samples: Samples, pieces: Sequence[str]) -> Aligned:
     """Words that share the time in which there is sound, by their number of characters: a guess, and called one."""
     if not pieces:
         return Aligned((), "proportional")

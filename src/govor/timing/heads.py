@@ -1,4 +1,4 @@
-"""Which heads of a model follow the speech: chosen by measurement, since fine-tuning moves them.
+"""Alignment heads, those of a model that follow the speech: chosen by measurement, since fine-tuning moves them.
 
 Clips whose words are known are put one after the other with next to no gap. Where one clip ends and the next begins is
 then known to the millisecond, and no pause gives it away: a head that finds these borders follows the speech inside a
@@ -11,16 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from govor.corpus.records import Clip
 from govor.errors import GovorError
 from govor.families.base import Aligner, Attention, Head
 from govor.families.task import ContextMode, DecodeOptions
 from govor.jsons import read_json, write_json
-from govor.timing.align import Listening, gains_of, prices, spans_of
+from govor.runs import Json, Run
+from govor.timing.align import AlignmentHeads, Curve, gains_of, prices, spans_of
 from govor.timing.splice import Splice, splices
 from govor.timing.words import pieces_of
 
@@ -38,10 +39,11 @@ _MOST_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """What was chosen, on how many borders, and how far from them the words began, in seconds."""
+class HeadChoice:
+    """The heads that were chosen, on how many borders, and how far from these the words began, in seconds; `alone` is that
+    of each head by itself."""
 
-    listening: Listening
+    chosen: AlignmentHeads
     borders: int
     error_seconds: float
     alone: dict[Head, float]
@@ -61,16 +63,16 @@ def measure_heads(
     clips: Sequence[Clip],
     context: ContextMode,
     on_done: Callable[[int], None] | None = None,
-) -> Measured | None:
+) -> HeadChoice | None:
     """Choose the heads of a model by clips that it can write (any short clips with transcripts); None where there are too few."""
     short = [clip for clip in clips if clip.duration <= _LONGEST_CLIP_SECONDS]
     made = list(splices(short, SPLICES, 0, _GAPS_SECONDS, most_lines=6))
     texts = [[piece for line in splice.lines for piece in pieces_of(line.text, splice.language)] for splice in made]
     languages = [splice.language for splice in made]
-    heard = recogniser.attend(
+    attentions = recogniser.attend(
         [s.samples for s in made], texts, languages, DecodeOptions(context), recogniser.heads, on_done
     )
-    cases = [_case(s, attention) for s, attention in zip(made, heard, strict=True) if attention is not None]
+    cases = [_case(s, attention) for s, attention in zip(made, attentions, strict=True) if attention is not None]
     borders = sum(len(case.times) for case in cases)
     if borders < FEWEST_BORDERS:
         return None
@@ -81,8 +83,8 @@ def measure_heads(
     # A head much worse than the best follows something else.
     chosen = [place for place in ranked[:MOST_HEADS] if alone[place][0] <= _WORST_OF_BEST * alone[ranked[0]][0]]
     error, late = _error(cases, chosen)
-    listening = Listening(tuple(heads[place] for place in chosen), late)
-    return Measured(listening, borders, error, {heads[place]: alone[place][0] for place in ranked})
+    believed = AlignmentHeads(tuple(heads[place] for place in chosen), late)
+    return HeadChoice(believed, borders, error, {heads[place]: alone[place][0] for place in ranked})
 
 
 def _case(splice: Splice, attention: Attention) -> _Case:
@@ -111,7 +113,8 @@ def _error(cases: Sequence[_Case], places: list[int]) -> tuple[float, float]:
     """(mean distance from the borders, how late the heads are) in seconds, the lateness taken off."""
     gains = [gains_of(case.attention.weights[places]) for case in cases]
     off = _offsets(cases, gains, 0.0)
-    late = float(np.clip(np.round(np.median(off) / 0.02) * 0.02, -0.2, 0.2))
+    step = cases[0].attention.position_seconds
+    late = float(np.clip(np.round(np.median(off) / step) * step, -0.2, 0.2))
     errors = {0.0: float(np.abs(off).mean())}
     if late:
         errors[late] = float(np.abs(_offsets(cases, gains, late)).mean())
@@ -119,81 +122,79 @@ def _error(cases: Sequence[_Case], places: list[int]) -> tuple[float, float]:
     return errors[best], best
 
 
-def _offsets(cases: Sequence[_Case], gains: Sequence[Any], late: float) -> Any:
-    found: list[float] = []
+def _offsets(cases: Sequence[_Case], gains: Sequence[Curve], late: float) -> npt.NDArray[np.float64]:
+    offsets: list[float] = []
     for case, gain in zip(cases, gains, strict=True):
         spans = spans_of(gain.copy(), case.attention, case.splice.samples, case.price, late)
         if spans is None:
-            found += [_MOST_SECONDS] * len(case.times)
+            offsets += [_MOST_SECONDS] * len(case.times)
             continue
         starts = [spans[piece][0] * case.attention.position_seconds for piece in case.pieces]
-        found += [start - time for start, time in zip(starts, case.times, strict=True)]
-    return np.clip(found, -_MOST_SECONDS, _MOST_SECONDS)
+        offsets += [start - time for start, time in zip(starts, case.times, strict=True)]
+    clipped: npt.NDArray[np.float64] = np.clip(offsets, -_MOST_SECONDS, _MOST_SECONDS)
+    return clipped
 
 
-def kept(folder: Path, heads: Sequence[Head], context: ContextMode) -> Listening | None:
+def stored_heads(folder: Path, heads: Sequence[Head], context: ContextMode) -> AlignmentHeads | None:
     """What was chosen for the model in `folder` in this context, if anything was; `heads` are all that it has.
 
     Raises:
         GovorError: the file is not ours, or of another model.
     """
     file = folder / FILE
-    if not file.exists():
-        return None
-    found = _contexts(file).get(context)
-    if found is None:
+    entry = _contexts(file).get(context)
+    if entry is None:
         return None
     try:
-        listening = Listening(tuple((int(a), int(b)) for a, b in found["heads"]), float(found["late_seconds"]))
+        chosen = AlignmentHeads(tuple((int(a), int(b)) for a, b in entry["heads"]), float(entry["late_seconds"]))
     except (KeyError, TypeError, ValueError):
         raise GovorError(f"{file} is not what govor align writes; delete it.") from None
-    if not abs(listening.late_seconds) <= _MOST_SECONDS:
+    if not abs(chosen.late_seconds) <= _MOST_SECONDS:
         raise GovorError(f"{file} is not what govor align writes; delete it.")
-    if not listening.heads or not set(listening.heads) <= set(heads):
+    if not chosen.heads or not set(chosen.heads) <= set(heads):
         raise GovorError(f"{file} names heads that this model does not have; delete it.")
-    return listening
+    return chosen
 
 
-def kept_for_padding(folders: Sequence[Path], heads: Sequence[Head]) -> tuple[Head, ...] | None:
+def stored_heads_for_padding(folders: Sequence[Path], heads: Sequence[Head]) -> tuple[Head, ...] | None:
     """What was chosen in the first of `folders`, for tools that pad every clip to 30 s: in that context if it was measured."""
     contexts: tuple[ContextMode, ...] = ("padded", "speech")
     for context in contexts:
         for folder in folders:
-            found = kept(folder, heads, context)
-            if found is not None:
-                return found.heads
+            chosen = stored_heads(folder, heads, context)
+            if chosen is not None:
+                return chosen.heads
     return None
 
 
-def hand_over(package: Path, heads: Sequence[Head]) -> None:
-    """Name the heads where `transformers` and CTranslate2 look for those that put words on the clock."""
+def write_to_configs(package: Path, heads: Sequence[Head]) -> None:
+    """Name the heads where `transformers` and CTranslate2 look for those that give word times."""
     for file in (package / "generation_config.json", package / "ct2" / "config.json"):
         if file.exists():
             write_json(file, {**read_json(file), "alignment_heads": [list(head) for head in heads]})
 
 
-def _contexts(file: Path) -> dict[str, Any]:
-    """What is kept by context: heads that follow a clip of 5 s may look elsewhere in 30 s of padding."""
-    found = read_json(file) if file.exists() else {}
-    contexts = found.get("contexts", {}) if isinstance(found, dict) else None
+def _contexts(file: Path) -> dict[str, Json]:
+    """What is stored by context: heads that follow a clip of 5 s may look elsewhere in 30 s of padding."""
+    contexts = read_json(file).get("contexts", {}) if file.exists() else {}
     if not isinstance(contexts, dict):
         raise GovorError(f"{file} is not what govor align writes; delete it.")
     return contexts
 
 
-def keep(folder: Path, choice: Measured, context: ContextMode, about: dict[str, Any]) -> Path:
+def store_heads(folder: Path, choice: HeadChoice, context: ContextMode, model: str) -> Path:
     """Write the choice for a context beside the model, and into its package where it has been packaged already."""
     file = folder / FILE
     alone = [{"layer": a, "head": b, "error_seconds": round(error, 4)} for (a, b), error in choice.alone.items()]
-    found = {
-        "heads": [list(head) for head in choice.listening.heads],
-        "late_seconds": choice.listening.late_seconds,
+    entry = {
+        "heads": [list(head) for head in choice.chosen.heads],
+        "late_seconds": choice.chosen.late_seconds,
         "borders": choice.borders,
         "error_seconds": round(choice.error_seconds, 4),
         "alone": alone,
     }
     contexts = _contexts(file)
-    write_json(file, {**about, "contexts": {**contexts, context: found}})
-    if (folder / "package.json").exists() and (context == "padded" or "padded" not in contexts):
-        hand_over(folder, choice.listening.heads)
+    write_json(file, {"model": model, "contexts": {**contexts, context: entry}})
+    if Run(folder).packaged and (context == "padded" or "padded" not in contexts):
+        write_to_configs(folder, choice.chosen.heads)
     return file

@@ -1,99 +1,73 @@
-"""One page that plays a recording and lights up each word as it is said. It holds everything: text, times, audio."""
+"""A page that plays a recording and lights up its words, and the files for players: `govor karaoke`."""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
-import soundfile
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from govor.audio import SAMPLE_RATE, decode
-from govor.corpus.normalize.bcs import script_of, to_cyrillic, to_latin
+from govor.corpus.records import Clip
 from govor.errors import GovorError
-from govor.files import write_text
-from govor.jsons import to_json
-from govor.languages import is_bcs
-from govor.timing.subtitles import right_to_left
-from govor.timing.words import Line
-
-# What browsers play as it is; anything else is put into the page as FLAC.
-_TYPES = {
-    ".wav": "audio/wav",
-    ".mp3": "audio/mpeg",
-    ".ogg": "audio/ogg",
-    ".oga": "audio/ogg",
-    ".opus": "audio/ogg",
-    ".flac": "audio/flac",
-    ".m4a": "audio/mp4",
-    ".mp4": "audio/mp4",
-    ".webm": "audio/webm",
-}
-MAX_PAGE_BYTES = 200_000_000
+from govor.families.opening import Opened
+from govor.families.task import ContextMode
+from govor.progress import SILENT, Progress
+from govor.runs import Workspace
+from govor.timing.any_length import align_any, alignment_heads
+from govor.timing.files import USUAL_KINDS, about_times, page_paths, write_outputs
+from govor.timing.karaoke_page import write_page
+from govor.timing.lyrics import Song
+from govor.timing.words import Line, pieces_of
 
 
-def write_page(
-    target: Path, audio: Path, lines: Sequence[Line], title: str, language: str | None, approximate: bool
-) -> None:
-    """Write the page.
+@dataclass(frozen=True, slots=True)
+class KaraokeOptions:
+    """`out` is the page, `<recording>.html` by default; what else is None is what the model was trained for."""
+
+    out: Path | None = None
+    language: str | None = None
+    context: ContextMode | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Karaoke:
+    """What was made of a song: the page and the other files, and how many of its words have times."""
+
+    page: Path
+    files: tuple[Path, ...]
+    lines: tuple[Line, ...]
+    words: int
+    words_placed: int
+
+
+def make_karaoke(
+    workspace: Workspace,
+    opened: Opened,
+    song: Song,
+    options: KaraokeOptions = KaraokeOptions(),
+    progress: Progress = SILENT,
+) -> Karaoke:
+    """Align a song's words and write its page and `outputs/<recording>/`.
 
     Raises:
-        GovorError: no word has a time, or the audio is too large for one page.
+        GovorError: the language is not known, or the words cannot be laid over the recording.
     """
-    if not any(line.start is not None for line in lines):
-        raise GovorError(f"No word of {title} has a time, so there is nothing to light up.")
-    environment = Environment(
-        loader=PackageLoader("govor.timing", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    page = environment.get_template("karaoke.html").render(
-        title=title,
-        language=language or "und",
-        direction="rtl" if right_to_left(" ".join(line.text for line in lines)) else "ltr",
-        audio=_embedded(audio),
-        lines=_json_for_script([_row(line, language) for line in lines]),
-        scripts=_scripts(lines) if is_bcs(language) else [],
-        approximate=approximate,
-    )
-    write_text(target, page)
-
-
-def _row(line: Line, language: str | None) -> list[list[object]]:
-    """[text, start, end, space before, the text in the other script] of each word, times in milliseconds."""
-    rows = []
-    for word in line.words:
-        start = None if word.start is None else round(word.start * 1000)
-        end = None if word.end is None else round(word.end * 1000)
-        row: list[object] = [word.text, start, end, int(word.space)]
-        if is_bcs(language):
-            row += [to_latin(word.text), to_cyrillic(word.text)]
-        rows.append(row)
-    return rows
-
-
-def _scripts(lines: Sequence[Line]) -> list[str]:
-    """Both scripts, the one that the text is written in first."""
-    latin_first = script_of(" ".join(line.text for line in lines)) != "cyrillic"
-    return ["latin", "cyrillic"] if latin_first else ["cyrillic", "latin"]
-
-
-def _json_for_script(value: object) -> str:
-    """JSON that cannot end the script it stands in."""
-    return to_json(value).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-
-
-def _embedded(audio: Path) -> str:
-    kind = _TYPES.get(audio.suffix.lower())
-    if kind is not None:
-        content = audio.read_bytes()
-    else:
-        import io
-
-        buffer, kind = io.BytesIO(), "audio/flac"
-        soundfile.write(buffer, decode(audio), SAMPLE_RATE, format="FLAC")
-        content = buffer.getvalue()
-    if len(content) > MAX_PAGE_BYTES:
-        raise GovorError(
-            f"{audio} has {len(content) / 1e6:,.0f} MB and a page holds {MAX_PAGE_BYTES / 1e6:,.0f} MB; convert it to mp3 or opus."
-        )
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+    language = options.language or opened.language
+    if language is None:
+        raise GovorError("The language is not known: this model was not trained for one; give --language.")
+    context = options.context or opened.context
+    clip = Clip(song.audio.stem, str(song.audio), " ".join(song.lines), song.seconds, language)
+    by_line = [pieces_of(line, language) for line in song.lines]
+    heads = alignment_heads(workspace, opened, [clip], context, progress=progress)
+    with progress.bar("align", None):
+        pieces = [piece for line in by_line for piece in line]
+        aligned, seconds = align_any(opened.recogniser, clip, context, heads, check=False, pieces=pieces)
+    rest = iter(aligned.words)
+    lines = tuple(Line(tuple(islice(rest, len(line)))) for line in by_line)
+    if aligned.refused:
+        raise GovorError(f"{song.text} cannot be laid over {song.audio}: {aligned.refused}.")
+    page, folder = page_paths(workspace, song.audio, options.out)
+    write_page(page, song.audio, lines, clip.id, language, aligned.method != "cross-attention")
+    about = about_times(workspace.as_given(song.audio), opened.name, language, aligned.method)
+    files = write_outputs(folder, lines, USUAL_KINDS, seconds, **about)
+    placed = sum(word.start is not None for word in aligned.words)
+    return Karaoke(page, tuple(files), lines, len(aligned.words), placed)

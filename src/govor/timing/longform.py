@@ -1,4 +1,4 @@
-"""Recordings of any length: cut at pauses into windows of at most 28 s, each transcribed, doubtful ones heard again.
+"""Recordings of any length: cut at pauses into windows of at most 28 s, each transcribed, doubtful ones decoded again.
 
 The recording is decoded as it is needed, so an hour takes as much memory as a minute. Windows in which nobody speaks are
 left out; a window whose text goes in circles is drawn anew at rising temperatures (Radford et al. 2022, section 4.5).
@@ -6,21 +6,21 @@ left out; a window whose text goes in circles is drawn anew at rising temperatur
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from govor.audio import SAMPLE_RATE, Samples, cut_at_pauses, decode, stream
 from govor.corpus.vad import Vad, seconds_of_speech
 from govor.families.base import Hypothesis, Recogniser
-from govor.families.task import ContextMode, DecodeOptions
+from govor.families.task import DecodeOptions
+from govor.silence import SILENCE_DBFS, peak_dbfs
 from govor.timing.align import audible
 
 # A pause within the last half of this is looked for, so windows hold 14 to 28 s.
-WINDOW_SECONDS = 28.0
+MAX_WINDOW_SECONDS = 28.0
 # So many windows are in memory, and transcribed together, at a time.
 WINDOWS = 8
 # A short clip that hits the limit loops; a long one may simply hold more words than the decoder has positions.
@@ -30,7 +30,6 @@ TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0)
 # OpenAI's own limits: a window is taken for empty when both hold.
 NO_SPEECH = 0.6
 UNSURE_LOGPROB = -1.0
-_SILENCE_DBFS = -60.0
 # Characters a second of sound: under this, or this share of what is usual here, a window was left before its end.
 _SLOWEST_PACE = 1.0
 _SHARE_OF_PACE = 0.4
@@ -41,54 +40,102 @@ _LOOP_TOKENS = 12
 _LONGEST_PERIOD = 40
 
 
+Span = tuple[int, int]
+
+
 @dataclass(frozen=True, slots=True)
-class Ear:
+class LongFormOptions:
     """How a recording is transcribed.
 
-    `previous` gives each window the text before it (for models that were taught so); without `vad` silence is told by
-    energy alone; `guard` drops what a model writes for no speech, and hears loops again.
+    `decode` is how each window is (its `language` None means that the model detects one); `previous` gives each window the
+    text before it (for models that were taught so); without `vad` silence is told by energy alone; `guard` drops what a
+    model writes for no speech, and decodes loops again.
     """
 
-    language: str | None
-    context: ContextMode
-    beam_size: int = 1
+    decode: DecodeOptions
     previous: bool = False
     vad: Vad | None = None
     guard: bool = True
 
 
-def transcribe_recording(
-    recogniser: Recogniser, path: Path, how: Ear, on_seconds: Callable[[float], None] = lambda _: None
-) -> Iterator[dict[str, Any]]:
-    """Pieces with `start` and `end` in seconds, `text`, `mean_logprob` and `flags`; together they cover the recording.
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What a model wrote for one window of a recording, times in seconds.
 
     Flags: `silence` and `no_speech` (nothing was said, the text is empty), `loop` (it goes in circles whatever the
     temperature; what came before the circle is kept), `retried` (drawn at a temperature after a loop), `unsure` (the model
     itself doubts it), `cut` (it hit the limit).
     """
-    for piece, _ in hear(recogniser, str(path), how):
+
+    start: float
+    end: float
+    text: str
+    mean_logprob: float | None
+    no_speech: float | None
+    flags: tuple[str, ...]
+    tokens: int
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether a person should listen to it."""
+        return bool({"loop", "unsure", "cut"} & set(self.flags))
+
+    def to_row(self) -> dict[str, object]:
+        """As JSON has it."""
+        return {
+            "text": self.text,
+            "mean_logprob": self.mean_logprob,
+            "no_speech": self.no_speech,
+            "flags": list(self.flags),
+            "tokens": self.tokens,
+            "start": self.start,
+            "end": self.end,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """A window, as a span of samples, and what came of it."""
+
+    span: Span
+    text: str
+    hypothesis: Hypothesis | None
+    flags: tuple[str, ...]
+
+    @property
+    def tokens(self) -> int:
+        return 0 if self.hypothesis is None else len(self.hypothesis.tokens)
+
+    def piece(self, offset_seconds: float) -> Piece:
+        """The same, in a recording that goes on for so long before."""
+        start, end = (round(offset_seconds + place / SAMPLE_RATE, 3) for place in self.span)
+        first = self.hypothesis
+        logprob = None if first is None else round(first.mean_logprob, 4)
+        no_speech = None if first is None or first.no_speech is None else round(first.no_speech, 4)
+        return Piece(start, end, self.text, logprob, no_speech, self.flags, self.tokens)
+
+
+def transcribe_recording(recogniser: Recogniser, audio: Path | str, options: LongFormOptions) -> Iterator[Piece]:
+    """Pieces of a recording of any length, in order; together they cover it."""
+    for piece, _ in transcribe_with_samples(recogniser, str(audio), options):
         yield piece
-        on_seconds(piece["end"] - piece["start"])
 
 
-def hear(
+def transcribe_with_samples(
     recogniser: Recogniser,
     audio: str,
-    how: Ear,
+    options: LongFormOptions,
     offset_seconds: float = 0.0,
     duration_seconds: float | None = None,
-) -> Iterator[tuple[dict[str, Any], Samples]]:
-    """`transcribe_recording`, each piece with its samples."""
+) -> Iterator[tuple[Piece, Samples]]:
+    """`transcribe_recording`, each piece with its samples; of a part of it, times count from the part's beginning."""
     before, pace = "", Pace()
     for offset, samples, spans in windows(audio, offset_seconds, duration_seconds):
-        for group in [spans] if not how.previous else [[span] for span in spans]:
-            for piece in transcribe_windows(recogniser, samples, group, how, before if how.previous else None, pace):
-                a, b = piece.pop("span")
-                yield (
-                    {**piece, "start": round(offset + a / SAMPLE_RATE, 3), "end": round(offset + b / SAMPLE_RATE, 3)},
-                    samples[a:b],
-                )
-                before = (before + " " + piece["text"])[-1000:]
+        for group in [spans] if not options.previous else [[span] for span in spans]:
+            previous = before if options.previous else None
+            for window in _transcribe_windows(recogniser, samples, group, options, previous, pace):
+                yield window.piece(offset), samples[slice(*window.span)]
+                before = (before + " " + window.text)[-1000:]
 
 
 class Pace:
@@ -114,28 +161,28 @@ class Pace:
 
 def windows(
     audio: str, offset_seconds: float = 0.0, duration_seconds: float | None = None
-) -> Iterator[tuple[float, Samples, list[tuple[int, int]]]]:
+) -> Iterator[tuple[float, Samples, list[Span]]]:
     """(seconds before these samples, samples, windows in them as sample spans), a few windows at a time.
 
     Of a part of a recording, when offset and duration are given; times count from its beginning.
     """
-    held: list[Samples] = []
+    blocks: list[Samples] = []
     length = done = 0
-    full = int(WINDOWS * WINDOW_SECONDS * SAMPLE_RATE)
+    full = int(WINDOWS * MAX_WINDOW_SECONDS * SAMPLE_RATE)
 
-    def cut(last: bool) -> tuple[float, Samples, list[tuple[int, int]]]:
-        nonlocal held, length, done
-        samples = np.concatenate(held) if len(held) != 1 else held[0]
-        spans = cut_at_pauses(samples, WINDOW_SECONDS)
+    def cut(last: bool) -> tuple[float, Samples, list[Span]]:
+        nonlocal blocks, length, done
+        samples = np.concatenate(blocks) if len(blocks) != 1 else blocks[0]
+        spans = cut_at_pauses(samples, MAX_WINDOW_SECONDS)
         spans = spans if last else spans[:-1]  # the last one's pause may lie in what is not read yet
         end = spans[-1][1]
         start = done / SAMPLE_RATE
-        held, length, done = [samples[end:]], length - end, done + end
+        blocks, length, done = [samples[end:]], length - end, done + end
         return start, samples[:end], spans
 
     whole = duration_seconds is None
     for block in stream(audio) if whole else [decode(audio, offset_seconds, duration_seconds)]:
-        held.append(block)
+        blocks.append(block)
         length += len(block)
         while length > full:
             yield cut(last=False)
@@ -143,47 +190,46 @@ def windows(
         yield cut(last=True)
 
 
-def transcribe_windows(
+def _transcribe_windows(
     recogniser: Recogniser,
     samples: Samples,
-    spans: Sequence[tuple[int, int]],
-    how: Ear,
-    before: str | None = None,
-    pace: Pace | None = None,
-) -> list[dict[str, Any]]:
-    """Pieces of the given windows of `samples`, in order, each with its `span`.
+    spans: Sequence[Span],
+    options: LongFormOptions,
+    previous: str | None,
+    pace: Pace,
+) -> list[_Decoded]:
+    """The given windows of `samples`, in order.
 
-    A window whose words did not fit the decoder, or that was left early, is cut at its best pause and heard again; the parts
-    stand in its place where they say more.
+    A window whose words did not fit the decoder, or that was left early, is cut at its best pause and decoded again; the
+    parts stand in its place where they say more.
     """
-    pace = pace or Pace()
-    found: dict[tuple[int, int], dict[str, Any]] = {}
-    parts_of: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    decoded: dict[Span, _Decoded] = {}
+    parts_of: dict[Span, list[Span]] = {}
     waiting = list(spans)
     while waiting:
-        found.update(zip(waiting, _pieces(recogniser, samples, waiting, how, before), strict=True))
-        cut = {span: _halves(samples, span, found[span], how, pace) for span in waiting}
-        parts_of.update({span: parts for span, parts in cut.items() if len(parts) > 1})
+        decoded.update(zip(waiting, _decode(recogniser, samples, waiting, options, previous), strict=True))
+        parts = {span: _split(samples, decoded[span], options, pace) for span in waiting}
+        parts_of.update({span: some for span, some in parts.items() if len(some) > 1})
         waiting = [part for span in waiting for part in parts_of.get(span, ())]
 
-    def best(span: tuple[int, int]) -> list[dict[str, Any]]:
-        parts = [piece for part in parts_of.get(span, ()) for piece in best(part)]
-        longer = sum(len(piece["text"]) for piece in parts) > len(found[span]["text"])
-        return parts if parts and longer else [found[span]]
+    def best(span: Span) -> list[_Decoded]:
+        parts = [window for part in parts_of.get(span, ()) for window in best(part)]
+        longer = sum(len(window.text) for window in parts) > len(decoded[span].text)
+        return parts if parts and longer else [decoded[span]]
 
-    return [piece for span in spans for piece in best(span)]
+    return [window for span in spans for window in best(span)]
 
 
-def _pieces(
-    recogniser: Recogniser, samples: Samples, spans: Sequence[tuple[int, int]], how: Ear, before: str | None
-) -> list[dict[str, Any]]:
-    heard = [span for span in spans if not how.guard or somebody_speaks(samples[span[0] : span[1]], how.vad)]
-    texts = _ask(recogniser, [samples[a:b] for a, b in heard], how, before, 0.0) if heard else []
-    told = {
-        span: judged(recogniser, samples[span[0] : span[1]], hypothesis, how)
-        for span, hypothesis in zip(heard, texts, strict=True)
+def _decode(
+    recogniser: Recogniser, samples: Samples, spans: Sequence[Span], options: LongFormOptions, previous: str | None
+) -> list[_Decoded]:
+    spoken = [span for span in spans if not options.guard or somebody_speaks(samples[slice(*span)], options.vad)]
+    hypotheses = _transcribe(recogniser, [samples[a:b] for a, b in spoken], options, previous, 0.0) if spoken else []
+    decoded = {
+        span: _window(span, *check_hypothesis(recogniser, samples[slice(*span)], hypothesis, options))
+        for span, hypothesis in zip(spoken, hypotheses, strict=True)
     }
-    return [_piece(span, *told.get(span, (None, ["silence"]))) for span in spans]
+    return [decoded.get(span) or _window(span, None, ["silence"]) for span in spans]
 
 
 def loop_at(tokens: Sequence[int] | Sequence[str]) -> int | None:
@@ -201,20 +247,23 @@ def loop_at(tokens: Sequence[int] | Sequence[str]) -> int | None:
     return None
 
 
-def _ask(
-    recogniser: Recogniser, clips: list[Samples], how: Ear, before: str | None, temperature: float
+def _transcribe(
+    recogniser: Recogniser, clips: list[Samples], options: LongFormOptions, previous: str | None, temperature: float
 ) -> list[Hypothesis]:
     return recogniser.transcribe(
         clips,
-        [how.language] * len(clips),
-        DecodeOptions(how.context, how.beam_size, temperature),
-        previous=[before] * len(clips) if before else None,
+        [options.decode.language] * len(clips),
+        replace(options.decode, temperature=temperature),
+        previous=[previous] * len(clips) if previous else None,
     )
 
 
-def judged(recogniser: Recogniser, window: Samples, first: Hypothesis, how: Ear) -> tuple[Hypothesis, list[str]]:
-    """What a window's text is worth; a loop is drawn again, without the text before it, which may have led into it."""
-    if not how.guard:
+def check_hypothesis(
+    recogniser: Recogniser, window: Samples, first: Hypothesis, options: LongFormOptions
+) -> tuple[Hypothesis, list[str]]:
+    """What a window's text is worth, as flags (see `Piece`); a loop is drawn again, without the text before it, which may
+    have led into it."""
+    if not options.guard:
         return first, []
     if first.no_speech is not None and first.no_speech > NO_SPEECH and first.mean_logprob < UNSURE_LOGPROB:
         return first, ["no_speech"]
@@ -222,7 +271,7 @@ def judged(recogniser: Recogniser, window: Samples, first: Hypothesis, how: Ear)
     if loop_at(first.tokens) is not None:
         flags = ["loop"]
         for temperature in TEMPERATURES:
-            (again,) = _ask(recogniser, [window], how, None, temperature)
+            (again,) = _transcribe(recogniser, [window], options, None, temperature)
             if loop_at(again.tokens) is None and again.complete:
                 best, flags = again, ["retried"]
                 break
@@ -233,41 +282,32 @@ def judged(recogniser: Recogniser, window: Samples, first: Hypothesis, how: Ear)
     return best, flags
 
 
-def _piece(span: tuple[int, int], heard: Hypothesis | None, flags: list[str]) -> dict[str, Any]:
-    text = "" if heard is None or "no_speech" in flags else heard.text
-    if heard is not None and "loop" in flags:
-        kept = (loop_at(heard.tokens) or 0) / max(len(heard.tokens), 1)
+def _window(span: Span, hypothesis: Hypothesis | None, flags: list[str]) -> _Decoded:
+    text = "" if hypothesis is None or "no_speech" in flags else hypothesis.text
+    if hypothesis is not None and "loop" in flags:
+        share = (loop_at(hypothesis.tokens) or 0) / max(len(hypothesis.tokens), 1)
         words = text.split()
-        text = " ".join(words[: max(1, round(kept * len(words)))]) if words else ""
-    return {
-        "span": span,
-        "text": text,
-        "mean_logprob": None if heard is None else round(heard.mean_logprob, 4),
-        "no_speech": None if heard is None or heard.no_speech is None else round(heard.no_speech, 4),
-        "flags": flags,
-        "tokens": 0 if heard is None else len(heard.tokens),
-    }
+        text = " ".join(words[: max(1, round(share * len(words)))]) if words else ""
+    return _Decoded(span, text, hypothesis, tuple(flags))
 
 
 def somebody_speaks(window: Samples, vad: Vad | None) -> bool:
     """Whether anything is audible, and where there is a detector, whether it hears speech."""
-    if not len(window) or 20 * np.log10(float(np.abs(window).max()) + 1e-12) < _SILENCE_DBFS:
+    if peak_dbfs(window) < SILENCE_DBFS:
         return False
     return vad is None or bool(vad.speech(window))
 
 
-def _halves(
-    samples: Samples, span: tuple[int, int], piece: dict[str, Any], how: Ear, pace: Pace
-) -> list[tuple[int, int]]:
+def _split(samples: Samples, decoded: _Decoded, options: LongFormOptions, pace: Pace) -> list[Span]:
     """A window whose words did not fit, or that was left early, in two or three parts; else itself."""
-    start, end = span
+    start, end = decoded.span
     seconds = (end - start) / SAMPLE_RATE
-    if seconds < SHORTEST_RETRY_SECONDS or "silence" in piece["flags"]:
-        return [span]
-    full = "cut" in piece["flags"] and piece["tokens"] >= MANY_TOKENS
+    if seconds < SHORTEST_RETRY_SECONDS or "silence" in decoded.flags:
+        return [decoded.span]
+    full = "cut" in decoded.flags and decoded.tokens >= MANY_TOKENS
     window = samples[start:end]
-    if not full and (not how.guard or not pace.left_early(piece["text"], _sounding_seconds(window, how.vad))):
-        return [span]
+    if not full and (not options.guard or not pace.left_early(decoded.text, _sounding_seconds(window, options.vad))):
+        return [decoded.span]
     return [(start + a, start + b) for a, b in cut_at_pauses(window, 0.6 * seconds)]
 
 

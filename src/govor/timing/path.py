@@ -74,14 +74,14 @@ def best_path(
 
 def _spans(token_of_frame: npt.NDArray[np.int64], owner: Sequence[int]) -> list[tuple[int, int]]:
     owners = np.asarray(owner)
-    heard = np.flatnonzero(token_of_frame >= 0)
-    piece_of = owners[token_of_frame[heard]]
+    sounding = np.flatnonzero(token_of_frame >= 0)
+    piece_of = owners[token_of_frame[sounding]]
     spans: list[tuple[int, int]] = []
     for piece in range(int(owners[-1]) + 1):
         left, right = np.searchsorted(piece_of, [piece, piece + 1])
         if left == right:
-            at = int(heard[left]) if left < len(heard) else len(token_of_frame)
+            at = int(sounding[left]) if left < len(sounding) else len(token_of_frame)
             spans.append((at, at))
         else:
-            spans.append((int(heard[left]), int(heard[right - 1]) + 1))
+            spans.append((int(sounding[left]), int(sounding[right - 1]) + 1))
     return spans

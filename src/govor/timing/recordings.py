@@ -12,7 +12,6 @@ import itertools
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +20,7 @@ from rapidfuzz.distance import Levenshtein
 from govor.audio import Samples
 from govor.families.base import Recogniser
 from govor.families.task import ContextMode
-from govor.timing.align import Aligned, Listening, align_pieces
+from govor.timing.align import Aligned, AlignmentHeads, align_pieces
 from govor.timing.words import Word, ordered
 
 # A word that fewer of its letters have something heard opposite than this, in a long stretch of such, was not said.
@@ -32,11 +31,11 @@ _UNSAID_CHARACTERS = 25
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A stretch of the recording: where it begins in seconds, its samples, and what a recogniser heard in it."""
+    """A stretch of the recording: where it begins in seconds, its samples, and what a recogniser wrote for it."""
 
     start: float
     samples: Samples
-    heard: str
+    transcript: str
 
 
 def align_recording(
@@ -45,24 +44,24 @@ def align_recording(
     pieces: Sequence[str],
     language: str,
     context: ContextMode = "speech",
-    listening: Listening | None = None,
+    heads: AlignmentHeads | None = None,
     on_done: Callable[[int], None] | None = None,
 ) -> Aligned:
     """Words of the whole text, one for each of its pieces; what was not said, or could not be placed, has no times."""
-    parts = share(pieces, [window.heard for window in windows])
-    filled = [(number, part) for number, part in enumerate(parts) if part]
-    found = align_pieces(
+    parts = share(pieces, [window.transcript for window in windows])
+    nonempty = [(number, part) for number, part in enumerate(parts) if part]
+    alignments = align_pieces(
         recogniser,
-        [windows[number].samples for number, _ in filled],
-        [[pieces[i] for i in part] for _, part in filled],
-        [language] * len(filled),
+        [windows[number].samples for number, _ in nonempty],
+        [[pieces[i] for i in part] for _, part in nonempty],
+        [language] * len(nonempty),
         context,
-        listening,
+        heads,
         on_done,
     )
     words: list[Word] = [Word(piece.strip(), None, None, None, piece.startswith(" ")) for piece in pieces]
     method = "cross-attention"
-    for (number, part), aligned in zip(filled, found, strict=True):
+    for (number, part), aligned in zip(nonempty, alignments, strict=True):
         method = aligned.method
         for index, word in zip(part, aligned.words, strict=True):
             moved = word.moved(windows[number].start)
@@ -70,14 +69,14 @@ def align_recording(
     return Aligned(tuple(ordered(words)), "cross-attention" if method == "cross-attention" else "proportional")
 
 
-def share(pieces: Sequence[str], heard: Sequence[str]) -> list[list[int]]:
-    """Which pieces of the text belong to each window, from what was heard in each; pieces of no window were not said."""
+def share(pieces: Sequence[str], transcripts: Sequence[str]) -> list[list[int]]:
+    """Which pieces of the text belong to each window, from the transcript of each; pieces of no window were not said."""
     text, owner = _letters(pieces)
-    said, window_of = _letters(heard)
-    if not text or not heard:
-        return [[] for _ in heard]
+    said, window_of = _letters(transcripts)
+    if not text or not transcripts:
+        return [[] for _ in transcripts]
     if not said:  # nothing was understood: windows share the text by their number
-        cuts = np.linspace(0, len(pieces), len(heard) + 1).round().astype(int)
+        cuts = np.linspace(0, len(pieces), len(transcripts) + 1).round().astype(int)
         return [list(range(a, b)) for a, b in itertools.pairwise(cuts)]
     partner = np.full(len(text), -1)  # the heard character of each written one
     equal = np.zeros(len(text), np.bool_)
@@ -97,8 +96,8 @@ def share(pieces: Sequence[str], heard: Sequence[str]) -> list[list[int]]:
     votes = _in_order(votes)
     # What was misheard has letters opposite, other ones; what was never said has none.
     unsaid = _unsaid(owners, partner >= 0, len(pieces))
-    result: list[list[int]] = [[] for _ in heard]
-    for piece, window in enumerate(_filled(votes, len(heard))):
+    result: list[list[int]] = [[] for _ in transcripts]
+    for piece, window in enumerate(_filled(votes, len(transcripts))):
         if piece not in unsaid:
             result[window].append(piece)
     return result
@@ -106,14 +105,14 @@ def share(pieces: Sequence[str], heard: Sequence[str]) -> list[list[int]]:
 
 def _letters(texts: Sequence[str]) -> tuple[str, list[int]]:
     """Letters and digits of all texts in one string, folded, and the text of each."""
-    kept: list[str] = []
+    letters: list[str] = []
     owner: list[int] = []
     for number, text in enumerate(texts):
         for letter in unicodedata.normalize("NFD", text.casefold()):
             if letter.isalnum():
-                kept.append(letter)
+                letters.append(letter)
                 owner.append(number)
-    return "".join(kept), owner
+    return "".join(letters), owner
 
 
 def _in_order(votes: Sequence[int | None]) -> list[int | None]:
@@ -131,12 +130,12 @@ def _in_order(votes: Sequence[int | None]) -> list[int | None]:
             places.append(place)
         else:
             tails[at], places[at] = vote, place
-    kept: set[int] = set()
+    run: set[int] = set()
     at = places[-1] if places else -1
     while at >= 0:
-        kept.add(at)
+        run.add(at)
         at = back[at]
-    return [vote if place in kept else None for place, vote in enumerate(votes)]
+    return [vote if place in run else None for place, vote in enumerate(votes)]
 
 
 def _filled(votes: Sequence[int | None], windows: int) -> list[int]:
@@ -156,17 +155,17 @@ def _filled(votes: Sequence[int | None], windows: int) -> list[int]:
     return result
 
 
-def _unsaid(owners: npt.NDArray[Any], answered: npt.NDArray[np.bool_], pieces: int) -> set[int]:
+def _unsaid(owners: npt.NDArray[np.int64], answered: npt.NDArray[np.bool_], pieces: int) -> set[int]:
     """Pieces of long stretches to which nothing that was heard answers."""
     lengths = np.bincount(owners, minlength=pieces)
     matched = np.bincount(owners, weights=answered, minlength=pieces)
-    found: set[int] = set()
+    unsaid: set[int] = set()
     run: list[int] = []
     for piece in range(pieces + 1):
         if piece < pieces and matched[piece] < _HEARD_SHARE * lengths[piece]:
             run.append(piece)
             continue
         if sum(lengths[i] for i in run) >= _UNSAID_CHARACTERS:
-            found.update(run)
+            unsaid.update(run)
         run = []
-    return found
+    return unsaid

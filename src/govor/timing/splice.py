@@ -12,10 +12,12 @@ from govor.corpus.records import Clip
 from govor.corpus.samples import clip_samples
 from govor.errors import AudioError
 from govor.languages import language_key
+from govor.silence import Sound, levels_db
 
 MIN_GAP_SECONDS, MAX_GAP_SECONDS = 0.1, 1.0
 _FRAME = SAMPLE_RATE // 100
-_UNDER_PEAK_DB = 35.0
+_SOUND = Sound(under_peak_db=35.0)
+_INAUDIBLE_DBFS = -70.0
 _GAP_LEVEL = 10 ** (-65 / 20)  # digital silence would be told from a recording's own
 
 
@@ -39,11 +41,10 @@ class Splice:
 
 def speech_edges(samples: Samples) -> tuple[int, int]:
     """First and last sample of what is less than 35 dB below the loudest 10 ms; (0, 0) where nothing is audible."""
-    frames = samples[: len(samples) // _FRAME * _FRAME].reshape(-1, _FRAME)
-    levels = 10 * np.log10(np.square(frames, dtype=np.float64).mean(axis=1) + 1e-12) if len(frames) else np.zeros(0)
-    if not len(levels) or levels.max() < -70:
+    levels = levels_db(samples, _FRAME)
+    if not len(levels) or levels.max() < _INAUDIBLE_DBFS:
         return 0, 0
-    loud = np.flatnonzero(levels > levels.max() - _UNDER_PEAK_DB)
+    loud = np.flatnonzero(_SOUND.of(levels))
     return int(loud[0]) * _FRAME, (int(loud[-1]) + 1) * _FRAME
 
 
@@ -78,16 +79,16 @@ def splices(
         if last - first < SAMPLE_RATE // 10:
             continue
         language = language_key(clip.language)
-        held = waiting.setdefault(language, [])
-        held.append((clip, samples[first:last]))
+        group = waiting.setdefault(language, [])
+        group.append((clip, samples[first:last]))
         wanted = int(generator.integers(2, most_lines + 1))
-        full = sum(len(part) for _, part in held) / SAMPLE_RATE > max_seconds - 1 - (len(held) + 1) * gaps_seconds[1]
-        if len(held) > 1 and full:
-            waiting[language] = [held.pop()]
-        if len(held) >= wanted or (full and len(held) > 1):
-            yield _joined(held, clip.language, generator, gaps_seconds)
+        full = sum(len(part) for _, part in group) / SAMPLE_RATE > max_seconds - 1 - (len(group) + 1) * gaps_seconds[1]
+        if len(group) > 1 and full:
+            waiting[language] = [group.pop()]
+        if len(group) >= wanted or (full and len(group) > 1):
+            yield _joined(group, clip.language, generator, gaps_seconds)
             made += 1
-            if waiting[language] is held:
+            if waiting[language] is group:
                 waiting[language] = []
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from govor.corpus.speakers import NO_PREFIX, kept_together
-from govor.corpus.timed import clock, minutes_clock, unmarked
+from govor.corpus.timed import clock, minutes_clock, srt_of, unmarked
 from govor.errors import GovorError, nearest
 from govor.jsons import to_json
 from govor.timing.words import Line, Word
@@ -28,11 +28,7 @@ def text_of(lines: Sequence[Line]) -> str:
 
 def to_srt(lines: Sequence[Line]) -> str:
     """SubRip. Lines in a right-to-left script are framed by marks, since players lay them out left to right."""
-    blocks = [
-        f"{number}\n{clock(start, ',')} --> {clock(end, ',')}\n{_framed(_one_line(unmarked(line.text)))}\n"
-        for number, (line, start, end) in enumerate(_timed(lines), start=1)
-    ]
-    return "\n".join(blocks)
+    return srt_of((start, end, _framed(_one_line(unmarked(line.text)))) for line, start, end in _timed(lines))
 
 
 def to_vtt(lines: Sequence[Line]) -> str:
@@ -72,8 +68,9 @@ def _referred(text: str) -> str:
     return re.sub(r"[&<{\\]", lambda found: f"&#{ord(found[0])};", text)
 
 
-def to_lrc(lines: Sequence[Line]) -> str:
-    """Enhanced LRC: `[mm:ss.xx]` before the line, `<mm:ss.xx>` before each word and after the last."""
+def to_enhanced_lrc(lines: Sequence[Line]) -> str:
+    """Enhanced LRC: `[mm:ss.xx]` before the line, `<mm:ss.xx>` before each word and after the last. What has no words with
+    times is written by `corpus.timed.to_lrc`."""
     rows = []
     for line in lines:
         if line.start is None or line.end is None:
@@ -159,7 +156,7 @@ def _quoted(text: str) -> str:
 
 def _intervals(spans: Sequence[tuple[float | None, float | None, str]], last: int) -> list[tuple[int, int, str]]:
     """Milliseconds without gaps or overlaps; what lasts less than one is left out, as Praat does not take it."""
-    found: list[tuple[int, int, str]] = []
+    intervals: list[tuple[int, int, str]] = []
     at = 0
     for start, end, text in spans:
         if start is None or end is None:
@@ -168,12 +165,12 @@ def _intervals(spans: Sequence[tuple[float | None, float | None, str]], last: in
         if stop <= begin:
             continue
         if begin > at:
-            found.append((at, begin, ""))
-        found.append((begin, stop, _one_line(text)))
+            intervals.append((at, begin, ""))
+        intervals.append((begin, stop, _one_line(text)))
         at = stop
-    if at < last or not found:
-        found.append((at, max(last, at + 1), ""))
-    return found
+    if at < last or not intervals:
+        intervals.append((at, max(last, at + 1), ""))
+    return intervals
 
 
 def to_words_json(lines: Sequence[Line], **about: object) -> str:
@@ -200,7 +197,7 @@ def write_format(name: str, lines: Sequence[Line], total_seconds: float, **about
         "json": lambda: to_words_json(lines, duration_seconds=round(total_seconds, 3), **about),
         "srt": lambda: to_srt(lines),
         "vtt": lambda: to_vtt(lines),
-        "lrc": lambda: to_lrc(lines),
+        "lrc": lambda: to_enhanced_lrc(lines),
         "ass": lambda: to_ass(lines),
         "textgrid": lambda: to_textgrid(lines, total_seconds),
     }
@@ -251,8 +248,3 @@ def right_to_left(text: str) -> bool:
         if direction == "L":
             return False
     return False
-
-
-def words_of(lines: Sequence[Line]) -> list[Word]:
-    """All words of all lines."""
-    return [word for line in lines for word in line.words]

@@ -6,7 +6,7 @@ import itertools
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from govor.corpus.records import Segment
 from govor.languages import without_spaces
@@ -40,9 +40,9 @@ class Word:
             return self
         return Word(self.text, self.start + seconds, self.end + seconds, self.confidence, self.space)
 
-    def to_row(self) -> dict[str, Any]:
+    def to_row(self) -> dict[str, object]:
         """As JSON has it, times in milliseconds' steps."""
-        row: dict[str, Any] = {"word": self.text, "start": _rounded(self.start), "end": _rounded(self.end)}
+        row: dict[str, object] = {"word": self.text, "start": _rounded(self.start), "end": _rounded(self.end)}
         if self.confidence is not None:
             row["confidence"] = round(self.confidence, 4)
         return row
@@ -70,7 +70,7 @@ class Line:
         """Where its last placed word ends."""
         return next((word.end for word in reversed(self.words) if word.end is not None), None)
 
-    def to_row(self) -> dict[str, Any]:
+    def to_row(self) -> dict[str, object]:
         """As JSON has it."""
         return {
             "start": _rounded(self.start),
@@ -121,28 +121,30 @@ def ends_sentence(text: str) -> bool:
 
 def _clusters(word: str) -> list[str]:
     """Characters with the marks that follow them; a leading space and runs of Latin letters or digits stay together."""
-    found: list[str] = []
+    clusters: list[str] = []
     for letter in word:
         follows = unicodedata.category(letter)[0] == "M" or letter == "\u200d"
         latin = letter.isascii() and letter.isalnum()
-        if found and (follows or found[-1] == " " or (latin and found[-1][-1].isascii() and found[-1][-1].isalnum())):
-            found[-1] += letter
+        if clusters and (
+            follows or clusters[-1] == " " or (latin and clusters[-1][-1].isascii() and clusters[-1][-1].isalnum())
+        ):
+            clusters[-1] += letter
         else:
-            found.append(letter)
-    return found
+            clusters.append(letter)
+    return clusters
 
 
 def make_lines(words: Sequence[Word]) -> list[Line]:
     """Lines broken at pauses, ends of sentences and before they grow too long to read."""
     lines: list[Line] = []
-    held: list[Word] = []
+    line: list[Word] = []
     for word in words:
-        if held and _breaks(held, word):
-            lines.append(Line(tuple(held)))
-            held = []
-        held.append(word)
-    if held:
-        lines.append(Line(tuple(held)))
+        if line and _breaks(line, word):
+            lines.append(Line(tuple(line)))
+            line = []
+        line.append(word)
+    if line:
+        lines.append(Line(tuple(line)))
     return lines
 
 
@@ -158,16 +160,16 @@ def lines_of_speakers(words: Sequence[Word], segments: Sequence[Segment]) -> lis
     return [Line(line.words, speaker) for speaker, run in runs for line in make_lines([word for word, _ in run])]
 
 
-def _breaks(held: list[Word], word: Word) -> bool:
+def _breaks(line: list[Word], word: Word) -> bool:
     # What nobody says is no part of a line that somebody does.
-    if (held[-1].start is None) != (word.start is None):
+    if (line[-1].start is None) != (word.start is None):
         return True
-    last_end = next((w.end for w in reversed(held) if w.end is not None), None)
-    first = next((w.start for w in held if w.start is not None), None)
-    length = len(joined([*held, word]))
+    last_end = next((w.end for w in reversed(line) if w.end is not None), None)
+    first = next((w.start for w in line if w.start is not None), None)
+    length = len(joined([*line, word]))
     if length > MAX_LINE_CHARACTERS:
         return True
-    if ends_sentence(held[-1].text) and length > MAX_LINE_CHARACTERS // 2:
+    if ends_sentence(line[-1].text) and length > MAX_LINE_CHARACTERS // 2:
         return True
     if word.start is None or last_end is None or first is None:
         return False
@@ -175,24 +177,24 @@ def _breaks(held: list[Word], word: Word) -> bool:
 
 
 def filled(words: Sequence[Word], start: float, end: float) -> list[Word]:
-    """Words of what was heard between `start` and `end`: those that could not be placed share, by their length, the time
+    """Words of what was said between `start` and `end`: those that could not be placed share, by their length, the time
     between the placed ones around them, since they were said."""
-    found: list[Word] = []
+    placed: list[Word] = []
     for timed, run in itertools.groupby(words, lambda word: word.start is not None):
         some = list(run)
         if timed:
-            found += some
+            placed += some
             continue
-        left = found[-1].end if found and found[-1].end is not None else start
-        after = words[len(found) + len(some)] if len(found) + len(some) < len(words) else None
+        left = placed[-1].end if placed and placed[-1].end is not None else start
+        after = words[len(placed) + len(some)] if len(placed) + len(some) < len(words) else None
         right = max(left, end if after is None or after.start is None else after.start)
         shares = [0, *itertools.accumulate(max(len(word.text), 1) for word in some)]
         edges = [left + (right - left) * share / shares[-1] for share in shares]
-        found += [
+        placed += [
             Word(word.text, a, b, None, word.space)
             for word, (a, b) in zip(some, itertools.pairwise(edges), strict=True)
         ]
-    return found
+    return placed
 
 
 def ordered(words: Sequence[Word]) -> list[Word]:
@@ -211,3 +213,14 @@ def ordered(words: Sequence[Word]) -> list[Word]:
         for word, start, after in zip(placed, starts, follow, strict=True)
     )
     return [next(fixed) if word.start is not None and word.end is not None else word for word in words]
+
+
+def segments_of(lines: Sequence[Line]) -> tuple[Segment, ...]:
+    """Segments of a manifest, from the placed words of each line."""
+    return tuple(
+        Segment(
+            round(line.start, 3), round(line.end, 3), joined(w for w in line.words if w.start is not None), line.speaker
+        )
+        for line in lines
+        if line.start is not None and line.end is not None
+    )

@@ -23,8 +23,9 @@ from govor.corpus.preprocess import PreprocessSettings, preprocess
 from govor.corpus.records import Clip, Segment
 from govor.corpus.small import Small
 from govor.corpus.vad import Vad
-from govor.corpus.validate import Limits, validate
+from govor.corpus.validate import Checks, Limits, validate
 from govor.errors import GovorError
+from govor.runs import Workspace
 from messy import voice
 
 Run = Callable[..., CompletedProcess[str]]
@@ -43,7 +44,7 @@ def wavs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def read(source: Path, statement: Statement | None = None, **more: Any) -> tuple[list[Clip], Dropped]:
     dropped: Dropped = []
-    clips = list(read_source(source, statement or Statement("sr"), dropped.append, **more))
+    clips = list(read_source(Workspace(), source, statement or Statement("sr"), dropped.append, **more))
     return clips, dropped
 
 
@@ -261,7 +262,7 @@ def test_keys_of_the_inventory_mean_something_else_elsewhere(wavs: Path) -> None
     kept, turned_away = validated([clip.to_row()])
     assert not turned_away and {key: kept[0].extra[key] for key in own} == own
     (wavs / "3.wav").write_bytes(b"no sound")
-    rows = [{**row, "transcript": "da"} for row in inventory([wavs], Statement("sr"), "inline")]
+    rows = [{**row, "transcript": "da"} for row in inventory(Workspace(), [wavs], Statement("sr"), "inline")]
     write_rows(wavs / "inventory.jsonl", rows)
     clips, dropped = read(wavs / "inventory.jsonl")
     assert [row["rule"] for row in dropped] == ["unreadable"] and not set(own) & set(clips[0].extra)
@@ -271,7 +272,7 @@ def validated(rows: list[dict[str, Any]], **limits: Any) -> tuple[list[Clip], Dr
     kept: list[Clip] = []
     dropped: Dropped = []
     chosen = Limits.model_validate({"near_duplicates": "off", **limits})
-    *_, report = validate(rows, chosen, kept.append, dropped.append, engine_name="inline")
+    *_, report = validate(Workspace(), rows, Checks(chosen), kept.append, dropped.append, engine_name="inline")
     assert report.kept + sum(report.dropped.values()) == report.inventory == len(rows)
     return kept, dropped
 
@@ -295,7 +296,9 @@ def test_recordings_begin_at_one_second_and_slices_at_half_a_one(wavs: Path) -> 
 
     def ids(**values: float) -> tuple[list[str], list[float]]:
         chosen = PreprocessSettings.model_validate(values)
-        results = list(preprocess([short, part, sliced, tiny], wavs / "out", chosen, Vad("energy"), "inline"))
+        results = list(
+            preprocess(Workspace(), [short, part, sliced, tiny], wavs / "out", chosen, Vad("energy"), "inline")
+        )
         return [c.id for r in results for c in r.clips], [row["limit"] for r in results for row in r.dropped]
 
     assert ids() == (["part", "sliced"], [1.0, 0.5])

@@ -45,8 +45,8 @@ def same(a: Qwen3Asr, b: Qwen3Asr) -> None:
     samples = np.random.default_rng(0).normal(0, 0.1, 20_000).astype(np.float32)
     logits = [
         model.logits(
-            model.encoder.collate(
-                [model.encoder.encode(ExampleSpec(Clip("a", "a.wav", "שלום", 1.25, "he"), "he"), samples)]
+            model.renderer.collate(
+                [model.renderer.encode(ExampleSpec(Clip("a", "a.wav", "שלום", 1.25, "he"), "he"), samples)]
             )
         )
         for model in (a, b)

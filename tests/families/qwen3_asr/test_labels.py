@@ -11,11 +11,12 @@ from transformers.models.qwen3_asr.processing_qwen3_asr import LANGUAGE_CODE_TO_
 from govor.corpus.records import Clip, Segment
 from govor.errors import GovorError
 from govor.examples.spec import ExampleSpec
+from govor.families.base import IGNORED
 from govor.families.qwen3_asr.features import audio_tokens, frames_of
 from govor.families.qwen3_asr.labels import MAX_CONTEXT_TOKENS, build_labels, prompt_ids
 from govor.families.qwen3_asr.languages import PRETRAINED, language_name
 from govor.families.qwen3_asr.model import Qwen3Asr
-from govor.families.qwen3_asr.renderer import IGNORED, Qwen3AsrRenderer
+from govor.families.qwen3_asr.renderer import Qwen3AsrRenderer
 from govor.families.qwen3_asr.tiny import tiny
 from govor.families.qwen3_asr.tokens import QwenTokens, build_tokenizer
 from govor.families.vocabulary import recover_merges
@@ -114,7 +115,7 @@ def test_a_row_that_does_not_fit_names_the_clip_and_the_numbers() -> None:
 
 
 def batch_of(model: Qwen3Asr, *clips: Clip) -> tuple[Qwen3AsrRenderer, dict[str, torch.Tensor]]:
-    examples = model.encoder
+    examples = model.renderer
     noise = np.random.default_rng(0)
     rendered = [
         examples.encode(ExampleSpec(item, "he"), noise.normal(0, 0.1, int(item.duration * 16_000)).astype(np.float32))
@@ -153,7 +154,7 @@ def test_examples_come_from_files_without_weights_and_can_be_pickled(model: Qwen
     examples = pickle.loads(pickle.dumps(Qwen3Asr.load_renderer(tmp_path)))
     assert isinstance(examples, Qwen3AsrRenderer)
     spec, samples = ExampleSpec(clip(seconds=1.234), "he"), np.zeros(int(16_000 * 1.234), np.float32)
-    wanted = model.encoder.encode(spec, samples)
+    wanted = model.renderer.encode(spec, samples)
     found = examples.encode(spec, samples)
     assert found.labels == wanted.labels and torch.equal(found.mel, wanted.mel)
     assert examples.cost_frames(spec) == 124
@@ -170,8 +171,8 @@ def test_check_refuses_what_cannot_be_rendered(model: Qwen3Asr) -> None:
     with pytest.raises(GovorError, match="timestamps"):
         examples.check(ExampleSpec(clip(), "he", with_timestamps=True))
     with pytest.raises(GovorError, match=r"3,900 of them audio\) and the model holds 4,096"):
-        model.encoder.check(ExampleSpec(clip("x" * 200, seconds=300.0), "he"))
-    model.encoder.check(ExampleSpec(clip("x" * 20, seconds=300.0), "he"))
+        model.renderer.check(ExampleSpec(clip("x" * 200, seconds=300.0), "he"))
+    model.renderer.check(ExampleSpec(clip("x" * 20, seconds=300.0), "he"))
 
 
 # Languages
@@ -265,7 +266,7 @@ def test_a_trainer_that_masks_by_the_template_teaches_the_same(model: Qwen3Asr, 
         [messages], tokenize=True, return_dict=True, return_assistant_tokens_mask=True
     )
     ids, mask = torch.as_tensor(theirs["input_ids"])[0], torch.as_tensor(theirs["assistant_masks"])[0].bool()
-    ours = model.encoder.encode(ExampleSpec(clip(prev_transcript="ab"), "he", with_previous=True), samples).labels
+    ours = model.renderer.encode(ExampleSpec(clip(prev_transcript="ab"), "he", with_previous=True), samples).labels
     assert ids.tolist() == [*ours.tokens, 10]
     assert ids[mask].tolist() == ours.tokens[ours.given :]
 

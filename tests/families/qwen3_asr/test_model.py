@@ -12,12 +12,11 @@ from torch.nn import functional as F
 from govor.corpus.records import Clip
 from govor.errors import GovorError
 from govor.examples.spec import ExampleSpec
-from govor.families.base import Family, Recogniser
+from govor.families.base import IGNORED, Family, Recogniser
 from govor.families.qwen3_asr import model as family_module
 from govor.families.qwen3_asr.features import audio_tokens, log_mel, stack
 from govor.families.qwen3_asr.labels import prompt_ids
 from govor.families.qwen3_asr.model import Qwen3Asr, _Decoder, batches_by_length, max_new_tokens
-from govor.families.qwen3_asr.renderer import IGNORED
 from govor.families.qwen3_asr.tiny import tiny
 from govor.families.task import DecodeOptions
 from govor.finetune.checkpoints import weights_of
@@ -41,7 +40,7 @@ def examples_of(model: Qwen3Asr, previous: str | None = None) -> list[Any]:
         )
         for row, (code, text) in enumerate(TAUGHT)
     ]
-    return [model.encoder.encode(spec, samples) for spec, samples in zip(specs, CLIPS, strict=True)]
+    return [model.renderer.encode(spec, samples) for spec, samples in zip(specs, CLIPS, strict=True)]
 
 
 def row_losses(model: Qwen3Asr, batch: dict[str, Any]) -> list[float]:
@@ -56,7 +55,7 @@ def model() -> Qwen3Asr:
 
 
 def train(model: Qwen3Asr, steps: int, lr: float) -> float:
-    batch = model.encoder.collate(examples_of(model))
+    batch = model.renderer.collate(examples_of(model))
     parameters = [parameter for parameter in model.module.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=lr)
     model.module.train()
@@ -89,15 +88,15 @@ def test_it_is_a_family_and_a_recogniser(model: Qwen3Asr) -> None:
 @torch.inference_mode()
 def test_a_row_in_a_batch_has_the_loss_it_has_alone(model: Qwen3Asr) -> None:
     examples = examples_of(model, previous="before that")
-    together = row_losses(model, model.encoder.collate(examples))
-    alone = [row_losses(model, model.encoder.collate([example]))[0] for example in examples]
+    together = row_losses(model, model.renderer.collate(examples))
+    alone = [row_losses(model, model.renderer.collate([example]))[0] for example in examples]
     assert together == pytest.approx(alone, rel=1e-5)
 
 
 @torch.inference_mode()
 def test_the_loss_is_the_sum_over_taught_tokens_alone(model: Qwen3Asr) -> None:
     examples = examples_of(model)
-    batch = model.encoder.collate(examples)
+    batch = model.renderer.collate(examples)
     loss, count = model.loss(batch)
     assert int(count) == sum(len(example.labels.tokens) - example.labels.given for example in examples)
     assert float(loss) == pytest.approx(sum(row_losses(model, batch)), rel=1e-5)
@@ -108,14 +107,14 @@ def test_the_loss_is_the_sum_over_taught_tokens_alone(model: Qwen3Asr) -> None:
 def test_logits_are_made_for_the_taught_positions_alone(model: Qwen3Asr) -> None:
     seen: list[tuple[int, ...]] = []
     handle = model.module.lm_head.register_forward_hook(lambda _, __, output: seen.append(tuple(output.shape)))  # type: ignore[union-attr, operator]
-    _, count = model.loss(model.encoder.collate(examples_of(model)))
+    _, count = model.loss(model.renderer.collate(examples_of(model)))
     handle.remove()
     assert seen == [(int(count), 272)]
 
 
 @torch.inference_mode()
 def test_label_smoothing_is_that_of_torch(model: Qwen3Asr) -> None:
-    batch = model.encoder.collate(examples_of(model))
+    batch = model.renderer.collate(examples_of(model))
     taught = batch["targets"] != IGNORED
     wanted = F.cross_entropy(
         model.logits(batch)[taught], batch["targets"][taught], reduction="sum", label_smoothing=0.1
@@ -130,7 +129,7 @@ def test_teacher_forcing_equals_the_stock_forward_with_labels(model: Qwen3Asr, t
     model.save_base(tmp_path)
     inputs = AutoProcessor.from_pretrained(tmp_path).apply_transcription_request([CLIPS[1]], language="Czech")
     stock = model.module(**inputs).logits[0, -1]
-    batch = model.encoder.collate([examples_of(model)[1]])
+    batch = model.renderer.collate([examples_of(model)[1]])
     at = (batch["inputs"][0] == model.tokens.asr_text).nonzero()[-1, 0]
     torch.testing.assert_close(model.logits(batch)[0, at], stock, atol=1e-5, rtol=1e-5)
 
@@ -175,7 +174,7 @@ def test_checkpointing_computes_activations_twice_and_changes_no_gradient(tower:
         runs: list[int] = []
         inner = part.layers[0].fc1 if tower == "audio_tower" else part.layers[0].mlp.up_proj
         inner.register_forward_hook(lambda *_, runs=runs: runs.append(1))
-        model.loss(model.encoder.collate(examples_of(model)))[0].backward()
+        model.loss(model.renderer.collate(examples_of(model)))[0].backward()
         calls.append(len(runs))
         gradients.append(torch.cat([parameter.grad.flatten() for parameter in model.module.parameters()]))
     assert calls == [1, 2]

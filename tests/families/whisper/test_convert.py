@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from govor.errors import GovorError
-from govor.families.opening import find_model, open_recogniser, trainable_folder
+from govor.families.opening import find_model, open_model, trainable_folder
 from govor.families.vocabulary import recover_merges
 from govor.families.whisper.convert import from_ctranslate2, from_ggml
 from govor.families.whisper.model import Whisper
@@ -101,7 +101,7 @@ def test_ggml_is_read_with_its_vocabulary(tmp_path: Path) -> None:
         else:
             torch.testing.assert_close(tensor, wanted[name], atol=2e-3, rtol=0, msg=name)
     assert back.tokens.start == 50258 and back.tokens.first_timestamp == 50364
-    opened = open_recogniser(str(file))
+    opened = open_model(str(file))
     assert opened.recogniser.transcribe([np.zeros(8000, np.float32)], ["he"])[0].text is not None
 
 
@@ -109,7 +109,7 @@ def test_a_file_that_is_no_model_is_one_sentence(tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("hello, this is no model")
     with pytest.raises(GovorError, match=r"no whisper\.cpp"):
-        open_recogniser(str(file))
+        open_model(str(file))
 
 
 def test_merges_are_recovered_from_ranks() -> None:

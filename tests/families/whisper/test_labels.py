@@ -7,8 +7,9 @@ import pytest
 from govor.corpus.records import Clip, Segment
 from govor.errors import GovorError
 from govor.examples.spec import ExampleSpec
+from govor.families.base import IGNORED
 from govor.families.whisper.labels import build_labels
-from govor.families.whisper.renderer import IGNORED, WhisperRenderer
+from govor.families.whisper.renderer import WhisperRenderer
 from govor.families.whisper.tiny import tiny
 from govor.families.whisper.tokens import LANGUAGES, WhisperTokens
 
@@ -145,14 +146,14 @@ def test_the_text_before_keeps_or_loses_its_times_with_the_target(real_tokens: W
 
 
 def test_a_slice_cut_at_30_s_ends_with_its_open_start(real_tokens: WhisperTokens) -> None:
-    from govor.examples.dataset import must_have_times
+    from govor.examples.features import Timestamps
 
     def ids(text: str) -> list[int]:
         return list(real_tokens.tokenizer.encode(text, add_special_tokens=False).ids)
 
     zero = 50364
     row = clip("one", segments=(Segment(0.0, 24.0, "one"), Segment(25.5, None, "")))
-    assert must_have_times(row)
+    assert Timestamps().bound(row)
     labels = build_labels(ExampleSpec(row, "he", with_timestamps=True), real_tokens)
     assert labels.tokens == [50258, 50279, 50359, zero, *ids(" one"), zero + 1200, zero + 1275, 50257]
     end = build_labels(

@@ -9,12 +9,13 @@ import soundfile
 
 from browser import needs_browser, opened, until
 from conftest import speech
-from govor.measure.evaluate import write_eval
 from govor.measure.headline import add_to_headline
-from govor.measure.report.build import build_report
+from govor.measure.report.build import report as report_of
 from govor.measure.report.figures import letter_confusions, position_by_length, word_confusions
+from govor.measure.scoring import write_eval
 from govor.metrics.recognition import with_counts
 from govor.metrics.wer import word_diffs
+from govor.runs import Run, Workspace
 
 
 def scored(model: str, hypotheses: list[tuple[str, str]], language: str = "he") -> Path:
@@ -25,7 +26,7 @@ def scored(model: str, hypotheses: list[tuple[str, str]], language: str = "he") 
     ]  # fmt: skip
     Path("m.jsonl").write_text('{"id": "a", "audio": "a", "transcript": "x", "duration": 1, "language": "he"}\n')
     path = Path(f"manifests/evals/{model}__m__speech")
-    write_eval(path, with_counts(rows), {"model": model, "set": "m", "context": "speech"}, Path("m.jsonl"))
+    write_eval(Workspace(), path, with_counts(rows), {"model": model, "set": "m", "context": "speech"}, Path("m.jsonl"))
     return path.with_name(path.name + ".json")
 
 
@@ -33,14 +34,14 @@ def report(before: list[tuple[str, str]], after: list[tuple[str, str]], most_aud
     Path("audio").mkdir()
     for number in range(4):
         soundfile.write(f"audio/{number}.wav", speech(["sol"], 1.0 + number), 16_000)
-    add_to_headline("run-1", {"speech": (scored("base", before), scored("run-1", after))})
+    add_to_headline(Workspace(), "run-1", {"speech": (scored("base", before), scored("run-1", after))})
     run = Path("models/whisper/run-1")
     run.mkdir(parents=True)
     metrics = [{"kind": "train", "step": s, "loss": 3 / s} for s in range(1, 40)] + [
         {"kind": "eval", "step": 40, "loss": 1.0, "wer": 0.5, "cer": 0.2}
     ]
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in metrics))
-    return build_report(run, Path("reports/run-1").resolve(), False, most_audio)
+    return report_of(Run(run), Path("reports/run-1"), most_audio=most_audio)
 
 
 SAID = "שלום עולם יפה"

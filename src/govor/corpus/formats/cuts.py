@@ -3,9 +3,8 @@ turned away with its reason rather than read as if nothing were done."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from govor.corpus.formats.rows import EXTRA_KEY, INTERPRETED, OWN
+from govor.corpus.records import Row
 from govor.errors import AudioError
 
 _CUTS = ("MonoCut", "MultiCut", "MixedCut", "PaddingCut")
@@ -17,12 +16,12 @@ _KNOWN_OF_SUPERVISIONS = frozenset(
 _TOLERANCE_SECONDS = 0.05
 
 
-def is_cut(row: dict[str, Any]) -> bool:
+def is_cut(row: Row) -> bool:
     """Whether a row is a lhotse cut."""
     return row.get("type") in _CUTS or "supervisions" in row or ("recording" in row and "start" in row)
 
 
-def from_cut(cut: dict[str, Any]) -> dict[str, Any]:
+def from_cut(cut: Row) -> Row:
     """A cut's recording, start and duration; supervisions as segments unless one fills the cut. A cut that cannot be used
     has an AudioError under `error`."""
     try:
@@ -33,7 +32,7 @@ def from_cut(cut: dict[str, Any]) -> dict[str, Any]:
         return {**cut, "error": AudioError("malformed_row", "it looks like a lhotse cut and is none.")}
 
 
-def _row(cut: dict[str, Any]) -> dict[str, Any]:
+def _row(cut: Row) -> Row:
     recording = _recording_of(cut)
     length = float(cut["duration"])
     supervisions = sorted(cut.get("supervisions") or [], key=lambda item: float(item.get("start", 0.0)))
@@ -46,7 +45,7 @@ def _row(cut: dict[str, Any]) -> dict[str, Any]:
     timed = custom.pop("timed", False) is True
     speakers = {said.get("speaker") for said in supervisions}
     transcript = custom.pop("transcript", None) if timed else None
-    row: dict[str, Any] = {
+    row: Row = {
         "id": cut.get("id"),
         "audio": recording["sources"][0]["source"],
         "duration": length,
@@ -81,7 +80,7 @@ def _row(cut: dict[str, Any]) -> dict[str, Any]:
     return {**row, **beside, **({EXTRA_KEY: apart} if apart else {})}
 
 
-def _recording_of(cut: dict[str, Any]) -> dict[str, Any]:
+def _recording_of(cut: Row) -> Row:
     kind = cut.get("type")
     if kind == "MixedCut" or "tracks" in cut:
         raise AudioError(
@@ -111,22 +110,22 @@ def _recording_of(cut: dict[str, Any]) -> dict[str, Any]:
     return dict(recording)
 
 
-def _check_inside(said: dict[str, Any], length: float) -> None:
+def _check_inside(said: Row, length: float) -> None:
     start, end = float(said["start"]), _end(said)
     if start < -_TOLERANCE_SECONDS or end > length + _TOLERANCE_SECONDS:
         message = f"the words of {start:g}…{end:g} s lie outside of their cut of {length:g} s; nobody can say which are in it."
         raise AudioError("outside_cut", message)
 
 
-def _fills(said: dict[str, Any], length: float) -> bool:
+def _fills(said: Row, length: float) -> bool:
     return abs(float(said["start"])) < _TOLERANCE_SECONDS and abs(_end(said) - length) < _TOLERANCE_SECONDS
 
 
-def _end(said: dict[str, Any]) -> float:
+def _end(said: Row) -> float:
     return round(float(said["start"]) + float(said["duration"]), 6)
 
 
-def _text(said: dict[str, Any]) -> str:
+def _text(said: Row) -> str:
     text = said.get("text")
     if text is not None and not isinstance(text, str):
         raise AudioError("malformed_row", f"the text of a supervision must be text, found {type(text).__name__}.")

@@ -12,33 +12,38 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, time, timedelta
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from govor.audio import probe
 from govor.corpus.formats.rows import AUDIO_KEYS, EXTRA_KEY
+from govor.corpus.records import Row
 from govor.errors import AudioError, GovorError
-from govor.files import check_ordinary, workspace_path
+from govor.files import check_ordinary
 from govor.jsons import to_json
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 BATCH_ROWS = 64
+Item = TypeVar("Item")
 _AUDIO_COLUMNS = ("audio", *AUDIO_KEYS, "wav", "speech")
 
 
-def rows_into_blob(shards: Sequence[Path], blob: Path, known_as: Path | None = None) -> Iterator[dict[str, Any]]:
-    """Rows of parquet shards; the audio of each is in `blob` before the row is handed over, which names it in `audio`,
-    as lying in `known_as` where the file is to be renamed."""
+def rows_into_blob(shards: Sequence[Path], blob: Path, named: str) -> Iterator[Row]:
+    """Rows of parquet shards; the audio of each is in `blob` before the row is handed over. Rows name it `named`: relative
+    to the workspace, and as it will be called where the file is renamed in the end."""
     stems = Counter(shard.stem for shard in shards)
     blob.parent.mkdir(parents=True, exist_ok=True)
     with blob.open("wb") as handle:
         for shard in shards:
             name = shard.stem if stems[shard.stem] == 1 else f"{shard.parent.name}-{shard.stem}"
             for number, row in enumerate(shard_rows(shard)):
-                kept = placed(row, handle, known_as or blob, f"{name}-{number:06d}")
+                kept = placed(row, handle, named, f"{name}-{number:06d}")
                 handle.flush()
                 yield kept
 
 
-def shard_rows(shard: Path | BinaryIO) -> Iterator[dict[str, Any]]:
+def shard_rows(shard: Path | BinaryIO) -> Iterator[Row]:
     """Rows of one shard, `BATCH_ROWS` at a time; audio is a struct of bytes and path.
 
     Raises:
@@ -66,7 +71,7 @@ def shard_rows(shard: Path | BinaryIO) -> Iterator[dict[str, Any]]:
         raise GovorError(f"{shard} is not a readable parquet file: {str(error)[:300].rstrip('.')}.") from None
 
 
-def _rows_of(batch: Any) -> list[dict[str, Any]]:
+def _rows_of(batch: pa.RecordBatch) -> list[Row]:
     """A batch as Python rows. A date, time or length of time that Python has no value for is taken as text."""
     try:
         return list(batch.to_pylist())
@@ -80,7 +85,7 @@ def _rows_of(batch: Any) -> list[dict[str, Any]]:
         return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def audio_column(schema: Any) -> str:
+def audio_column(schema: pa.Schema) -> str:
     """The column that holds the audio: bytes, or a struct with bytes in it."""
     import pyarrow.types as kinds
 
@@ -93,8 +98,8 @@ def audio_column(schema: Any) -> str:
     raise GovorError(f"No audio column was found; the columns are {columns}, one named 'audio' with bytes was wanted.")
 
 
-def placed(row: dict[str, Any], handle: BinaryIO, blob: Path, default_id: str) -> dict[str, Any]:
-    """The row with its audio appended to the blob and named there, and its nested values flattened."""
+def placed(row: Row, handle: BinaryIO, blob: str, default_id: str) -> Row:
+    """The row with its audio appended to the blob, which rows call `blob`, and its nested values flattened."""
     row = dict(row)
     sound = row.pop("audio")
     sound = sound if isinstance(sound, dict) else {}
@@ -108,7 +113,7 @@ def placed(row: dict[str, Any], handle: BinaryIO, blob: Path, default_id: str) -
         return {**row, "audio": name, "error": AudioError("missing", "the row holds no audio bytes.")}
     offset = handle.tell()
     handle.write(data)
-    row["audio"] = f"{workspace_path(blob)}#{offset},{len(data)}"
+    row["audio"] = f"{blob}#{offset},{len(data)}"
     if row.get("duration") is None:
         try:
             row["duration"] = round(probe(data).duration_seconds, 6)
@@ -117,7 +122,7 @@ def placed(row: dict[str, Any], handle: BinaryIO, blob: Path, default_id: str) -
     return row
 
 
-def write_parquet(path: Path, rows: Iterable[tuple[dict[str, Any], bytes, str]], rows_per_group: int = 100) -> int:
+def write_parquet(path: Path, rows: Iterable[tuple[Row, bytes, str]], rows_per_group: int = 100) -> int:
     """Rows with their encoded audio as parquet that `datasets` opens with an `Audio` feature; returns how many.
 
     Values that are no plain column (lists, objects, unknown numbers) stand as JSON in `govor_extra`.
@@ -159,15 +164,15 @@ _COLUMNS = {
 }
 
 
-def _columns(row: dict[str, Any], data: bytes, name: str) -> dict[str, Any]:
+def _columns(row: Row, data: bytes, name: str) -> Row:
     rest = {key: value for key, value in row.items() if key == EXTRA_KEY or key not in (*_COLUMNS, "audio")}
     plain = {key: row.get(key) for key in _COLUMNS if key != EXTRA_KEY}
     extra = to_json(rest) if rest else None
     return {"audio": {"bytes": data, "path": name}, **plain, EXTRA_KEY: extra}
 
 
-def _grouped(rows: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    group: list[Any] = []
+def _grouped(rows: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    group: list[Item] = []
     for row in rows:
         group.append(row)
         if len(group) == size:
@@ -177,7 +182,7 @@ def _grouped(rows: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield group
 
 
-def _flattened(row: dict[str, Any]) -> dict[str, Any]:
+def _flattened(row: Row) -> Row:
     """What a `metadata` struct states of itself stands beside the other columns, which win; NaN and dates become JSON."""
     row = {key: _plain(value) for key, value in row.items()}
     inner = row.get("metadata")

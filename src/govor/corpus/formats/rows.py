@@ -10,17 +10,17 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from govor.audio import probe
 from govor.corpus import timed
 from govor.corpus.inventory import INVENTORY_ONLY, Statement, is_inventory_row
-from govor.corpus.records import Clip, Segment
+from govor.corpus.records import Clip, Row, Segment, audio_path, segment_row
 from govor.errors import AudioError, GovorError
-from govor.files import workspace_path
 from govor.jsons import parse_json
 from govor.languages import language_code
+from govor.runs import Workspace
 
 AUDIO_KEYS = ("audio", "audio_filepath", "file_name", "path")
 TEXT_KEYS = ("transcript", "transcription", "text", "sentence")
@@ -28,7 +28,7 @@ LANGUAGE_KEYS = ("language", "lang", "locale")
 SPEAKER_KEYS = ("speaker", "speaker_id", "client_id")
 # Holds what a layout has no place for, under govor's own names: what stands there is read as it is.
 EXTRA_KEY = "govor_extra"
-OWN = frozenset(field.name for field in dataclasses.fields(Clip)) - {"extra"}
+OWN = frozenset(field.name for field in dataclasses.fields(Clip)) - {"extra", "transcribed", "root"}
 # Keys that reading gives a meaning. Where somebody uses one for something else, it is written below EXTRA_KEY.
 INTERPRETED = frozenset(
     {
@@ -44,7 +44,7 @@ class LackingError(AudioError):
     """The row lacks what its whole table may lack (audio, language). Where every row does, the table is refused."""
 
 
-def clip_of(row: dict[str, Any], base: Path, statement: Statement, where: str) -> Clip:
+def clip_of(workspace: Workspace, row: Row, base: Path, statement: Statement, where: str) -> Clip:
     """Build a clip; `base` is the folder that relative audio paths may start from.
 
     A reader that finds a row unusable puts the `AudioError` under the row's key `error`.
@@ -60,7 +60,7 @@ def clip_of(row: dict[str, Any], base: Path, statement: Statement, where: str) -
         if isinstance(row.get("error"), AudioError):
             raise row["error"]
     row, unknown = _unpacked(row, where)
-    row = _renamed(row)
+    row = _labelled(_renamed(row))
     audio = _first(row, AUDIO_KEYS, where, numbers=False)
     if audio is None:
         raise LackingError(
@@ -71,13 +71,13 @@ def clip_of(row: dict[str, Any], base: Path, statement: Statement, where: str) -
     segments = _segments(row, where)
     if text is None and segments:
         text = timed.plain(segments)
-    if text is None or not text.strip():
+    if (text is None or not text.strip()) and not row.get("labels"):
         raise AudioError("empty_transcript" if text is not None else "no_transcript", "no transcript to learn from")
-    if any("\ud800" <= letter <= "\udfff" for letter in text):
+    if any("\ud800" <= letter <= "\udfff" for letter in text or ""):
         raise AudioError("bad_transcript", f"{where}: the transcript holds half a character.")
-    text, inline = timed.from_inline(text) if timed.has_inline(text) else (text, ())
+    text, inline = timed.from_inline(text) if text and timed.has_inline(text) else (text, ())
     _split_before(row, where)
-    audio = _audio_path(audio, base)
+    audio = _audio_path(workspace, audio, base)
     stated = {
         "language": _first(row, LANGUAGE_KEYS, where, numbers=False, instead=statement.language),
         "speaker": _first(row, SPEAKER_KEYS, where, instead=statement.speaker),
@@ -86,8 +86,8 @@ def clip_of(row: dict[str, Any], base: Path, statement: Statement, where: str) -
     required = {
         "id": _first(row, ("id",), where),
         "audio": audio,
-        "transcript": text,
-        "duration": _duration(row, audio, where),
+        **({} if text is None else {"transcript": text}),
+        "duration": _duration(row, audio_path(audio, workspace.root), where),
         "language": _code(stated.pop("language"), where),
     }
     required["id"] = required["id"] or made_id(audio, row.get("offset"))
@@ -95,10 +95,10 @@ def clip_of(row: dict[str, Any], base: Path, statement: Statement, where: str) -
     if segments or inline:
         length = float(str(required["duration"]))
         rest["segments"] = [segment_row(segment) for segment in timed.closed(segments or inline, length)]
-    return Clip.from_row({**unknown, **rest, **required}, where)
+    return Clip.from_row({**unknown, **rest, **required}, where, workspace.root)
 
 
-def made_id(audio: str, offset: Any = None, duration: float | None = None, suffix: bool = False) -> str:
+def made_id(audio: str, offset: object = None, duration: float | None = None, suffix: bool = False) -> str:
     """The id of a row that has none: its file, and where its part of the file begins."""
     path = Path(audio) if suffix or "#" in audio else Path(audio).with_suffix("")
     parts = [path.as_posix(), *(f"{number:.3f}" for number in (offset, duration) if isinstance(number, int | float))]
@@ -112,13 +112,7 @@ def made_ids(clip: Clip) -> Iterator[str]:
     yield made_id(clip.audio, clip.offset or 0.0, clip.duration, suffix=True)
 
 
-def segment_row(segment: Segment) -> dict[str, Any]:
-    """A segment as it stands in a manifest row."""
-    row: dict[str, Any] = {"start": segment.start, "end": segment.end, "text": segment.text, "speaker": segment.speaker}
-    return {key: value for key, value in row.items() if value is not None}
-
-
-def layout_row(clip: Clip, names: Mapping[str, str] | None = None) -> dict[str, Any]:
+def layout_row(clip: Clip, names: Mapping[str, str] | None = None) -> Row:
     """A clip's fields by the `names` a layout has for them; unknown keys beside them, but below EXTRA_KEY where a reader
     would take them for something else."""
     row = {(names or {}).get(key, key): value for key, value in clip.own_row().items()}
@@ -127,7 +121,7 @@ def layout_row(clip: Clip, names: Mapping[str, str] | None = None) -> dict[str, 
     return {**row, **beside, **({EXTRA_KEY: apart} if apart else {})}
 
 
-def of_inventory(row: dict[str, Any]) -> dict[str, Any]:
+def of_inventory(row: Row) -> Row:
     """A row of our own inventory without what only an inventory needs; its error as an AudioError."""
     kept = {key: value for key, value in row.items() if key not in INVENTORY_ONLY}
     if row.get("error"):
@@ -136,12 +130,12 @@ def of_inventory(row: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def shown(row: Mapping[str, Any]) -> dict[str, Any]:
+def shown(row: Mapping[str, object]) -> Row:
     """A row as it may stand in `dropped.jsonl`: without bytes and without what a reader noted."""
     return {key: value for key, value in row.items() if not isinstance(value, bytes | AudioError)}
 
 
-def _renamed(row: dict[str, Any]) -> dict[str, Any]:
+def _renamed(row: Row) -> Row:
     """The ivrit.ai sets name a slice's place `seek` and its recording `entry_id`, below a `source` of many recordings."""
     if "seek" in row and row.get("seek_time") is None:
         row["seek_time"] = row.pop("seek")
@@ -154,7 +148,16 @@ def _renamed(row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _unpacked(row: dict[str, Any], where: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def _labelled(row: Row) -> Row:
+    """Labels are an object, in a table its JSON. What another corpus calls labels is kept and labels nothing."""
+    labels = row.pop("labels", None)
+    if isinstance(labels, str) and labels.startswith("{"):
+        with suppress(ValueError, RecursionError):
+            labels = json.loads(labels)
+    return row if labels is None else {**row, "labels" if isinstance(labels, dict) else "labels_stated": labels}
+
+
+def _unpacked(row: Row, where: str) -> tuple[Row, Row]:
     """What had to be written as text in a table becomes lists and objects again; (row, keys that govor does not know and
     that mean nothing here)."""
     row = dict(row)
@@ -172,7 +175,7 @@ def _unpacked(row: dict[str, Any], where: str) -> tuple[dict[str, Any], dict[str
     return {**row, **own}, {key: value for key, value in extra.items() if key not in OWN}
 
 
-def _segments(row: dict[str, Any], where: str) -> tuple[Segment, ...]:
+def _segments(row: Row, where: str) -> tuple[Segment, ...]:
     value = row.pop("segments", None)
     if not value:
         return ()
@@ -184,7 +187,7 @@ def _segments(row: dict[str, Any], where: str) -> tuple[Segment, ...]:
         raise AudioError("malformed_row", f"{where}: 'segments' must be a list of {{start, end, text}}.") from None
 
 
-def _split_before(row: dict[str, Any], where: str) -> None:
+def _split_before(row: Row, where: str) -> None:
     """The text before without its times, which stand in `prev_segments`."""
     before = _first(row, ("prev_transcript",), where)
     if not before:
@@ -196,7 +199,7 @@ def _split_before(row: dict[str, Any], where: str) -> None:
 
 
 def _first(
-    row: dict[str, Any],
+    row: Row,
     keys: tuple[str, ...],
     where: str,
     *,
@@ -220,7 +223,7 @@ def _first(
     return instead
 
 
-def _text(value: Any, key: str, where: str, numbers: bool) -> str:
+def _text(value: object, key: str, where: str, numbers: bool) -> str:
     if isinstance(value, str):
         return value
     if numbers and isinstance(value, int) and not isinstance(value, bool):
@@ -230,7 +233,7 @@ def _text(value: Any, key: str, where: str, numbers: bool) -> str:
     raise AudioError("malformed_row", f"{where}: '{key}' must be text, found {_kind(value)}.")
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     kinds = {list: "a list", dict: "an object", bool: "true or false", float: "a number", int: "a number"}
     return kinds.get(type(value), type(value).__name__)
 
@@ -246,7 +249,7 @@ def _code(stated: str | None, where: str) -> str:
         raise AudioError("language_unknown", f"{where}: {error}") from None
 
 
-def _duration(row: dict[str, Any], audio: str, where: str) -> float:
+def _duration(row: Row, audio: str, where: str) -> float:
     value = row.pop("duration", None)
     row |= {key: _seconds(row[key], key, where) for key in _NUMBERS if isinstance(row.get(key), str)}
     if value not in (None, ""):
@@ -260,11 +263,11 @@ def _duration(row: dict[str, Any], audio: str, where: str) -> float:
     return round(seconds, 6)
 
 
-def _seconds(value: Any, key: str, where: str) -> float:
+def _seconds(value: object, key: str, where: str) -> float:
     """A number, also one that a table had to write as text."""
     try:
         plain = isinstance(value, int | float) and not isinstance(value, bool)
-        number = float(value) if plain or (isinstance(value, str) and "_" not in value) else math.nan
+        number = float(str(value)) if plain or (isinstance(value, str) and "_" not in value) else math.nan
     except (ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
@@ -273,12 +276,12 @@ def _seconds(value: Any, key: str, where: str) -> float:
     return number
 
 
-def _audio_path(audio: str, base: Path) -> str:
+def _audio_path(workspace: Workspace, audio: str, base: Path) -> str:
     """Manifests name audio relative to themselves or to the workspace; the file decides which."""
-    path = Path(audio)
+    path = workspace.path(audio)
     try:
-        if not path.is_absolute() and (base / path).exists():
-            path = base / path
+        if not Path(audio).is_absolute() and (base / audio).exists():
+            path = base / audio
     except (OSError, ValueError):  # no name that a file can have: whoever opens it says so
         return audio
-    return workspace_path(path) if "#" not in audio else audio
+    return workspace.relative(path) if "#" not in audio else audio

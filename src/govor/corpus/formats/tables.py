@@ -12,15 +12,15 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, BinaryIO, Literal, cast
 
 from govor.corpus.cells import from_cells
 from govor.corpus.formats.rows import AUDIO_KEYS, TEXT_KEYS, of_inventory
 from govor.corpus.inventory import is_inventory_row
 from govor.corpus.manifests import parse_row
+from govor.corpus.records import Row
 from govor.errors import AudioError, GovorError
 
-Row = dict[str, Any]
 _DELIMITERS = {",": "a comma", "\t": "a tab", ";": "a semicolon", "|": "a bar"}
 # A JSON document is read whole.
 _MAX_JSON_BYTES = 500_000_000
@@ -73,10 +73,10 @@ def _opened(path: Path, encoding: str | None, newline: str | None) -> Iterator[I
         raise GovorError(f"{path} cannot be read as gzip: {error}.") from None
 
 
-def _bytes_of(path: Path) -> Any:
+def _bytes_of(path: Path) -> BinaryIO:
     if not path.is_file():
         raise GovorError(f"{path} is not an ordinary file." if path.exists() else f"{path} was not found.")
-    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")
+    return cast(BinaryIO, gzip.open(path, "rb")) if path.suffix.lower() == ".gz" else path.open("rb")
 
 
 def _separated(path: Path, delimiter: str, encoding: str | None) -> Iterator[tuple[Row, str]]:
@@ -219,7 +219,7 @@ def _document(path: Path, encoding: str | None) -> Iterator[tuple[Row, str]]:
         yield _object(row, where), where
 
 
-def _object(row: Any, where: str) -> Row:
+def _object(row: object, where: str) -> Row:
     if isinstance(row, dict):
         return row
     message = f"{where}: a JSON object was wanted, found {type(row).__name__}."

@@ -6,23 +6,24 @@ import csv
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import soundfile
 
 from govor.audio import SAMPLE_RATE, probe, split_blob
 from govor.corpus.formats.parquet import write_parquet
-from govor.corpus.formats.rows import EXTRA_KEY, layout_row, segment_row
+from govor.corpus.formats.rows import EXTRA_KEY, layout_row
 from govor.corpus.manifests import row_writer, write_rows
 from govor.corpus.preprocess import safe_name
 from govor.corpus.provenance import Provenance, item_file
-from govor.corpus.records import Clip, Segment
+from govor.corpus.records import Clip, Row, Segment, segment_row
 from govor.corpus.samples import clip_samples
 from govor.corpus.timed import to_inline, to_lrc, to_srt
 from govor.errors import AudioError
 from govor.files import atomic_folder, write_text
 from govor.jsons import to_json, write_json
 from govor.languages import english_name
+from govor.runs import Workspace
 
 _MAGIC = (
     (b"RIFF", ".wav"),
@@ -48,8 +49,8 @@ def export(clips: Iterable[Clip], layout: str, target: Path, absolute: bool = Fa
 
 
 def _with_full_path(clip: Clip) -> Clip:
-    path, span = split_blob(clip.audio)
-    return clip.replace(audio=f"{path.absolute()}{clip.audio[len(str(path)) :] if span else ''}")
+    path, span = split_blob(clip.file)
+    return clip.replace(audio=f"{path.absolute()}{clip.file[len(str(path)) :] if span else ''}")
 
 
 def is_lines(layout: str) -> bool:
@@ -62,23 +63,24 @@ def is_folder(layout: str) -> bool:
     return layout in ("audiofolder", "commonvoice", "paired")
 
 
-def to_nemo(clip: Clip) -> dict[str, Any]:
+def to_nemo(clip: Clip) -> Row:
     """A clip in NeMo's field names; all other keys ride along."""
     return layout_row(clip, {"audio": "audio_filepath", "transcript": "text", "language": "lang"})
 
 
-def to_qwen(clip: Clip) -> dict[str, Any]:
+def to_qwen(clip: Clip) -> Row:
     """A clip as Qwen3-ASR's fine-tuning reads it: language prefix, plain text, previous transcript as the prompt."""
     row = layout_row(clip, {"transcript": "text", "prev_transcript": "prompt"})
     name = row.pop("qwen_language", None) or english_name(clip.language)
-    row["text"] = f"language {name}<asr_text>{clip.transcript}"
+    if clip.transcribed:
+        row["text"] = f"language {name}<asr_text>{clip.transcript}"
     row["prompt"] = clip.prev_transcript or ""
     return row
 
 
-def to_cut(clip: Clip) -> dict[str, Any]:
+def to_cut(clip: Clip) -> Row:
     """A clip as a lhotse MonoCut with its recording; segments are supervisions."""
-    info = probe(clip.audio)
+    info = probe(clip.file)
     samples = round(info.duration_seconds * info.sample_rate_hz)
     recording = {
         "id": clip.source or clip.id,
@@ -125,7 +127,7 @@ def audio_file(clip: Clip, folder: Path, name: str) -> str:
 
     Whole recordings are copied as they are; a part of one is written as 16-bit FLAC at 16 kHz.
     """
-    path, span = split_blob(clip.audio)
+    path, span = split_blob(clip.file)
     if clip.offset is not None:
         file = folder / f"{name}.flac"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -150,7 +152,7 @@ def _copy(path: Path, file: Path, clip: Clip) -> None:
 
 def encoded_bytes(clip: Clip) -> bytes:
     """The recording's bytes as they are encoded."""
-    path, span = split_blob(clip.audio)
+    path, span = split_blob(clip.file)
     if not path.is_file():
         raise AudioError("missing", f"The audio of '{clip.id}', {path}, was not found, so it cannot be copied.")
     if span is None:
@@ -167,11 +169,11 @@ def suffix_of(data: bytes) -> str:
     return next((suffix for magic, suffix in _MAGIC if data.startswith(magic)), ".bin")
 
 
-def _jsonl(change: Callable[[Clip], dict[str, Any]]) -> Layout:
+def _jsonl(change: Callable[[Clip], Row]) -> Layout:
     return lambda clips, target, finish: write_rows(target, (change(finish(clip)) for clip in clips))
 
 
-def _jsonl_of_files(change: Callable[[Clip], dict[str, Any]], parts: bool) -> Layout:
+def _jsonl_of_files(change: Callable[[Clip], Row], parts: bool) -> Layout:
     """For readers of plain files: audio inside a blob is put beside the JSONL, and so are parts of recordings for a
     reader that knows no `offset` (`parts`)."""
 
@@ -184,7 +186,8 @@ def _jsonl_of_files(change: Callable[[Clip], dict[str, Any]], parts: bool) -> La
         if split_blob(clip.audio)[1] is None and not part:
             return clip
         name = audio_file(clip if part else clip.replace(offset=None), beside, safe_name(clip.id))
-        return clip.replace(audio=(beside / name).as_posix(), offset=None if part else clip.offset)
+        audio = Workspace(clip.root).as_given(beside / name)
+        return clip.replace(audio=audio, offset=None if part else clip.offset)
 
     return write
 
@@ -193,7 +196,7 @@ def _audiofolder(clips: Iterable[Clip], target: Path, _: Finish) -> int:
     """`metadata.csv` with `file_name`, audio below `audio/`; clips with a split stand in a folder of that name."""
     count = 0
     with atomic_folder(target, "the audiofolder", replace=True) as folder:
-        handles: dict[str, tuple[Any, Any]] = {}
+        handles: dict[str, tuple[IO[str], csv.DictWriter[str]]] = {}
         try:
             for clip in clips:
                 part = safe_name(clip.split) if clip.split else ""
@@ -209,8 +212,8 @@ def _audiofolder(clips: Iterable[Clip], target: Path, _: Finish) -> int:
                 handles[part][1].writerow(_flat(clip, {"file_name": name, "transcription": clip.transcript}, _TABLE))
                 count += 1
         finally:
-            for handle, _ in handles.values():
-                handle.close()
+            for opened, _writer in handles.values():
+                opened.close()
     return count
 
 
@@ -248,7 +251,8 @@ def _paired(clips: Iterable[Clip], target: Path, _: Finish) -> int:
         for clip in clips:
             name = audio_file(clip, folder, safe_name(clip.id))
             path = folder / name
-            write_text(path.with_suffix(".txt"), clip.transcript + "\n")
+            if clip.transcribed:
+                write_text(path.with_suffix(".txt"), clip.transcript + "\n")
             if clip.segments:
                 segments = {"segments": [segment_row(segment) for segment in clip.segments]}
                 write_text(path.with_suffix(".json"), to_json(segments))
@@ -264,7 +268,7 @@ def _paired(clips: Iterable[Clip], target: Path, _: Finish) -> int:
 
 
 def _parquet(clips: Iterable[Clip], target: Path, _: Finish) -> int:
-    def rows() -> Iterator[tuple[dict[str, Any], bytes, str]]:
+    def rows() -> Iterator[tuple[Row, bytes, str]]:
         for clip in clips:
             data, row = _bytes_of(clip), clip.replace(offset=None).to_row()
             yield row, data, f"{safe_name(clip.id)}{suffix_of(data)}"
@@ -286,12 +290,15 @@ def _bytes_of(clip: Clip) -> bytes:
 _TABLE = ("file_name", "transcription", "id", "duration", "language", "speaker", "source", "license", EXTRA_KEY)
 
 
-def _flat(clip: Clip, named: dict[str, Any], columns: tuple[str, ...]) -> dict[str, Any]:
+def _flat(clip: Clip, named: Row, columns: tuple[str, ...]) -> Row:
     """A row of a table: `named` cells, own fields that have a column, and all the rest as JSON in one. The audio was
     written as a file of its own, so a part is a whole there."""
     row = clip.replace(offset=None).own_row()
-    for key in ("audio", "transcript"):
-        row.pop(key)
+    del row["audio"]
+    if (
+        clip.transcript or not clip.labels
+    ):  # an empty cell is none: beside labels an empty transcript is said among the rest
+        row.pop("transcript", None)
     if named.get("locale"):
         row.pop("language")
     if named.get("client_id"):
@@ -301,7 +308,7 @@ def _flat(clip: Clip, named: dict[str, Any], columns: tuple[str, ...]) -> dict[s
     return {**named, **kept, **({EXTRA_KEY: to_json(rest)} if rest else {})}
 
 
-def _breaks_rows(value: Any) -> bool:
+def _breaks_rows(value: object) -> bool:
     """Whether a value cannot stand in a table without quotes (nor in one with quotes, read by simple readers)."""
     return isinstance(value, str) and (value != " ".join(value.split()) or not value.isprintable() or '"' in value)
 
@@ -312,7 +319,7 @@ def _in_a_cell(text: str) -> str:
     return f'"{line.replace(chr(34), chr(34) * 2)}"' if line[:1] == line[-1:] == '"' and '""' in line[1:-1] else line
 
 
-def _inline(clip: Clip) -> dict[str, Any]:
+def _inline(clip: Clip) -> Row:
     """govor's row with times written into the text as Whisper's tokens, as the ivrit.ai sets have it."""
     row = clip.to_row()
     if clip.segments:

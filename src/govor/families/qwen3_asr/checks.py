@@ -10,7 +10,7 @@ from govor.families.settings import Shapes
 from govor.jsons import Record
 
 
-def check_model(config: Record, found: Shapes, folder: Path) -> None:
+def check_model(config: Record, shapes: Shapes, folder: Path) -> None:
     """See `FamilySettings.check_model`: the sizes that memory goes by are compared here, every weight by the loader."""
     thinker = config.get("thinker_config")
     inner = thinker if isinstance(thinker, dict) else config
@@ -26,7 +26,7 @@ def check_model(config: Record, found: Shapes, folder: Path) -> None:
         f"{tower}.layers.0.fc1.weight": (audio.get("encoder_ffn_dim"), audio.get("d_model")),
     }
     for name, shape in wanted.items():
-        given = found.get(name)
+        given = shapes.get(name)
         if given is not None and (
             len(given) != 2 or any(w not in (None, h) for w, h in zip(shape, given, strict=True))
         ):
@@ -36,4 +36,4 @@ def check_model(config: Record, found: Shapes, folder: Path) -> None:
             )
     layers = text.get("num_hidden_layers", 0) * 3 * (hidden or 0) * text.get("intermediate_size", 0)
     layers += audio.get("encoder_layers", 0) * 2 * audio.get("d_model", 0) * audio.get("encoder_ffn_dim", 0)
-    check_count((text.get("vocab_size") or 0) * (hidden or 0) + layers, found, folder)
+    check_count((text.get("vocab_size") or 0) * (hidden or 0) + layers, shapes, folder)

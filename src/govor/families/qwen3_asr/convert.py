@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -27,6 +26,7 @@ from govor.families.qwen3_asr.languages import PRETRAINED, language_name
 from govor.families.qwen3_asr.tokens import QwenTokens
 from govor.files import shortened
 from govor.jsons import read_json, write_json
+from govor.runs import Json
 
 Weights = dict[str, torch.Tensor]
 
@@ -77,7 +77,9 @@ def is_thinker(folder: Path) -> bool:
     return "thinker_config" in read_json(folder / "config.json")
 
 
-def load_thinker(folder: Path, tokens: QwenTokens, dtype: torch.dtype, **options: Any) -> Any:
+def load_thinker(
+    folder: Path, tokens: QwenTokens, dtype: torch.dtype, **options: object
+) -> Qwen3ASRForConditionalGeneration:
     """The model of a folder in the older layout; `options` go to `from_pretrained`.
 
     The head is tied to the embeddings unless the file holds another one.
@@ -98,7 +100,9 @@ def load_thinker(folder: Path, tokens: QwenTokens, dtype: torch.dtype, **options
     return module
 
 
-def assemble(config: Qwen3ASRConfig, weights: Weights, dtype: torch.dtype, origin: Path, **options: Any) -> Any:
+def assemble(
+    config: Qwen3ASRConfig, weights: Weights, dtype: torch.dtype, origin: Path, **options: object
+) -> Qwen3ASRForConditionalGeneration:
     """A model made of a configuration and weights under native names, tied ones once.
 
     It takes over the tensors that have `dtype` already.
@@ -120,7 +124,9 @@ def assemble(config: Qwen3ASRConfig, weights: Weights, dtype: torch.dtype, origi
     return module
 
 
-def write_thinker(module: Any, tokens: QwenTokens, languages: Sequence[str], folder: Path) -> None:
+def write_thinker(
+    module: Qwen3ASRForConditionalGeneration, tokens: QwenTokens, languages: Sequence[str], folder: Path
+) -> None:
     """config.json, generation_config.json and model.safetensors in the older layout."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", _thinker_config(module, tokens, languages))
@@ -133,7 +139,7 @@ def native_names(weights: Weights) -> Weights:
     return {_renamed(name, _PREFIXES): tensor for name, tensor in weights.items()}
 
 
-def thinker_names(module: Any) -> Weights:
+def thinker_names(module: Qwen3ASRForConditionalGeneration) -> Weights:
     """The weights of a model under the older names, each a tensor of its own.
 
     The head is written even where it is tied to the embeddings, as in the published files.
@@ -166,7 +172,7 @@ def _read_weights(folder: Path) -> Weights:
     return weights
 
 
-def _native_config(thinker: dict[str, Any]) -> Qwen3ASRConfig:
+def _native_config(thinker: Json) -> Qwen3ASRConfig:
     audio, text = thinker.get("audio_config") or {}, thinker.get("text_config") or {}
     wanted = [key for key in ("d_model", "output_dim", "encoder_layers") if key not in audio]
     wanted += [key for key in ("hidden_size", "num_hidden_layers", "vocab_size") if key not in text]
@@ -194,7 +200,7 @@ def _native_config(thinker: dict[str, Any]) -> Qwen3ASRConfig:
     )
 
 
-def _thinker_config(module: Any, tokens: QwenTokens, languages: Sequence[str]) -> dict[str, Any]:
+def _thinker_config(module: Qwen3ASRForConditionalGeneration, tokens: QwenTokens, languages: Sequence[str]) -> Json:
     config = module.config
     audio, text = config.audio_config, config.text_config
     half = text.head_dim // 2

@@ -19,9 +19,9 @@ from transformers.cache_utils import DynamicCache
 
 from govor.audio import SAMPLE_RATE, Samples
 from govor.errors import GovorError
-from govor.families.base import GREEDY, Batch, Exporter, Family, Hypothesis, Inference
+from govor.families.base import GREEDY, IGNORED, Batch, Exporter, Family, Hypothesis, Inference
 from govor.families.checking import loading
-from govor.families.decoding import Found, beam, greedy
+from govor.families.decoding import BATCH_AUDIO_SECONDS, MAX_TOKENS_PER_SECOND, Candidate, beam, greedy
 from govor.families.loading import (
     check_dtypes,
     check_finite,
@@ -42,17 +42,13 @@ from govor.families.qwen3_asr.features import MAX_SECONDS, audio_tokens, log_mel
 from govor.families.qwen3_asr.labels import prompt_ids
 from govor.families.qwen3_asr.languages import language_name
 from govor.families.qwen3_asr.processor import save_processor, save_thinker_processor
-from govor.families.qwen3_asr.renderer import IGNORED, Qwen3AsrRenderer, pad_left
+from govor.families.qwen3_asr.renderer import Qwen3AsrRenderer, pad_left
 from govor.families.qwen3_asr.tokens import AUDIO_PAD, QwenTokens
 from govor.families.recogniser import RECOGNITION
 from govor.families.task import DecodeOptions, Task
 
-# No language's speech needs more byte-level tokens in a second than this (fast Ge'ez: about 30).
-# Without a bound a model that loops writes until its positions end.
-MAX_TOKENS_PER_SECOND = 40
 # "language Serbo-Croatian<asr_text>", where the model writes it itself.
 LANGUAGE_TOKENS = 16
-BATCH_AUDIO_SECONDS = 120.0
 
 
 class Qwen3Asr(Inference):
@@ -115,8 +111,8 @@ class Qwen3Asr(Inference):
         check_finite(module, folder)
         qwen = cls(module.eval(), tokens)
         ends = [tokens.end_of_text, tokens.end]
-        told = module.generation_config.eos_token_id
-        if sorted(told if isinstance(told, list) else [told]) != sorted(ends):
+        stated = module.generation_config.eos_token_id
+        if sorted(stated if isinstance(stated, list) else [stated]) != sorted(ends):
             module.generation_config = generation_config(tokens)
             qwen.notes.append(f"{folder / 'generation_config.json'} lacked the two end tokens; made from the tokenizer")
         return qwen
@@ -237,13 +233,13 @@ class Qwen3Asr(Inference):
         results: dict[int, Hypothesis] = {}
         before = list(previous) if previous is not None else [None] * len(clips)
         for rows in batches_by_length([len(clip) / SAMPLE_RATE for clip in clips]):
-            found = self._search(
+            candidates = self._search(
                 [clips[i] for i in rows],
                 [languages[i] for i in rows],
                 options,
                 [before[i] for i in rows],
             )
-            for row, best in zip(rows, found, strict=True):
+            for row, best in zip(rows, candidates, strict=True):
                 results[row] = self._hypothesis(best[0], languages[row])
             if on_done:
                 on_done(len(rows))
@@ -253,13 +249,13 @@ class Qwen3Asr(Inference):
         """See `Recogniser.nbest`; the context makes no difference."""
         batches_by_length([len(clip) / SAMPLE_RATE])
         return [
-            self._hypothesis(found, language)
-            for found in self._search([clip], [language], DecodeOptions(options.context, n))[0][:n]
+            self._hypothesis(candidate, language)
+            for candidate in self._search([clip], [language], DecodeOptions(options.context, n))[0][:n]
         ]
 
-    def _hypothesis(self, found: Found, language: str | None) -> Hypothesis:
-        text = self.tokens.parse(found.tokens)[1] if language is None else self.tokens.text(found.tokens)
-        return Hypothesis(text, found.tokens, found.mean_logprob, found.ended)
+    def _hypothesis(self, candidate: Candidate, language: str | None) -> Hypothesis:
+        text = self.tokens.parse(candidate.tokens)[1] if language is None else self.tokens.text(candidate.tokens)
+        return Hypothesis(text, candidate.tokens, candidate.mean_logprob, candidate.ended)
 
     def _search(
         self,
@@ -267,7 +263,7 @@ class Qwen3Asr(Inference):
         languages: list[str | None],
         options: DecodeOptions,
         previous: list[str | None] | None = None,
-    ) -> list[list[Found]]:
+    ) -> list[list[Candidate]]:
         mels = [log_mel(clip, self.renderer.n_mels) for clip in clips]
         prompts = [
             prompt_ids(self.tokens, audio_tokens(mel.shape[-1], self.renderer.n_window), (text or "").strip(), language)
@@ -288,7 +284,7 @@ class Qwen3Asr(Inference):
         if options.beam_size > 1 and not options.temperature:
             return beam(decoder, self.tokens.end, limits, options.beam_size)
         drawn = torch.Generator().manual_seed(0)
-        return [[found] for found in greedy(decoder, self.tokens.end, limits, options.temperature, drawn)]
+        return [[candidate] for candidate in greedy(decoder, self.tokens.end, limits, options.temperature, drawn)]
 
 
 class _Decoder:

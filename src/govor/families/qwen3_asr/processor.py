@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer
 
 from govor.families.qwen3_asr.tokens import AUDIO_END, AUDIO_PAD, AUDIO_START, END_OF_TEXT, MESSAGE_END, QwenTokens
 from govor.jsons import read_json, write_json
+from govor.runs import Json
+
+if TYPE_CHECKING:
+    from transformers import Qwen2Tokenizer
 
 _NAMED = {"audio_token": AUDIO_PAD, "audio_bos_token": AUDIO_START, "audio_eos_token": AUDIO_END}
 
@@ -63,7 +67,7 @@ def save_thinker_processor(tokens: QwenTokens, n_mels: int, folder: Path) -> Non
     write_json(folder / "tokenizer_config.json", _older_tokenizer_config(tokens.tokenizer))
 
 
-def _tokenizer(tokens: QwenTokens, folder: Path) -> Any:
+def _tokenizer(tokens: QwenTokens, folder: Path) -> Qwen2Tokenizer:
     from transformers import Qwen2Tokenizer
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,7 +82,7 @@ def _keep(tokenizer: Tokenizer, folder: Path) -> None:
     tokenizer.save(str(folder / "tokenizer.json"))
 
 
-def _older_tokenizer_config(tokenizer: Tokenizer) -> dict[str, Any]:
+def _older_tokenizer_config(tokenizer: Tokenizer) -> Json:
     """As `transformers` 4 wrote it; vLLM refuses a list of extra special tokens."""
     added = {
         str(index): {

@@ -16,14 +16,13 @@ from transformers import Qwen3ASRConfig
 from govor.audio import SAMPLE_RATE, Samples
 from govor.errors import GovorError
 from govor.examples.spec import ExampleSpec
-from govor.families.base import Batch, Labels, spelled
+from govor.families.base import IGNORED, Batch, Labels, spelled
 from govor.families.qwen3_asr.convert import read_config
 from govor.families.qwen3_asr.features import MAX_SECONDS, audio_tokens, clip_frames, frames_of, log_mel
 from govor.families.qwen3_asr.labels import MAX_CONTEXT_TOKENS, build_labels
 from govor.families.qwen3_asr.languages import language_name
 from govor.families.qwen3_asr.tokens import QwenTokens
 
-IGNORED = -100
 # More than the turns of the template take in any vocabulary.
 TEMPLATE_TOKENS = 64
 _DURATION_ROUNDING_SECONDS = 0.005

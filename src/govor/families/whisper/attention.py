@@ -7,11 +7,15 @@ aligns words by them). The queries and keys are read where the stock layers comp
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from torch import nn
 from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
+from transformers import WhisperForConditionalGeneration
 
 from govor.audio import SAMPLE_RATE, Samples
 from govor.families.base import Attention, Head
@@ -24,12 +28,13 @@ from govor.mel import FRAMES_PER_SECOND
 if TYPE_CHECKING:
     from govor.families.whisper.model import Whisper
 
+Weights = npt.NDArray[np.float32]
 POSITION_SECONDS = 2 / FRAMES_PER_SECOND  # the encoder halves the mel frames
 # So many clips go through the decoder at once; every head of a large model is kept while heads are being chosen.
 _BATCH = 8
 
 
-def stock_heads(model: Any) -> tuple[Head, ...]:
+def stock_heads(model: WhisperForConditionalGeneration) -> tuple[Head, ...]:
     """The heads that the model's configuration names; the upper half of all where it names none."""
     named = getattr(model.generation_config, "alignment_heads", None)
     layers, heads = model.config.decoder_layers, model.config.decoder_attention_heads
@@ -38,7 +43,7 @@ def stock_heads(model: Any) -> tuple[Head, ...]:
     return tuple((layer, head) for layer in range(layers // 2, layers) for head in range(heads))
 
 
-def all_heads(model: Any) -> tuple[Head, ...]:
+def all_heads(model: WhisperForConditionalGeneration) -> tuple[Head, ...]:
     """Every head of the decoder's cross-attention, as (layer, head)."""
     config = model.config
     return tuple(
@@ -85,8 +90,8 @@ def attend(
         fitting = [p for p in range(len(rows)) if len(prompts[p]) + len(texts[p][0]) < room and texts[p][0]]
         if fitting:
             mels = [log_mel(clips[rows[p]], n_mels, frames[rows[p]]).to(model.device, model.dtype) for p in fitting]
-            found = _forced(model, tokens, mels, [prompts[p] for p in fitting], [texts[p][0] for p in fitting], chosen)
-            for p, (weights, logprobs) in zip(fitting, found, strict=True):
+            forced = _forced(model, tokens, mels, [prompts[p] for p in fitting], [texts[p][0] for p in fitting], chosen)
+            for p, (weights, logprobs) in zip(fitting, forced, strict=True):
                 positions = min(int(np.ceil(seconds[rows[p]] / POSITION_SECONDS)), weights.shape[-1])
                 results[rows[p]] = Attention(
                     weights[..., :positions], POSITION_SECONDS, tuple(texts[p][1]), logprobs, chosen
@@ -97,13 +102,13 @@ def attend(
 
 
 def _forced(
-    model: Any,
+    model: WhisperForConditionalGeneration,
     tokens: WhisperTokens,
     mels: list[torch.Tensor],
     prompts: list[list[int]],
     texts: list[list[int]],
     heads: tuple[Head, ...],
-) -> list[tuple[Any, Any]]:
+) -> list[tuple[Weights, Weights]]:
     """Per clip the weights [heads, tokens, positions] and the log-probability of each token [tokens]."""
     states = encode(model, mels)
     rows = [prompt + text for prompt, text in zip(prompts, texts, strict=True)]
@@ -128,10 +133,10 @@ def _forced(
 class _CrossAttention:
     """Keeps queries and keys of the cross-attention of some layers while the block runs."""
 
-    def __init__(self, model: Any, layers: Sequence[int]) -> None:
+    def __init__(self, model: WhisperForConditionalGeneration, layers: Sequence[int]) -> None:
         self._attention = {layer: model.model.decoder.layers[layer].encoder_attn for layer in layers}
         self._kept: dict[tuple[int, str], torch.Tensor] = {}
-        self._hooks: list[Any] = []
+        self._hooks: list[RemovableHandle] = []
 
     def __enter__(self) -> _CrossAttention:
         for layer, attention in self._attention.items():
@@ -144,7 +149,7 @@ class _CrossAttention:
             hook.remove()
 
     def _keeper(self, layer: int, name: str) -> Callable[..., None]:
-        def keep(_module: Any, _inputs: Any, output: torch.Tensor) -> None:
+        def keep(_module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
             self._kept[layer, name] = output
 
         return keep

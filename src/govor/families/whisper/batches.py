@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from govor.audio import SAMPLE_RATE, Samples
+from govor.corpus.samples import WINDOW_SECONDS
 from govor.errors import GovorError
 from govor.families.base import Hypothesis
+from govor.families.decoding import BATCH_AUDIO_SECONDS, MAX_TOKENS_PER_SECOND
 from govor.families.task import ContextMode
 from govor.families.whisper.features import FULL_FRAMES, bucket_frames
+from govor.mel import FRAMES_PER_SECOND
 
-# No language's speech needs more byte-level tokens in a second than this (fast Ge'ez: about 30).
-# Without a bound a model that loops writes 448 tokens for every clip.
-MAX_TOKENS_PER_SECOND = 40
-BATCH_AUDIO_SECONDS = 120.0
 PROMPT_TOKENS = 4
 
 
 def max_new_tokens(seconds: float, positions: int) -> int:
     """How many tokens a clip may yield: bounded by its length, and by the decoder's positions less the prompt."""
-    speech = bucket_frames(min(seconds, 30.0)) / 100
+    speech = bucket_frames(min(seconds, WINDOW_SECONDS)) / FRAMES_PER_SECOND
     return int(min(positions - PROMPT_TOKENS, 20 + MAX_TOKENS_PER_SECOND * speech))
 
 
@@ -42,8 +41,8 @@ def transcribe_in_batches(
     before = list(previous) if previous is not None else [None] * len(clips)
     batches = batches_by_length([len(clip) / SAMPLE_RATE for clip in clips], context)
     for rows in [[row] for batch in batches for row in batch] if any(before) else batches:
-        found = search([clips[i] for i in rows], [languages[i] for i in rows], [before[i] for i in rows])
-        results.update(zip(rows, found, strict=True))
+        hypotheses = search([clips[i] for i in rows], [languages[i] for i in rows], [before[i] for i in rows])
+        results.update(zip(rows, hypotheses, strict=True))
         if on_done:
             on_done(len(rows))
     return [results[i] for i in range(len(clips))]
@@ -57,15 +56,17 @@ def batches_by_length(
 ) -> list[list[int]]:
     """Indices of clips in batches of one context bucket each, the budget counted in the bucket's length."""
     for index, length in enumerate(seconds):
-        if length > 30:
-            raise GovorError(f"Clip {index} is {length:.1f} s long; at most 30 s fit a Whisper window.")
+        if length > WINDOW_SECONDS:
+            raise GovorError(f"Clip {index} is {length:.1f} s long; at most {WINDOW_SECONDS:g} s fit a Whisper window.")
     order = sorted(range(len(seconds)), key=lambda i: seconds[i])
     batches: list[list[int]] = []
     last = 0
     for index in order:
         bucket = bucket_frames(seconds[index])
         frames = FULL_FRAMES if context == "padded" else bucket
-        full = batches and (len(batches[-1]) >= most or (len(batches[-1]) + 1) * frames / 100 > budget_seconds)
+        full = batches and (
+            len(batches[-1]) >= most or (len(batches[-1]) + 1) * frames / FRAMES_PER_SECOND > budget_seconds
+        )
         if not batches or bucket != last or full:
             batches.append([])
         batches[-1].append(index)

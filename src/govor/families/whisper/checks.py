@@ -6,24 +6,27 @@ Nothing here needs torch.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from govor.audio import SAMPLE_RATE
+from govor.corpus.samples import WINDOW_SECONDS
 from govor.errors import GovorError
 from govor.families.checking import by_sizes, check_count, check_sizes
 from govor.families.settings import Shapes
 from govor.jsons import Record, read_json
-from govor.mel import HOP, WINDOW
+from govor.mel import FRAMES_PER_SECOND, HOP, WINDOW
+from govor.runs import Json
 
 if TYPE_CHECKING:
+    from transformers import WhisperConfig
+
     from govor.families.whisper.tokens import WhisperTokens
 
 # Rows of the published models: 99 languages, 100 since large-v3; the English-only ones have one token less.
 _ROWS_ENGLISH, _ROWS_99, _ROWS_100 = 51_864, 51_865, 51_866
-_WINDOW_POSITIONS = 1500
-_EXTRACTOR = {"sampling_rate": SAMPLE_RATE, "hop_length": HOP, "n_fft": WINDOW, "chunk_length": 30}
+_WINDOW_POSITIONS = int(WINDOW_SECONDS * FRAMES_PER_SECOND) // 2
+_EXTRACTOR = {"sampling_rate": SAMPLE_RATE, "hop_length": HOP, "n_fft": WINDOW, "chunk_length": int(WINDOW_SECONDS)}
 
 # `transformers` leaves out of config.json what equals its defaults.
 _DEFAULTS = {
@@ -43,12 +46,12 @@ DEFAULT_VOCABULARY = _DEFAULTS["vocab_size"]
 STEERING = ("<|endoftext|>", "<|startoftranscript|>", "<|transcribe|>", "<|notimestamps|>")
 
 
-def check_model(config: Record, found: Shapes, folder: Path) -> None:
+def check_model(config: Record, shapes: Shapes, folder: Path) -> None:
     """See `FamilySettings.check_model`."""
-    check_weights(config, found, folder / "config.json")
+    check_weights(config, shapes, folder / "config.json")
 
 
-def whisper_shapes(config: Mapping[str, Any]) -> Shapes:
+def whisper_shapes(config: Json) -> Shapes:
     """Name and shape of every weight that a Whisper of this configuration has (the head is tied to the embeddings)."""
     sizes = {**_DEFAULTS, **{key: config[key] for key in _DEFAULTS if key in config}}
     width = sizes["d_model"]
@@ -79,7 +82,7 @@ def whisper_shapes(config: Mapping[str, Any]) -> Shapes:
     return {f"model.{name}": shape for name, shape in shapes.items()}
 
 
-def check_weights(config: Mapping[str, Any], found: Shapes, origin: Path) -> None:
+def check_weights(config: Json, shapes: Shapes, origin: Path) -> None:
     """Refuse weights of other shapes than a Whisper of this configuration has, and far fewer of them: what is missing would
     be made up, however much memory that takes. (Which of them are missing, the loader says.)
 
@@ -92,16 +95,16 @@ def check_weights(config: Mapping[str, Any], found: Shapes, origin: Path) -> Non
             f"{origin}: max_source_positions is {config['max_source_positions']}, and a window of 30 s has {_WINDOW_POSITIONS}."
         )
     wanted = whisper_shapes(config)
-    given = {name if name.startswith("model.") else f"model.{name}": shape for name, shape in found.items()}
+    given = {name if name.startswith("model.") else f"model.{name}": shape for name, shape in shapes.items()}
     for name, shape in wanted.items():
         if given.get(name, shape) != shape:
             raise GovorError(
                 f"{origin}: '{name}' is {by_sizes(given[name])}, and its sizes ask for {by_sizes(shape)}; fetch or train it again."
             )
-    check_count(sum(map(math.prod, wanted.values())), found, origin)
+    check_count(sum(map(math.prod, wanted.values())), shapes, origin)
 
 
-def check_folder(folder: Path, config: Any, tokens: WhisperTokens) -> list[str]:
+def check_folder(folder: Path, config: WhisperConfig, tokens: WhisperTokens) -> list[str]:
     """Refuse a model whose configuration, tokenizer and feature extractor are of different models.
 
     Returns:
@@ -150,7 +153,7 @@ def _check_extractor(folder: Path, bands: int) -> None:
                 )
 
 
-def _mended_ids(folder: Path, config: Any, tokens: WhisperTokens) -> list[str]:
+def _mended_ids(folder: Path, config: WhisperConfig, tokens: WhisperTokens) -> list[str]:
     """The ids that begin, end and pad a text are the tokenizer's."""
     wanted = {
         "decoder_start_token_id": tokens.start,

@@ -7,9 +7,10 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
@@ -22,8 +23,11 @@ from govor.families.whisper.model import Whisper
 from govor.families.whisper.tokens import LANGUAGES, WhisperTokens, build_tokenizer
 from govor.files import check_ordinary
 from govor.jsons import read_json
+from govor.runs import Json
 
 Weights = dict[str, torch.Tensor]
+Array = npt.NDArray[np.generic]
+Taken = TypeVar("Taken")
 
 _GGML_MAGIC = 0x67676D6C
 _CT2_TYPES = {0: "<f4", 1: "<i1", 2: "<i2", 3: "<i4", 4: "<f2"}
@@ -83,7 +87,7 @@ def from_ggml(file: Path) -> Whisper:
 
 
 def _assemble(
-    weights: Weights, heads: int, encoder_heads: int, tokens: WhisperTokens, settings: dict[str, Any], origin: Path
+    weights: Weights, heads: int, encoder_heads: int, tokens: WhisperTokens, settings: Json, origin: Path
 ) -> Whisper:
     def layers(part: str) -> int:
         return len({name.split(".")[3] for name in weights if name.startswith(f"model.{part}.layers.")})
@@ -160,7 +164,7 @@ class _Bounded:
         self._take(count)
         self._handle.seek(count, 1)
 
-    def numbers(self, form: str) -> tuple[Any, ...]:
+    def numbers(self, form: str) -> tuple[int, ...]:
         """Little-endian numbers."""
         return struct.unpack("<" + form, self.read(struct.calcsize("<" + form)))
 
@@ -195,7 +199,7 @@ def check_ctranslate2(folder: Path) -> None:
             pass
 
 
-def read_settings(folder: Path) -> dict[str, Any]:
+def read_settings(folder: Path) -> Json:
     """`config.json` of a CTranslate2 folder; an absent one says nothing.
 
     Raises:
@@ -205,14 +209,14 @@ def read_settings(folder: Path) -> dict[str, Any]:
     file = folder / "config.json"
     if not file.exists():
         return {}
-    found = read_json(file)
-    check_ids(file, found)
-    return found
+    settings = read_json(file)
+    check_ids(file, settings)
+    return settings
 
 
 def _variables(
-    source: _Bounded, take: Callable[[_Variable], Any], aliases: dict[str, str]
-) -> Iterator[tuple[_Variable, Any]]:
+    source: _Bounded, take: Callable[[_Variable], Taken], aliases: dict[str, str]
+) -> Iterator[tuple[_Variable, Taken]]:
     """Every variable of a CTranslate2 file with what `take` makes of its bytes; `aliases` is filled at the end."""
 
     def string() -> str:
@@ -247,12 +251,12 @@ def _variables(
         raise GovorError(f"{source.file} ends too early or is damaged ({error}); fetch it again.") from None
 
 
-def _read_ctranslate2(file: Path) -> dict[str, np.ndarray[Any, Any]]:
-    variables: dict[str, np.ndarray[Any, Any]] = {}
+def _read_ctranslate2(file: Path) -> dict[str, Array]:
+    variables: dict[str, Array] = {}
     aliases: dict[str, str] = {}
     with _Bounded(file) as source:
 
-        def array(variable: _Variable) -> np.ndarray[Any, Any]:
+        def array(variable: _Variable) -> Array:
             kind = _CT2_TYPES.get(variable.kind)
             if kind is None:
                 raise GovorError(f"{file}: '{variable.name}' has a type that is not float16, float32 or integer.")
@@ -266,7 +270,7 @@ def _read_ctranslate2(file: Path) -> dict[str, np.ndarray[Any, Any]]:
     return variables | {alias: variables[name] for alias, name in aliases.items()}
 
 
-def _heads(variables: dict[str, np.ndarray[Any, Any]], name: str, file: Path) -> int | None:
+def _heads(variables: dict[str, Array], name: str, file: Path) -> int | None:
     if name not in variables:
         return None
     if variables[name].size != 1 or variables[name].dtype.kind != "i":
@@ -274,7 +278,7 @@ def _heads(variables: dict[str, np.ndarray[Any, Any]], name: str, file: Path) ->
     return int(variables[name].reshape(()))
 
 
-def _ct2_names(variables: dict[str, np.ndarray[Any, Any]], file: Path) -> Weights:
+def _ct2_names(variables: dict[str, Array], file: Path) -> Weights:
     def tensor(name: str) -> torch.Tensor:
         if name not in variables:
             raise GovorError(f"{file} lacks '{name}'; it is not a complete Whisper.")

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from govor.audio import SAMPLE_RATE, Samples
+from govor.corpus.samples import WINDOW_SECONDS
 from govor.errors import GovorError
 from govor.families.base import GREEDY, Hypothesis, Inference
 from govor.families.checking import loading
@@ -30,7 +31,7 @@ class CTranslate2Whisper(Inference):
 
     name = "whisper"
     task: ClassVar[Task] = RECOGNITION
-    longest_seconds = 30.0
+    longest_seconds = WINDOW_SECONDS
 
     def __init__(self, model: Any, tokens: WhisperTokens, n_mels: int, suppressed: list[int]) -> None:
         self._model, self.tokens = model, tokens
@@ -101,7 +102,7 @@ class CTranslate2Whisper(Inference):
         mel = np.stack([log_mel(clip, self._n_mels, frames).numpy() for clip in clips])
         states = self._model.encode(ctranslate2.StorageView.from_array(mel))
         if not all(languages):
-            detected = [found[0][0].strip("<|>") for found in self._model.detect_language(states)]
+            detected = [guesses[0][0].strip("<|>") for guesses in self._model.detect_language(states)]
             languages = [language or guess for language, guess in zip(languages, detected, strict=True)]
         before = previous or [None] * len(clips)
         prompts = [self.tokens.prompt(str(language), text) for language, text in zip(languages, before, strict=True)]
@@ -109,7 +110,7 @@ class CTranslate2Whisper(Inference):
         temperature = options.temperature
         if temperature:
             ctranslate2.set_random_seed(0)
-        found = self._model.generate(
+        results = self._model.generate(
             states,
             prompts,
             beam_size=1 if temperature else options.beam_size,
@@ -127,7 +128,7 @@ class CTranslate2Whisper(Inference):
                 Hypothesis(self.tokens.text(ids), ids, float(score), len(ids) < limit, float(item.no_speech_prob))
                 for ids, score in zip(item.sequences_ids, item.scores, strict=True)
             ]
-            for item in found
+            for item in results
         ]
 
 

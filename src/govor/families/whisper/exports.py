@@ -19,6 +19,7 @@ from govor.families.base import ExportOptions
 from govor.families.exporting import within_rounding
 from govor.families.whisper.features import log_mel
 from govor.families.whisper.forward import encode
+from govor.families.whisper.tokens import token_code
 from govor.runs import Json
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ class Transformers:
 
     def usage(self, folder: str, options: ExportOptions) -> list[str]:
         """A model of one language need not be told which."""
-        told = None if options.language else options.languages[0]
-        arguments = f', generate_kwargs={{"language": "{told}"}}' if told else ""
+        language = None if options.language else token_code(options.languages[0])
+        arguments = f', generate_kwargs={{"language": "{language}"}}' if language else ""
         return [
             "```python",
             "from transformers import pipeline",
@@ -128,10 +129,11 @@ class CTranslate2:
 
     def usage(self, folder: str, options: ExportOptions) -> list[str]:
         """With faster-whisper, which asks for a language."""
+        language = token_code(options.languages[0])
         return [
             "```python",
             "from faster_whisper import WhisperModel",
-            f'segments, _ = WhisperModel("{folder}/ct2").transcribe("clip.wav", language="{options.languages[0]}")',
+            f'segments, _ = WhisperModel("{folder}/ct2").transcribe("clip.wav", language="{language}")',
             'print(" ".join(segment.text.strip() for segment in segments))',
             "```",
         ]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 
 from govor.audio import SAMPLE_RATE, Samples
-from govor.corpus.samples import fits_window
+from govor.corpus.samples import WINDOW_SECONDS, fits_window
 from govor.families.spectrum import mel_filters
 from govor.mel import FRAMES_PER_SECOND, HOP, WINDOW
 
-FULL_FRAMES = 3000  # 30 s
+FULL_FRAMES = int(WINDOW_SECONDS * FRAMES_PER_SECOND)
 
 # Context lengths in mel frames: steps of 0.5 s to 10 s, of 1 s to 30 s. Even, since the encoder halves them.
 BUCKETS: tuple[int, ...] = (*range(100, 1000, 50), *range(1000, FULL_FRAMES + 1, 100))
@@ -36,7 +36,7 @@ def log_mel(samples: Samples, n_mels: int, frames: int = FULL_FRAMES) -> torch.T
     It is the spectrogram of the clip padded with zeros to 30 s, since its floor lies 8 below the maximum of the whole;
     frames that see only zeros are not computed, their value is known. Samples past 30 s are refused.
     """
-    if len(samples) > SAMPLE_RATE * 30:
+    if len(samples) > SAMPLE_RATE * WINDOW_SECONDS:
         raise ValueError(f"{len(samples) / SAMPLE_RATE:g} s of audio; a Whisper window holds 30 s")
     audible = min(len(samples) // HOP + 3, FULL_FRAMES)
     padded = torch.zeros(audible * HOP + (WINDOW // 2 if audible < FULL_FRAMES else 0), dtype=torch.float32)
@@ -49,6 +49,6 @@ def log_mel(samples: Samples, n_mels: int, frames: int = FULL_FRAMES) -> torch.T
     scaled = (torch.clamp(log_spec, min=floor) + 4.0) / 4.0
     silence = (max(-10.0, floor) + 4.0) / 4.0
     mel = torch.full((n_mels, frames), silence)
-    kept = min(audible, frames)
-    mel[:, :kept] = scaled[:, :kept]
+    filled = min(audible, frames)
+    mel[:, :filled] = scaled[:, :filled]
     return mel

@@ -12,12 +12,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
+from transformers import WhisperForConditionalGeneration
+from transformers.models.whisper.modeling_whisper import WhisperAttention, WhisperEncoder, WhisperEncoderLayer
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class States:
         return (positions < torch.tensor(self.lengths, device=device)[:, None])[:, None, None, :]
 
 
-def encode(model: Any, mels: Sequence[torch.Tensor]) -> States:
+def encode(model: WhisperForConditionalGeneration, mels: Sequence[torch.Tensor]) -> States:
     """Encoder states of log-mel spectrograms [n_mels, F], F even and at most 3,000.
 
     The positions are sliced, so a clip's states depend on its own context length alone. At 3,000 frames the result is
@@ -60,14 +61,14 @@ def encode(model: Any, mels: Sequence[torch.Tensor]) -> States:
     return _pad(encoder.layer_norm(states), shapes, list(groups.values()))
 
 
-def _embed(encoder: Any, mel_BMF: torch.Tensor) -> torch.Tensor:
+def _embed(encoder: WhisperEncoder, mel_BMF: torch.Tensor) -> torch.Tensor:
     states = F.gelu(encoder.conv1(mel_BMF))
     states = F.gelu(encoder.conv2(states)).permute(0, 2, 1)
     states = states + encoder.embed_positions.weight[: states.shape[1]]
     return F.dropout(states, p=encoder.dropout, training=encoder.training)
 
 
-def _encoder_layer(layer: Any, states_ND: torch.Tensor, shapes: list[torch.Size]) -> torch.Tensor:
+def _encoder_layer(layer: WhisperEncoderLayer, states_ND: torch.Tensor, shapes: list[torch.Size]) -> torch.Tensor:
     attention, training = layer.self_attn, layer.training
     normed = layer.self_attn_layer_norm(states_ND)
     queries = attention.q_proj(normed) * attention.scaling
@@ -83,7 +84,11 @@ def _encoder_layer(layer: Any, states_ND: torch.Tensor, shapes: list[torch.Size]
 
 
 def _attend(
-    attention: Any, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, shapes: list[torch.Size]
+    attention: WhisperAttention,
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    shapes: list[torch.Size],
 ) -> torch.Tensor:
     """Attention within each clip; the scale is already in the queries."""
     sizes = [rows * positions for rows, positions in shapes]
@@ -112,7 +117,7 @@ def _pad(states_ND: torch.Tensor, shapes: list[torch.Size], groups: list[list[in
     return States(padded, [lengths[row] for row in range(len(order))])
 
 
-def decode(model: Any, inputs_BT: torch.Tensor, states: States) -> torch.Tensor:
+def decode(model: WhisperForConditionalGeneration, inputs_BT: torch.Tensor, states: States) -> torch.Tensor:
     """Decoder states [B, T, D] for whole token rows (training); causal, with padding on the right."""
     decoder = model.model.decoder
     hidden = decoder.embed_tokens(inputs_BT) + decoder.embed_positions.weight[: inputs_BT.shape[1]]
@@ -144,7 +149,7 @@ def parts_of(module: nn.Module) -> dict[str, list[str]]:
     parts: dict[str, list[str]] = {}
     for name, _ in module.named_parameters():
         for pattern, part in _PARTS:
-            found = pattern.match(name)
-            if found:
-                parts.setdefault(found.expand(part), []).append(name)
+            match = pattern.match(name)
+            if match:
+                parts.setdefault(match.expand(part), []).append(name)
     return parts

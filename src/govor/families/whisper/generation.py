@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from transformers import GenerationConfig
+from transformers import GenerationConfig, WhisperConfig
 
 from govor.errors import GovorError
 from govor.families.whisper.tokens import WhisperTokens
 from govor.jsons import read_json
+from govor.runs import Json
 
 # What an earlier run or an older library told the model to write; it would hold for every clip.
 _FORCED = ("forced_decoder_ids", "language", "task", "return_timestamps")
@@ -25,7 +25,7 @@ _PUBLISHED_HEADS = {
 }
 
 
-def generation_config(tokens: WhisperTokens, settings: dict[str, Any]) -> GenerationConfig:
+def generation_config(tokens: WhisperTokens, settings: Json) -> GenerationConfig:
     """Language and task ids, suppressed ids and alignment heads; a lost one breaks exports and long-form decoding.
 
     Args:
@@ -48,7 +48,7 @@ def generation_config(tokens: WhisperTokens, settings: dict[str, Any]) -> Genera
     return config
 
 
-def completed(folder: Path, tokens: WhisperTokens, config: Any) -> tuple[GenerationConfig, list[str]]:
+def completed(folder: Path, tokens: WhisperTokens, config: WhisperConfig) -> tuple[GenerationConfig, list[str]]:
     """The generation config of a model folder with what is missing, wrong or left over mended, and notes of that.
 
     Args:
@@ -92,11 +92,11 @@ def completed(folder: Path, tokens: WhisperTokens, config: Any) -> tuple[Generat
     return made, notes
 
 
-def _told_by(tokens: WhisperTokens) -> dict[str, Any]:
+def _told_by(tokens: WhisperTokens) -> Json:
     """What the tokenizer alone decides."""
     return {
         "is_multilingual": True,
-        "lang_to_id": {f"<|{code}|>": found for code, found in tokens.languages.items()},
+        "lang_to_id": {f"<|{code}|>": index for code, index in tokens.languages.items()},
         "task_to_id": {"transcribe": tokens.transcribe, "translate": tokens.transcribe - 1},
         "no_timestamps_token_id": tokens.no_timestamps,
         "prev_sot_token_id": tokens.previous,
@@ -114,20 +114,20 @@ def _never_first(tokens: WhisperTokens) -> list[int]:
     return [tokens.end] if space is None or first == space else [space, tokens.end]
 
 
-def _ids(value: Any, rows: int) -> list[int] | None:
+def _ids(value: object, rows: int) -> list[int] | None:
     """A list of token ids, or None where it is none."""
     if not isinstance(value, list) or not all(type(item) is int and 0 <= item < rows for item in value):
         return None
     return value
 
 
-def _begin(value: Any, tokens: WhisperTokens, rows: int) -> list[int] | None:
+def _begin(value: object, tokens: WhisperTokens, rows: int) -> list[int] | None:
     """The stored ids, unless they are the defaults of the English models, which let a text end before it begins."""
-    found = _ids(value, rows)
-    return found if found is not None and tokens.end in found else None
+    ids = _ids(value, rows)
+    return ids if ids is not None and tokens.end in ids else None
 
 
-def _heads(value: Any, config: Any) -> list[list[int]] | None:
+def _heads(value: object, config: WhisperConfig) -> list[list[int]] | None:
     """The stored alignment heads where all exist, else the published ones of a model of this shape."""
     layers, heads = config.decoder_layers, config.decoder_attention_heads
     if isinstance(value, list) and value and all(_is_head(pair, layers, heads) for pair in value):
@@ -135,7 +135,7 @@ def _heads(value: Any, config: Any) -> list[list[int]] | None:
     return _PUBLISHED_HEADS.get((layers, heads, config.num_mel_bins))
 
 
-def _is_head(pair: Any, layers: int, heads: int) -> bool:
+def _is_head(pair: object, layers: int, heads: int) -> bool:
     return (
         isinstance(pair, list)
         and len(pair) == 2

@@ -71,5 +71,5 @@ def _previous_ids(spec: ExampleSpec, tokens: WhisperTokens, room: int) -> list[i
     else:
         ids = tokens.text_ids(clip.prev_transcript or "", spec.language)
     # The tail is kept: the words just before the clip say the most about it.
-    kept = ids[-min(MAX_PREVIOUS_TOKENS, max(room - 1, 0)) :] if room > 1 else []
-    return [tokens.previous, *kept] if kept else []
+    tail = ids[-min(MAX_PREVIOUS_TOKENS, max(room - 1, 0)) :] if room > 1 else []
+    return [tokens.previous, *tail] if tail else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import ClassVar, cast
 
 import torch
 from tokenizers import AddedToken
@@ -16,9 +16,9 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from govor.audio import SAMPLE_RATE, Samples
 from govor.errors import GovorError
-from govor.families.base import GREEDY, Attention, Batch, Exporter, Family, Head, Hypothesis, Inference
+from govor.families.base import GREEDY, IGNORED, Attention, Batch, Exporter, Family, Head, Hypothesis, Inference
 from govor.families.checking import loading
-from govor.families.decoding import Found, beam, greedy
+from govor.families.decoding import Candidate, beam, greedy
 from govor.families.loading import (
     check_complete,
     check_dtypes,
@@ -36,10 +36,11 @@ from govor.families.whisper.exports import CTranslate2, Transformers
 from govor.families.whisper.features import FULL_FRAMES, bucket_frames, log_mel
 from govor.families.whisper.forward import States, decode, encode, parts_of
 from govor.families.whisper.generation import completed
-from govor.families.whisper.renderer import IGNORED, WhisperRenderer
+from govor.families.whisper.renderer import WhisperRenderer
 from govor.families.whisper.tokens import END, WhisperTokens, token_code
 from govor.files import write_text
 from govor.jsons import to_json, write_json
+from govor.runs import Json
 
 HEAD = "proj_out.weight"
 _SINUSOIDS = "model.encoder.embed_positions.weight"
@@ -72,7 +73,7 @@ class Whisper(Inference):
         return WhisperRenderer.load(folder)
 
     @classmethod
-    def load(cls, folder: Path, dtype: torch.dtype = torch.float32, **options: Any) -> Whisper:
+    def load(cls, folder: Path, dtype: torch.dtype = torch.float32, **options: object) -> Whisper:
         """From a folder in the `transformers` layout; safetensors only. `options` go to `from_pretrained`.
 
         Everything is checked (weights, tokenizer, sizes, generation config); `notes` say what was mended.
@@ -208,18 +209,22 @@ class Whisper(Inference):
         """See `Recogniser.transcribe`. A language of None is detected."""
 
         def search(some: list[Samples], codes: list[str | None], before: list[str | None]) -> list[Hypothesis]:
-            found, no_speech = self._search(some, codes, options, before)
-            return [self._hypothesis(one[0], silence) for one, silence in zip(found, no_speech.tolist(), strict=True)]
+            candidates, no_speech = self._search(some, codes, options, before)
+            return [
+                self._hypothesis(one[0], silence) for one, silence in zip(candidates, no_speech.tolist(), strict=True)
+            ]
 
         return transcribe_in_batches(search, clips, languages, options.context, on_done, previous)
 
     def nbest(self, clip: Samples, language: str | None, n: int, options: DecodeOptions = GREEDY) -> list[Hypothesis]:
         """See `Recogniser.nbest`."""
-        found, no_speech = self._search([clip], [language], DecodeOptions(options.context, beam_size=n))
-        return [self._hypothesis(one, float(no_speech[0])) for one in found[0][:n]]
+        candidates, no_speech = self._search([clip], [language], DecodeOptions(options.context, beam_size=n))
+        return [self._hypothesis(one, float(no_speech[0])) for one in candidates[0][:n]]
 
-    def _hypothesis(self, found: Found, no_speech: float) -> Hypothesis:
-        return Hypothesis(self.tokens.text(found.tokens), found.tokens, found.mean_logprob, found.ended, no_speech)
+    def _hypothesis(self, candidate: Candidate, no_speech: float) -> Hypothesis:
+        return Hypothesis(
+            self.tokens.text(candidate.tokens), candidate.tokens, candidate.mean_logprob, candidate.ended, no_speech
+        )
 
     def attend(
         self,
@@ -244,7 +249,7 @@ class Whisper(Inference):
         languages: list[str | None],
         options: DecodeOptions,
         previous: list[str | None] | None = None,
-    ) -> tuple[list[list[Found]], torch.Tensor]:
+    ) -> tuple[list[list[Candidate]], torch.Tensor]:
         """Hypotheses of each clip, best first, and the probability of no speech [clips]."""
         seconds = max(len(clip) for clip in clips) / SAMPLE_RATE
         frames = FULL_FRAMES if options.context == "padded" else bucket_frames(seconds)
@@ -260,11 +265,11 @@ class Whisper(Inference):
         room = self.model.config.max_target_positions + PROMPT_TOKENS - len(prompts[0])
         limits = [max_new_tokens(len(clip) / SAMPLE_RATE, room) for clip in clips]
         if options.beam_size > 1 and not options.temperature:
-            found = beam(decoder, self.tokens.end, limits, options.beam_size)
+            candidates = beam(decoder, self.tokens.end, limits, options.beam_size)
         else:
             drawn = torch.Generator().manual_seed(0)
-            found = [[one] for one in greedy(decoder, self.tokens.end, limits, options.temperature, drawn)]
-        return found, decoder.no_speech
+            candidates = [[one] for one in greedy(decoder, self.tokens.end, limits, options.temperature, drawn)]
+        return candidates, decoder.no_speech
 
     def _detect(self, states: torch.Tensor, languages: list[str | None]) -> list[str]:
         if all(languages):
@@ -350,7 +355,7 @@ def save_processor(tokens: WhisperTokens, n_mels: int, folder: Path) -> None:
         (folder / name).write_bytes(content)
 
 
-def _tokenizer_config(tokens: WhisperTokens, added: list[tuple[int, AddedToken]]) -> dict[str, Any]:
+def _tokenizer_config(tokens: WhisperTokens, added: list[tuple[int, AddedToken]]) -> Json:
     """As the published Whispers have it.
 
     The special tokens are named in the order of their ids, from the end token to <|notimestamps|>: readers take the one

@@ -9,16 +9,14 @@ from pathlib import Path
 import torch
 from transformers import WhisperConfig
 
-from govor.audio import SAMPLE_RATE, Samples
-from govor.corpus.samples import check_length
+from govor.audio import Samples
+from govor.corpus.samples import WINDOW_SECONDS, check_length, fitted
 from govor.errors import GovorError
 from govor.examples.spec import ExampleSpec
-from govor.families.base import Batch, Labels, spelled
+from govor.families.base import IGNORED, Batch, Labels, spelled
 from govor.families.whisper.features import FULL_FRAMES, bucket_frames, log_mel
 from govor.families.whisper.labels import build_labels
 from govor.families.whisper.tokens import WhisperTokens
-
-IGNORED = -100
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +30,7 @@ class WhisperExample:
 class WhisperRenderer:
     """Renders examples; holds the vocabulary and sizes, no weights."""
 
-    longest_seconds: float = 30.0
+    longest_seconds: float = WINDOW_SECONDS
     features: tuple[str, ...] = ("timestamps", "previous", "full_length")
 
     def __init__(self, tokens: WhisperTokens, n_mels: int, max_tokens: int) -> None:
@@ -53,7 +51,7 @@ class WhisperRenderer:
     def encode(self, spec: ExampleSpec, samples: Samples) -> WhisperExample:
         """Features and labels; the samples past the manifest's duration (a rounding) are cut."""
         frames = self.cost_frames(spec)
-        mel = log_mel(samples[: 30 * SAMPLE_RATE], self.n_mels, frames)
+        mel = log_mel(fitted(samples), self.n_mels, frames)
         return WhisperExample(mel, self.labels(spec))
 
     def labels(self, spec: ExampleSpec) -> Labels:

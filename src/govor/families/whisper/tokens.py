@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
 
+from govor.corpus.samples import WINDOW_SECONDS
+from govor.corpus.timed import TIME_STEP_SECONDS
 from govor.errors import GovorError, nearest
 from govor.families.vocabulary import (
     Merges,
@@ -26,14 +27,14 @@ from govor.families.vocabulary import (
     tokenizer_state,
 )
 from govor.languages import base_code, language_key, without_spaces
+from govor.runs import Json
 
 END = "<|endoftext|>"
 START = "<|startoftranscript|>"
 PREVIOUS = "<|startofprev|>"
 TRANSCRIBE = "<|transcribe|>"
 NO_TIMESTAMPS = "<|notimestamps|>"
-TIMESTAMP_STEP_SECONDS = 0.02
-TIMESTAMP_COUNT = 1501
+TIMESTAMP_COUNT = round(WINDOW_SECONDS / TIME_STEP_SECONDS) + 1
 
 _CONTROL = re.compile(r"<\|[^|]*\|>")
 
@@ -215,10 +216,10 @@ class WhisperTokens:
 
     def language(self, code: str) -> int:
         """The id of a language; an unknown one is refused with the nearest known."""
-        found = self.languages.get(token_code(code))
-        if found is None:
+        index = self.languages.get(token_code(code))
+        if index is None:
             raise GovorError(f"Whisper has no token for language '{code}'; {nearest(code, self.languages)}")
-        return found
+        return index
 
     def text_ids(self, text: str, language: str) -> list[int]:
         """Ids of plain text, with the leading space that the pre-training had."""
@@ -236,7 +237,7 @@ class WhisperTokens:
 
     def timestamp(self, seconds: float) -> int:
         """The id of a time within a window, snapped to 0.02 s and held within 0…30 s."""
-        steps = min(max(round(seconds / TIMESTAMP_STEP_SECONDS), 0), TIMESTAMP_COUNT - 1)
+        steps = min(max(round(seconds / TIME_STEP_SECONDS), 0), TIMESTAMP_COUNT - 1)
         return self.first_timestamp + steps
 
     def text(self, ids: list[int]) -> str:
@@ -265,8 +266,8 @@ class WhisperTokens:
     def prompt(self, language: str, previous: str | None = None, most: int = 223) -> list[int]:
         """What the decoder is given before it writes plain text: the last `most` tokens of the text before, if any."""
         before = self.text_ids(previous or "", language)[-most:]
-        told = [self.previous, *before] if before else []
-        return [*told, self.start, self.language(language), self.transcribe, self.no_timestamps]
+        context = [self.previous, *before] if before else []
+        return [*context, self.start, self.language(language), self.transcribe, self.no_timestamps]
 
 
 def token_code(language: str) -> str:
@@ -298,10 +299,10 @@ def _steering_names(codes: Sequence[str]) -> list[str]:
 
 
 def _time_names() -> list[str]:
-    return [f"<|{index * TIMESTAMP_STEP_SECONDS:.2f}|>" for index in range(TIMESTAMP_COUNT)]
+    return [f"<|{index * TIME_STEP_SECONDS:.2f}|>" for index in range(TIMESTAMP_COUNT)]
 
 
-def _checked(state: dict[str, Any], file: Path) -> tuple[Tokenizer, list[str]]:
+def _checked(state: Json, file: Path) -> tuple[Tokenizer, list[str]]:
     """A tokenizer file made anew from its pieces, merges and added tokens, and what was mended in it.
 
     The time tokens, which many published files leave out, are named without a note.
@@ -315,12 +316,12 @@ def _checked(state: dict[str, Any], file: Path) -> tuple[Tokenizer, list[str]]:
         at = pieces.index(END.encode())
         named = {**{piece.decode("utf-8", "replace"): at + i for i, piece in enumerate(pieces[at:])}, **named}
         pieces = pieces[:at]
-    told = fingerprint(pieces)
-    if told == _ENGLISH:
+    mark = fingerprint(pieces)
+    if mark == _ENGLISH:
         raise GovorError(
             f"{file.parent} is an English-only Whisper; a multilingual one, for example openai/whisper-base, was wanted."
         )
-    if told != _MULTILINGUAL and (other := _changed_blocks(pieces)):
+    if mark != _MULTILINGUAL and (other := _changed_blocks(pieces)):
         raise GovorError(
             f"{file} is Whisper's vocabulary with other pieces ({', '.join(other[:3])} are not the published ones), so the "
             "model would read and write wrong words; copy the tokenizer.json of its base into its place."
@@ -329,7 +330,7 @@ def _checked(state: dict[str, Any], file: Path) -> tuple[Tokenizer, list[str]]:
     notes += _unusual(state, file)
     if "<|nocaptions|>" in named:  # what older files call it
         named["<|nospeech|>"] = named.pop("<|nocaptions|>")
-    codes = _languages_of(named, told == _MULTILINGUAL, file)
+    codes = _languages_of(named, mark == _MULTILINGUAL, file)
     steering = _steering_names(codes)
     wanted = {name: len(pieces) + index for index, name in enumerate([*steering, *_time_names()])}
     wrong = [(name, named[name]) for name in wanted if named.get(name, wanted[name]) != wanted[name]]
@@ -343,7 +344,7 @@ def _checked(state: dict[str, Any], file: Path) -> tuple[Tokenizer, list[str]]:
             "tokenizer.json of the model's base into its place."
         )
     missing = [name for name in steering if name not in named]
-    if missing and told != _MULTILINGUAL:
+    if missing and mark != _MULTILINGUAL:
         raise GovorError(f"The tokenizer {file} has no {missing[0]}; a multilingual Whisper tokenizer was wanted.")
     if missing:
         notes.append(f"{file} names {len(missing)} control tokens too few (first: {missing[0]}); named as published")
@@ -382,26 +383,26 @@ def _languages_of(named: dict[str, int], published: bool, file: Path) -> list[st
     return [name.strip("<|>") for name in between if name not in _steering_names(())]
 
 
-def _unusual(state: dict[str, Any], file: Path) -> list[str]:
+def _unusual(state: Json, file: Path) -> list[str]:
     """Settings of a tokenizer file that no published Whisper has; the tokenizer is made without them."""
     before = state.get("pre_tokenizer") or {}
-    found = [name for name in ("normalizer", "truncation", "padding") if state.get(name)]
-    found += [name for name in ("dropout", "unk_token", "byte_fallback", "ignore_merges") if state["model"].get(name)]
-    found += ["add_prefix_space"] if before.get("add_prefix_space") else []
-    found += ["pre_tokenizer"] if before.get("type") != "ByteLevel" or before.get("use_regex") is False else []
-    return [f"{file} sets {', '.join(found)}, which no Whisper was trained with; left out"] if found else []
+    names = [name for name in ("normalizer", "truncation", "padding") if state.get(name)]
+    names += [name for name in ("dropout", "unk_token", "byte_fallback", "ignore_merges") if state["model"].get(name)]
+    names += ["add_prefix_space"] if before.get("add_prefix_space") else []
+    names += ["pre_tokenizer"] if before.get("type") != "ByteLevel" or before.get("use_regex") is False else []
+    return [f"{file} sets {', '.join(names)}, which no Whisper was trained with; left out"] if names else []
 
 
-def _add_words(tokenizer: Tokenizer, words: list[dict[str, Any]], file: Path) -> None:
+def _add_words(tokenizer: Tokenizer, words: list[Json], file: Path) -> None:
     """Put back, under the same ids, what somebody added behind the published tokens.
 
     One that was added as special is a word like the others, or it could be neither taught nor written; one that is written
     as what steers (<|…|>) stays special.
     """
     for word in sorted(words, key=lambda token: int(token["id"])):
-        kept = {key: bool(word.get(key)) for key in ("single_word", "lstrip", "rstrip", "normalized", "special")}
-        kept["special"] &= _CONTROL.fullmatch(str(word["content"])) is not None
-        tokenizer.add_tokens([AddedToken(str(word["content"]), **kept)])
+        flags = {key: bool(word.get(key)) for key in ("single_word", "lstrip", "rstrip", "normalized", "special")}
+        flags["special"] &= _CONTROL.fullmatch(str(word["content"])) is not None
+        tokenizer.add_tokens([AddedToken(str(word["content"]), **flags)])
         if tokenizer.token_to_id(word["content"]) != word["id"]:
             raise GovorError(
                 f"{file} gives the added token '{word['content']}' the id {word['id']}, and the next free one is "

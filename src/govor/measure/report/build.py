@@ -5,26 +5,29 @@ The clips stand in a script beside the page and are drawn as they are scrolled t
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from govor.errors import GovorError
-from govor.files import atomic_folder
-from govor.jsons import read_json
-from govor.measure.evaluate import read_eval
+from govor.families.recogniser import RECOGNITION
+from govor.families.registry import task_named
+from govor.families.task import Row
+from govor.files import atomic_folder, exists, refuse_existing
+from govor.jsons import script_json
 from govor.measure.report.audio import copy_audio
 from govor.measure.report.figures import (
     curves,
     length_by_speaker,
     letter_confusions,
-    metrics_of,
     position_by_length,
     word_confusions,
 )
-from govor.measure.report.page import render, script_json
-from govor.metrics.recognition import ClipRow, by_id
+from govor.measure.report.page import check_replaceable, render
+from govor.measure.scoring import read_eval
+from govor.metrics.recognition import by_id
 from govor.metrics.wer import Counts, Diff, word_diffs
-from govor.runs import Workspace
+from govor.runs import Json, Run, Workspace, read_scoring
 
 FILES = frozenset({"index.html", "clips.js", "audio"})
 # Recordings of a large test set would fill gigabytes: those with most errors are the ones to listen to.
@@ -32,34 +35,34 @@ MOST_AUDIO = 2_000
 _KINDS = {"equal": 0, "substitute": 1, "delete": 2, "insert": 3}
 
 
-def build_report(run: Path, target: Path, overwrite: bool, most_audio: int = MOST_AUDIO) -> Path:
+def report(run: Run, out: Path | None = None, overwrite: bool = False, most_audio: int = MOST_AUDIO) -> Path:
     """Write the report of a run from its headline file and metrics; returns the page's path.
 
+    Args:
+        out: in place of `reports/<run>`; a folder that holds other things than a report is never replaced.
+        most_audio: how many recordings are copied beside the page, of the clips with most errors.
+
     Raises:
-        GovorError: the run has not been scored.
+        GovorError: the run has not been scored, or its scorings have changed since they were compared.
     """
-    headline_file = Path("manifests") / f"eval_{run.name}.json"
-    headline = read_json(headline_file) if headline_file.exists() else {}
+    target = (out or run.workspace.reports / run.name).resolve()
+    refuse_existing(target, overwrite)
+    check_replaceable(target, FILES, "a report")
+    headline: Json = run.headline() or {}
     if not headline.get("contexts"):
         raise GovorError(
             f"{run.name} has not been scored before and after; run: govor compare EVAL_BEFORE EVAL_AFTER --run {run.name}"
         )
     context, first = next(iter(headline["contexts"].items()))
-    before, after = (by_id(read_eval(Path(first["files"][side]))[1], side) for side in ("before", "after"))
-    if before.keys() != after.keys() or len(after) != first["after"]["clips"]:
-        raise GovorError(
-            f"The scorings of {run.name} have changed since they were compared; run: govor compare EVAL_BEFORE EVAL_AFTER --run {run.name}"
-        )
-    order = sorted(after, key=lambda name: (-Counts(**after[name]["words"]).errors, name))
-    rows = [after[name] for name in order]
-    languages = [row.get("language") for row in rows]
-    diffs_after = word_diffs([(row["reference"], row["hypothesis"]) for row in rows], languages)
-    diffs_before = word_diffs([(before[name]["reference"], before[name]["hypothesis"]) for name in order], languages)
+    task = task_named(first["after"].get("task"), run.workspace.headline(run.name))
+    before, after = _rows(run, first)
+    pairs = [(before[name], after[name]) for name in sorted(after, key=lambda name: (-_errors(after[name]), name))]
+    texts = _of_texts(pairs) if task is RECOGNITION else _of_labels(pairs)
     with atomic_folder(target, "the report", replace=overwrite) as folder:
         (folder / "audio").mkdir()
         clips = [
-            _clip(number, row, before[row["id"]], diffs, folder if number < most_audio else None)
-            for number, (row, *diffs) in enumerate(zip(rows, diffs_before, diffs_after, strict=True))
+            _clip(number, pair, diffs, run.workspace, folder if number < most_audio else None)
+            for number, (pair, diffs) in enumerate(zip(pairs, texts.pop("diffs"), strict=True))
         ]
         script = "const CLIPS = [\n" + ",\n".join(script_json(clip) for clip in clips) + "\n];\n"
         (folder / "clips.js").write_text(script, encoding="utf-8", errors="backslashreplace")
@@ -67,34 +70,84 @@ def build_report(run: Path, target: Path, overwrite: bool, most_audio: int = MOS
             "index.html",
             run=run.name,
             headline=headline,
+            metrics=task.metrics,
             shown_context=context,
             clips=len(clips),
             audio=min(len(clips), most_audio),
-            curves=curves(metrics_of(run)),
-            letters=letter_confusions(rows),
-            confused=word_confusions(diffs_after),
-            heat=length_by_speaker(rows),
-            positions=position_by_length(rows, diffs_after),
+            curves=curves(run.metrics("train"), run.metrics("eval"), task.metrics),
             slices=first["comparison"].get("slices", {}),
             normalisation=first["comparison"].get("normalisation"),
-            extra=_extra(run.name),
-            record=read_json(run / "run_manifest.json") if (run / "run_manifest.json").exists() else None,
-            diagnosis=read_json(run / "diagnosis.json") if (run / "diagnosis.json").exists() else None,
+            extra=_extra(run),
+            record=run.record().as_json() if run.finished else None,
+            diagnosis=run.read("diagnosis.json") if exists(run.folder / "diagnosis.json") else None,
+            **texts,
         )
         (folder / "index.html").write_text(page, encoding="utf-8", errors="backslashreplace")
     return target / "index.html"
 
 
-def _clip(number: int, row: ClipRow, old: ClipRow, diffs: list[list[Diff]], folder: Path | None) -> list[Any]:
+def _rows(run: Run, context: Json) -> tuple[dict[str, Row], dict[str, Row]]:
+    """The rows before and after, by clip."""
+    before, after = (
+        by_id(read_eval(run.workspace.path(context["files"][side]))[1], side) for side in ("before", "after")
+    )
+    if before.keys() != after.keys() or len(after) != context["after"]["clips"]:
+        raise GovorError(
+            f"The scorings of {run.name} have changed since they were compared; run: govor compare EVAL_BEFORE EVAL_AFTER --run {run.name}"
+        )
+    return before, after
+
+
+def _of_texts(pairs: Sequence[tuple[Row, Row]]) -> Json:
+    """What the page of a recogniser shows of its texts; `diffs` are (before, after) of each clip."""
+    rows = [after for _, after in pairs]
+    languages = [row.get("language") for row in rows]
+    diffs_before, diffs_after = (
+        word_diffs([(pair[side]["reference"], pair[side]["hypothesis"]) for pair in pairs], languages)
+        for side in (0, 1)
+    )
+    return {
+        "diffs": list(zip(diffs_before, diffs_after, strict=True)),
+        "letters": letter_confusions(rows),
+        "confused": word_confusions(diffs_after),
+        "heat": length_by_speaker(rows),
+        "positions": position_by_length(rows, diffs_after),
+    }
+
+
+def _of_labels(pairs: Sequence[tuple[Row, Row]]) -> Json:
+    """The same of a model whose answers are labels, each right or wrong as a whole."""
+
+    def diff(row: Row) -> list[Diff]:
+        kind = "substitute" if _errors(row) else "equal"
+        return [Diff(kind, str(row["reference"]), str(row["hypothesis"]))]
+
+    counts = Counter((str(after["reference"]), str(after["hypothesis"])) for _, after in pairs if _errors(after))
+    confused = [{"said": said, "heard": heard, "count": count} for (said, heard), count in counts.most_common()]
+    nothing: Json = {"letters": {"letters": []}, "heat": None, "positions": None}
+    return {"diffs": [(diff(before), diff(after)) for before, after in pairs], "confused": confused, **nothing}
+
+
+def _errors(row: Row) -> int:
+    """How many errors a counted row holds: words, or one answer."""
+    return Counts(**row["words"]).errors if "words" in row else int(row["reference"] != row["hypothesis"])
+
+
+def _clip(
+    number: int, pair: tuple[Row, Row], diffs: tuple[list[Diff], list[Diff]], workspace: Workspace, folder: Path | None
+) -> list[object]:
     """[id, audio, seconds, speaker, source, language, reference, words, errors before and after, diff before and after]."""
-    audio = None if folder is None else copy_audio(row["audio"], row.get("offset"), row["duration"], folder, number)
-    errors = [Counts(**side["words"]).errors for side in (old, row)]
+    row = pair[1]
+    file = str(workspace.path(row["audio"]))
+    audio = None if folder is None else copy_audio(file, row.get("offset"), row["duration"], folder, number)
+    errors = [_errors(side) for side in pair]
     names = [row.get(key) or "" for key in ("speaker", "source", "language")]
-    said = [row["id"], audio, round(row["duration"], 1), *names, row["reference"], row["words"]["length"], *errors]
+    units = row["words"]["length"] if "words" in row else 1
+    said = [row["id"], audio, round(row["duration"], 1), *names, row["reference"], units, *errors]
     return [*said, *([_step(step) for step in steps] for steps in diffs)]
 
 
-def _step(step: Diff) -> list[Any]:
+def _step(step: Diff) -> list[object]:
     """A step of a diff: [0, words], [1, said, heard], [2, left out], [3, put in]."""
     if step.kind == "equal":
         return [0, step.hypothesis]
@@ -102,14 +155,8 @@ def _step(step: Diff) -> list[Any]:
     return [_KINDS[step.kind], *texts[step.kind]]
 
 
-def _extra(run: str) -> dict[str, Any]:
+def _extra(run: Run) -> dict[str, list[Json]]:
     """What else was measured of the run: timestamps, hallucination, suites."""
-    found: dict[str, Any] = {"timestamps": [], "hallucination": [], "suites": []}
-    for kind, pattern in (
-        ("timestamps", f"{run}__timestamps__*.json"),
-        ("hallucination", f"{run}__hallucination__*.json"),
-        ("suites", f"{run}__suite-*.json"),
-    ):
-        held = [read_json(path) for path in sorted(Workspace().evals.glob(pattern))]
-        found[kind] = [one for one in held if isinstance(one, dict)]
-    return found
+    patterns = {"timestamps": ("timestamps", "*"), "hallucination": ("hallucination", "*"), "suites": ("suite-*",)}
+    files = {kind: run.workspace.scorings(run.name, *parts) for kind, parts in patterns.items()}
+    return {kind: [read_scoring(file) for file in some] for kind, some in files.items()}

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import jiwer
 
-from govor.jsons import read_log
 from govor.languages import without_spaces
+from govor.metrics.metric import Metric
 from govor.metrics.slices import SLICES, groups
 from govor.metrics.text import scoring_text
 from govor.metrics.wer import Counts, Diff, total
+from govor.runs import Json
 
-ClipRow = dict[str, Any]
 MOST_LETTERS = 20
 MOST_WORDS = 20
 MOST_SPEAKERS = 12
@@ -23,7 +21,7 @@ POSITIONS = 10
 NOTHING = "∅"
 
 
-def letter_confusions(rows: Sequence[ClipRow]) -> dict[str, Any]:
+def letter_confusions(rows: Sequence[Json]) -> Json:
     """`letters` (reference, most confused first) and `counts` [reference][heard]; ∅ is a letter left out, or put in."""
     counts: Counter[tuple[str, str]] = Counter()
     pairs = [(_letters(row, "reference"), _letters(row, "hypothesis")) for row in rows]
@@ -57,13 +55,13 @@ def letter_confusions(rows: Sequence[ClipRow]) -> dict[str, Any]:
     }
 
 
-def _letters(row: ClipRow, side: str) -> str:
+def _letters(row: Json, side: str) -> str:
     """A side's characters as they are counted."""
     scored = scoring_text(row[side], row.get("language"))
     return scored.replace(" ", "") if without_spaces(row.get("language")) else scored
 
 
-def word_confusions(diffs: Sequence[Sequence[Diff]]) -> list[dict[str, Any]]:
+def word_confusions(diffs: Sequence[Sequence[Diff]]) -> list[Json]:
     """The pairs (said, heard) that were confused most often; ∅ for words left out or put in."""
     counts: Counter[tuple[str, str]] = Counter()
     for steps in diffs:
@@ -77,20 +75,20 @@ def word_confusions(diffs: Sequence[Sequence[Diff]]) -> list[dict[str, Any]]:
     return [{"said": said, "heard": heard, "count": n} for (said, heard), n in counts.most_common(MOST_WORDS)]
 
 
-def length_by_speaker(rows: Sequence[ClipRow]) -> dict[str, Any]:
+def length_by_speaker(rows: Sequence[Json]) -> Json:
     """WER of each length of each of the speakers with most words: `columns`, and `rows` of {name, cells: [{wer, words}]}."""
     bands = list(groups(rows, "length"))
     speakers = list(groups(rows, "speaker").items())[:MOST_SPEAKERS]
     cells = []
     for speaker, some in speakers:
-        by_band: dict[str, list[ClipRow]] = {}
+        by_band: dict[str, list[Json]] = {}
         for row in some:
             by_band.setdefault(SLICES["length"](row), []).append(row)
         cells.append({"name": speaker, "cells": [_cell(by_band.get(band, [])) for band in bands]})
     return {"columns": bands, "rows": cells}
 
 
-def position_by_length(rows: Sequence[ClipRow], diffs: Sequence[Sequence[Diff]]) -> dict[str, Any]:
+def position_by_length(rows: Sequence[Json], diffs: Sequence[Sequence[Diff]]) -> Json:
     """Errors per word in each tenth of the clip's words, by length; words put in count where they stand."""
     bands = list(groups(rows, "length"))
     errors = {band: [0] * POSITIONS for band in bands}
@@ -122,23 +120,23 @@ def position_by_length(rows: Sequence[ClipRow], diffs: Sequence[Sequence[Diff]])
     }
 
 
-def _cell(rows: Sequence[ClipRow]) -> dict[str, Any]:
+def _cell(rows: Sequence[Json]) -> Json:
     counts = total(Counts(**row["words"]) for row in rows)
     return {"wer": None if counts.rate is None else round(counts.rate, 4), "words": counts.length}
 
 
-def metrics_of(run: Path) -> list[dict[str, Any]]:
-    """The rows of a run's metrics.jsonl."""
-    return list(read_log(run / "metrics.jsonl"))
-
-
-def curves(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Learning curves as SVG paths in a 640×220 box."""
-    train = [(row["step"], row["loss"]) for row in metrics if row["kind"] == "train"]
-    evals = [row for row in metrics if row["kind"] == "eval"]
-    loss = {"training": _smooth(train), "validation": [(row["step"], row["loss"]) for row in evals]}
-    rates = {name: [(row["step"], row[name]) for row in evals if row.get(name) is not None] for name in ("wer", "cer")}
-    charts = [("Loss per token", loss), ("Error rate on the validation sample", rates)]
+def curves(train: Sequence[Json], evals: Sequence[Json], metrics: Sequence[Metric]) -> list[Json]:
+    """Learning curves as SVG paths in a 640×220 box, from the rows of each kind of a run's metrics."""
+    losses = {
+        "training": _smooth([(row["step"], row["loss"]) for row in train]),
+        "validation": [(row["step"], row["loss"]) for row in evals],
+    }
+    rates = {
+        metric.name: [(row["step"], row[metric.name]) for row in evals if row.get(metric.name) is not None]
+        for metric in metrics
+    }
+    rate_title = "Error rate on the validation sample" if metrics[0].better == "lower" else "On the validation sample"
+    charts = [("Loss per token", losses), (rate_title, rates)]
     return [_chart(title, lines) for title, lines in charts if any(lines.values())]
 
 
@@ -151,7 +149,7 @@ def _smooth(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
     ]
 
 
-def _chart(title: str, lines: dict[str, list[tuple[int, float]]]) -> dict[str, Any]:
+def _chart(title: str, lines: dict[str, list[tuple[int, float]]]) -> Json:
     points = [point for line in lines.values() for point in line]
     last, top = max(step for step, _ in points) or 1, max(value for _, value in points) * 1.05 or 1.0
 

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from govor.jsons import to_json
+from govor.errors import GovorError
+from govor.jsons import script_json
 from govor.metrics.compare import format_p
 
 
-def render(template: str, **values: Any) -> str:
+def render(template: str, **values: object) -> str:
     """A page."""
     environment = Environment(
         loader=PackageLoader("govor.measure", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters.update(percent=_percent, rate=_rate, p=format_p, clock=_clock, script=script_json)
     return environment.get_template(template).render(**values)
-
-
-def script_json(value: object) -> str:
-    """JSON that cannot end the script it stands in."""
-    return to_json(value).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def _percent(value: float | None) -> str:
@@ -34,3 +30,9 @@ def _rate(value: float | None) -> str:
 
 def _clock(seconds: float) -> str:
     return f"{seconds:.1f} s"
+
+
+def check_replaceable(target: Path, files: frozenset[str], what: str) -> None:
+    """Refuse to replace a folder that holds other things than `files`."""
+    if target.is_file() or (target.exists() and not {path.name for path in target.iterdir()} <= files):
+        raise GovorError(f"{target} holds other things than {what}, so it is not replaced; give another --out.")

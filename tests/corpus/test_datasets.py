@@ -17,6 +17,7 @@ from govor.audio import decode
 from govor.corpus.manifests import Manifest, read_rows
 from govor.corpus.records import Segment
 from govor.corpus.sources import plan, registry, split_of
+from govor.runs import Workspace
 from messy import voice
 from servers import hub, serve
 
@@ -205,11 +206,11 @@ def test_a_manual_source_says_how(workspace: Path, govor: Run) -> None:
 
 
 def test_a_full_disk_is_foreseen(workspace: Path, govor: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from govor.cli.sources import _check_space
+    from govor.corpus.datasets import check_space
     from govor.errors import GovorError
 
     with pytest.raises(GovorError, match="would be fetched and"):
-        _check_space(1e9)
+        check_space(Workspace(), 1e9)
 
 
 def test_the_registry_is_sound() -> None:

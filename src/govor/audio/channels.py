@@ -7,7 +7,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-Samples = npt.NDArray[np.float32]
+from govor.audio.samples import Samples
+
 Relation = Literal["opposite", "separate"]
 
 # The energy that is left of channels when they are averaged, against what is left of unrelated ones.

@@ -11,8 +11,8 @@ import torch
 
 from govor.examples.mixing import draw_seed
 from govor.examples.settings import SpecAugment
+from govor.mel import FRAMES_PER_SECOND
 
-FRAMES_PER_SECOND = 100
 _LONGEST_PART = 0.1  # of the clip: a short clip must keep its words
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from govor.corpus.records import Segment
+from govor.corpus.timed import TIME_STEP_SECONDS
 
 # How far a slice may reach into the pause before its first and after its last segment.
 MAX_MARGIN_SECONDS = 0.5
@@ -25,8 +26,6 @@ MAX_OVERSHOOT_SECONDS = 0.5
 # More than anyone can say; a shorter segment is judged as if it lasted MIN_RATE_SECONDS, since cues are timed by hand.
 MAX_CHARACTERS_PER_SECOND = 45.0
 MIN_RATE_SECONDS = 0.5
-# One step of Whisper's clock: what lasts less has no length.
-_STEP_SECONDS = 0.02
 
 SpeechIn = Callable[[float, float], float]
 Quietest = Callable[[float, float], float]
@@ -122,7 +121,7 @@ def _refusal(unit: _Unit, max_seconds: float, most: float, joins: bool) -> str |
         return "segment_too_long"
     if any(characters_per_second(segment) > most for segment in unit.segments):
         return "text_too_long"
-    if unit.end - unit.start < _STEP_SECONDS and not joins:
+    if unit.end - unit.start < TIME_STEP_SECONDS and not joins:
         return "segment_without_length"
     return None
 
@@ -135,18 +134,18 @@ def characters_per_second(segment: Segment) -> float:
 
 def _units(segments: Sequence[Segment], total_seconds: float) -> Iterator[_Unit]:
     ordered = sorted((s for s in segments if s.text and s.start < total_seconds), key=lambda segment: segment.start)
-    held: list[Segment] = []
+    overlapping: list[Segment] = []
     end = 0.0
     for index, segment in enumerate(ordered):
-        if held and segment.start >= end - 1e-6:
-            yield _Unit(held[0].start, end, tuple(held))
-            held, end = [], 0.0
+        if overlapping and segment.start >= end - 1e-6:
+            yield _Unit(overlapping[0].start, end, tuple(overlapping))
+            overlapping, end = [], 0.0
         following = ordered[index + 1].start if index + 1 < len(ordered) else total_seconds
         stop = min(total_seconds, max(segment.start, following if segment.end is None else segment.end))
-        held.append(Segment(segment.start, stop, segment.text, segment.speaker))
+        overlapping.append(Segment(segment.start, stop, segment.text, segment.speaker))
         end = max(end, stop)
-    if held:
-        yield _Unit(held[0].start, end, tuple(held))
+    if overlapping:
+        yield _Unit(overlapping[0].start, end, tuple(overlapping))
 
 
 def _cut(before: float, after: float, quietest: Quietest) -> float:

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from govor.corpus.formats.parquet import placed, shard_rows
 from govor.corpus.formats.rows import clip_of, shown
 from govor.corpus.inventory import Statement
 from govor.corpus.manifests import read_rows, rejected, row_writer
+from govor.corpus.outputs import dropped_beside
+from govor.corpus.records import Row
 from govor.corpus.sources import Planned, Shard
 from govor.errors import AudioError, GovorError, UnreachableError, disk_errors
 from govor.hub import is_network_error
-
-Notify = Callable[[str], None]
+from govor.runs import Workspace
 
 
 @dataclass
@@ -35,17 +35,17 @@ class Done:
 
 
 def prepare_hub(
-    planned: Planned, folder: Path, manifest: Path, language: str | None, license: str | None
+    workspace: Workspace, planned: Planned, folder: Path, manifest: Path, statement: Statement
 ) -> Iterator[tuple[int, Done]]:
     """Fetch and convert the shards of one dataset into `folder`, then write `manifest` and its dropped rows.
 
-    Yields (shards done, counts so far).
+    `statement` says what the dataset itself does not: language and licence. Yields (shards done, counts so far).
 
     Raises:
         UnreachableError: the Hub does not answer; what is done stays.
     """
     dataset, done = planned.dataset, Done()
-    stated = Statement(language or (None if dataset.language in ("mul", "und") else dataset.language), license)
+    stated = replace(statement, language=statement.language or dataset.one_language)
     extra = {
         "dataset": planned.name,
         "license": dataset.license,
@@ -59,11 +59,11 @@ def prepare_hub(
         else:
             incoming = folder / ".incoming"
             file = _fetch(str(dataset.repository), dataset.revision, shard, incoming)
-            _convert(file, part, stated, extra, f"{planned.name}/{part.stem}")
+            _convert(workspace, file, part, stated, extra)
             shutil.rmtree(incoming, ignore_errors=True)
         _count(part, done)
         yield number, done
-    with row_writer(manifest) as write, row_writer(manifest.with_name(f"{manifest.stem}.dropped.jsonl")) as drop:
+    with row_writer(manifest) as write, row_writer(dropped_beside(manifest)) as drop:
         for part in parts:
             for _, row in read_rows(part):
                 (drop if "rule" in row else write)(row)
@@ -92,22 +92,27 @@ def _fetch(repository: str, revision: str, shard: Shard, incoming: Path) -> Path
     return Path(path)
 
 
-def _convert(file: Path, part: Path, stated: Statement, extra: dict[str, Any], name: str) -> None:
+def _convert(workspace: Workspace, file: Path, part: Path, stated: Statement, extra: Row) -> None:
     """One shard's audio into its blob, its rows into its rows file; rejected rows stand there with their rule."""
-    blob = part.with_suffix(".blob")
+    blob, name = part.with_suffix(".blob"), f"{extra['dataset']}/{part.stem}"
     with disk_errors(blob, blob.name), row_writer(part) as write, blob.open("wb") as handle:
         for number, row in enumerate(shard_rows(file)):
-            kept = placed({**row, **{k: v for k, v in extra.items() if v}}, handle, blob, f"{name}/{number:06d}")
-            own = kept.get("id")
-            kept["id"] = f"{name}/{number:06d}"  # ids of a set's own columns need not be unique across shards
-            if own != kept["id"]:
-                kept.setdefault("dataset_id", own)
+            stored = placed(
+                {**row, **{k: v for k, v in extra.items() if v}},
+                handle,
+                workspace.relative(blob),
+                f"{name}/{number:06d}",
+            )
+            own = stored.get("id")
+            stored["id"] = f"{name}/{number:06d}"  # ids of a set's own columns need not be unique across shards
+            if own != stored["id"]:
+                stored.setdefault("dataset_id", own)
             try:
-                clip = clip_of(kept, part.parent, stated, f"{file.name}: row {number}")
+                clip = clip_of(workspace, stored, part.parent, stated, f"{file.name}: row {number}")
             except AudioError as error:
-                write(rejected(shown(kept), error.rule, message=str(error)))
+                write(rejected(shown(stored), error.rule, message=str(error)))
             except GovorError as error:
-                write(rejected(shown(kept), "malformed_row", message=str(error)))
+                write(rejected(shown(stored), "malformed_row", message=str(error)))
             else:
                 write.clip(clip)
 

@@ -1,0 +1,1 @@
+"""A family from outside: is a tone low or high? It transcribes nothing, and higher is better."""
