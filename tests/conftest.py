@@ -29,6 +29,8 @@ torch.set_num_threads(1)
 
 # What every command of a test is run with.
 _OF_COMMANDS = {"OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+# For the zygote: `torchrun` with these arguments. Only the launcher is forked; it starts its ranks as it does for users.
+TORCHRUN = "from torch.distributed.run import main; main()"
 _EARLY = re.compile("HF_|HUGGINGFACE|TRANSFORMERS_|TORCH|OMP_|PYTHON")
 WORDS = ("sol", "luna", "mar", "pan", "vid", "zem")
 

@@ -2,17 +2,19 @@
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
+import socket
 import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from conftest import make_split, read_metrics, toy_recipe
+from conftest import TORCHRUN, Started, Zygote, make_split, read_metrics, toy_recipe
 
 SETTINGS = {
     "clips_per_step": 4,
@@ -26,18 +28,17 @@ SETTINGS = {
 EVALUATIONS = {"evaluations": 2, "keep_best": 1}
 
 
-def start(workspace: Path, *arguments: str, **extra: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **extra}
-    command = [sys.executable, "-m", "govor", "train", *arguments, "--device", "cpu"]
-    return subprocess.Popen(
-        command,
-        cwd=workspace,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+Start = Callable[..., Started]
+
+
+@pytest.fixture
+def start(workspace: Path, zygote: Zygote) -> Start:
+    """Starts a training in a process group of its own."""
+
+    def run(*arguments: str) -> Started:
+        return zygote.start(["train", *arguments, "--device", "cpu"], workspace, {})
+
+    return run
 
 
 def losses(run: Path) -> list[tuple[object, object]]:
@@ -50,32 +51,32 @@ def written_steps(metrics: Path) -> list[int]:
     return [json.loads(line)["step"] for line in lines if line.endswith("}")]
 
 
-def kill_between(workspace: Path, recipe: str, first: int, last: int) -> Path:
+def kill_between(start: Start, workspace: Path, recipe: str, first: int, last: int) -> Path:
     """Start a run and SIGKILL it after `first` and before `last` steps; a machine that was too busy tries again."""
     metrics = workspace / "models/whisper/killed/metrics.jsonl"
     for _ in range(5):
         shutil.rmtree(metrics.parent, ignore_errors=True)
-        process = start(workspace, recipe, "--set", "name=killed")
+        process = start(recipe, "--set", "name=killed")
         while process.poll() is None and max(written_steps(metrics), default=0) < first:
             time.sleep(0.005)
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            process.wait(60)
         if first <= max(written_steps(metrics), default=0) < last:
             return metrics
     raise AssertionError("the run was never caught between two checkpoints")
 
 
-def test_resume_after_sigkill_gives_bit_equal_losses(workspace: Path, tiny_folder: Path) -> None:
+def test_resume_after_sigkill_gives_bit_equal_losses(workspace: Path, tiny_folder: Path, start: Start) -> None:
     split = make_split(workspace)
     recipe = str(toy_recipe(split, tiny_folder, workspace / "toy.yaml", finetune=SETTINGS, evaluation=EVALUATIONS))
-    metrics = kill_between(workspace, recipe, 14, 23)
+    metrics = kill_between(start, workspace, recipe, 14, 23)
     assert [path.name for path in (metrics.parent / "checkpoints").glob("step-*")] == ["step-000012"]
-    whole = start(workspace, recipe, "--set", "name=whole")
+    whole = start(recipe, "--set", "name=whole")
     (metrics.parent / "checkpoints/best.json").unlink()  # as if killed between saving and noting which is best
-    assert whole.wait(timeout=300) == 0, whole.stderr.read() if whole.stderr else ""
-    resumed = start(workspace, recipe, "--set", "name=killed", "--resume")
-    assert resumed.wait(timeout=300) == 0, resumed.stderr.read() if resumed.stderr else ""
+    assert whole.wait(300) == 0, whole.files["stderr"].read_text()
+    resumed = start(recipe, "--set", "name=killed", "--resume")
+    assert resumed.wait(300) == 0, resumed.files["stderr"].read_text()
     assert losses(workspace / "models/whisper/killed") == losses(workspace / "models/whisper/whole")
     assert [step for step, _ in losses(workspace / "models/whisper/killed")] == list(range(1, 25))
     evals = [
@@ -85,7 +86,7 @@ def test_resume_after_sigkill_gives_bit_equal_losses(workspace: Path, tiny_folde
     assert evals[0] == evals[1]
 
 
-def test_a_full_disk_leaves_the_previous_checkpoint_whole(workspace: Path, tiny_folder: Path) -> None:
+def test_a_full_disk_leaves_the_previous_checkpoint_whole(workspace: Path, tiny_folder: Path, zygote: Zygote) -> None:
     split = make_split(workspace)
     recipe = str(toy_recipe(split, tiny_folder, workspace / "toy.yaml", evaluation={"evaluations": 3}))
     code = (
@@ -97,13 +98,10 @@ def test_a_full_disk_leaves_the_previous_checkpoint_whole(workspace: Path, tiny_
         "        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
         "    return plain(folder, module, optimizer, state, adapters)\n"
         "checkpoints.save = save\n"
-        f"sys.argv = ['govor', 'train', {recipe!r}, '--device', 'cpu']\n"
         "from govor.cli import main\n"
         "main()\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=workspace, capture_output=True, text=True, check=False, timeout=300
-    )
+    done = zygote.run(["train", recipe, "--device", "cpu"], workspace, {}, code)
     assert done.returncode == 2, done.stderr
     assert "Cannot write the checkpoint of step 4" in done.stderr and "Traceback" not in done.stderr
     folder = workspace / "models/whisper/toy/checkpoints"
@@ -117,7 +115,10 @@ def test_a_full_disk_leaves_the_previous_checkpoint_whole(workspace: Path, tiny_
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 200_000
 
 
-def test_two_processes_give_the_loss_of_one(workspace: Path, tiny_folder: Path) -> None:
+def test_two_processes_give_the_loss_of_one(
+    workspace: Path, tiny_folder: Path, zygote: Zygote, govor: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    """The two as users start them."""
     split = make_split(workspace)
     settings = {**SETTINGS, "dropout": 0.0, "clips_per_step": 6, "loader_workers": 0}
     recipe = str(
@@ -129,25 +130,10 @@ def test_two_processes_give_the_loss_of_one(workspace: Path, tiny_folder: Path) 
             evaluation={"evaluations": 2, "decode_clips": 4},
         )
     )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    for name, launcher in (("one", []), ("two", torchrun)):
-        command = [
-            sys.executable,
-            *launcher,
-            "-m",
-            "govor",
-            "train",
-            recipe,
-            "--set",
-            f"name={name}",
-            "--device",
-            "cpu",
-        ]
-        done = subprocess.run(
-            command, cwd=workspace, env=environment, capture_output=True, text=True, check=False, timeout=300
-        )
-        assert done.returncode == 0, done.stderr
+    govor("train", recipe, "--set", "name=one", "--device", "cpu")
+    torchrun = ["--standalone", "--nproc-per-node", "2", "-m", "govor", "train", recipe, "--set", "name=two"]
+    done = zygote.run([*torchrun, "--device", "cpu"], workspace, {}, TORCHRUN)
+    assert done.returncode == 0, done.stderr
     record = json.loads((workspace / "models/whisper/two/run_manifest.json").read_text())
     assert record["devices"] == 2, "two processes really took part"
     first, second = (read_metrics(workspace / f"models/whisper/{name}", "train") for name in ("one", "two"))
@@ -182,30 +168,42 @@ def test_tokens_are_unequal_between_the_two_ranks(workspace: Path) -> None:
     ],
 )
 def test_resume_refuses_another_recipe_or_other_data(
-    workspace: Path, tiny_folder: Path, change: list[str], sentence: str
+    workspace: Path, tiny_folder: Path, start: Start, change: list[str], sentence: str
 ) -> None:
-    import re
-
     split = make_split(workspace)
     recipe = str(toy_recipe(split, tiny_folder, workspace / "toy.yaml"))
-    process = start(workspace, recipe)
-    assert process.wait(timeout=300) == 0
+    assert start(recipe).wait(300) == 0
     if not change:
         manifest = split / "train.jsonl"
         manifest.write_text(manifest.read_text().replace('"sol', '"SOL'))
-    again = start(workspace, recipe, "--resume", *change)
-    stderr = again.communicate(timeout=300)[1]
+    again = start(recipe, "--resume", *change)
+    stderr = again.communicate(300)[1]
     assert again.returncode == 2 and re.search(sentence, stderr), stderr
 
 
-def test_two_processes_halve_together_when_one_runs_out_of_memory(workspace: Path, tiny_folder: Path) -> None:
+def ranks(zygote: Zygote, workspace: Path, arguments: list[str], code: str, **extra: str) -> str:
+    """What two processes that train together wrote to stderr; they get what `torchrun` gives them."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    together = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", **extra}
+    both = [
+        zygote.start(arguments, workspace, {**together, "RANK": rank, "LOCAL_RANK": rank}, code) for rank in ("0", "1")
+    ]
+    said = "".join(process.communicate(300)[1] for process in both)
+    assert [process.returncode for process in both] == [0, 0], said
+    return said
+
+
+def test_two_processes_halve_together_when_one_runs_out_of_memory(
+    workspace: Path, tiny_folder: Path, zygote: Zygote
+) -> None:
     split = make_split(workspace)
     settings = {**SETTINGS, "dropout": 0.0, "clips_per_step": 8, "loader_workers": 0, "max_batch_audio_seconds": 100.0}
     file = toy_recipe(
         split, tiny_folder, workspace / "toy.yaml", finetune={**settings, "max_steps": 3}, evaluation=EVALUATIONS
     )
     code = (
-        "import os, sys, torch\n"
+        "import os, torch\n"
         "from govor.families.whisper.model import Whisper\n"
         "plain = Whisper.loss\n"
         "def small(self, batch, **options):\n"
@@ -214,21 +212,15 @@ def test_two_processes_halve_together_when_one_runs_out_of_memory(workspace: Pat
         "    return plain(self, batch, **options)\n"
         "if os.environ.get('SMALL'):\n"
         "    Whisper.loss = small\n"
-        f"sys.argv = ['govor', 'train', {str(file)!r}, '--device', 'cpu', '--set', 'name=' + os.environ['NAME']]\n"
         "from govor.cli import main\n"
         "main()\n"
     )
-    (workspace / "run.py").write_text(code)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "run.py"]
     for name, small in (("roomy", ""), ("tight", "1")):
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "NAME": name, "SMALL": small}
-        done = subprocess.run(
-            torchrun, cwd=workspace, env=environment, capture_output=True, text=True, check=False, timeout=300
-        )
-        assert done.returncode == 0, done.stderr
+        arguments = ["train", str(file), "--device", "cpu", "--set", f"name={name}"]
+        said = ranks(zygote, workspace, arguments, code, SMALL=small)
     roomy, tight = (read_metrics(workspace / f"models/whisper/{name}", "train") for name in ("roomy", "tight"))
     assert [row["loss"] for row in roomy] == pytest.approx([row["loss"] for row in tight], rel=2e-4)
     assert [row["tokens"] for row in roomy] == [row["tokens"] for row in tight], "the effective batch is kept"
     record = json.loads((workspace / "models/whisper/tight/run_manifest.json").read_text())
     assert record["memory_halvings"] >= 1
-    assert "expandable_segments" in done.stderr
+    assert "expandable_segments" in said

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from conftest import Silent, make_split, read_metrics, toy_recipe
+from conftest import TORCHRUN, Silent, Zygote, make_split, read_metrics, toy_recipe
 from govor import files, jsons, locks, runs
 from govor import recipe as recipes
 from govor.errors import GovorError
@@ -473,14 +473,6 @@ def _heeding_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def start(workspace: Path, *arguments: str, launcher: Sequence[str] = ()) -> subprocess.Popen[str]:
-    command = [sys.executable, *launcher, "-m", "govor", "train", *arguments, "--device", "cpu"]
-    return subprocess.Popen(
-        command, cwd=workspace, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=_heeding_ctrl_c,
-    )  # fmt: skip
-
-
 def written(metrics: Path) -> int:
     lines = metrics.read_text().splitlines() if metrics.exists() else []
     return max((json.loads(line)["step"] for line in lines if line.endswith("}")), default=0)
@@ -490,14 +482,17 @@ LONG: dict[str, object] = {**FINETUNE, "epochs": 200, "loader_workers": 1, "drop
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
-def test_a_signal_saves_and_says_how_to_go_on(workspace: Path, tiny_folder: Path, govor: Run, name: str) -> None:
+def test_a_signal_saves_and_says_how_to_go_on(
+    workspace: Path, tiny_folder: Path, govor: Run, zygote: Zygote, name: str
+) -> None:
     file = recipe_of(workspace, tiny_folder, finetune=LONG, evaluation={"evaluations": 2})
     run = workspace / "models/whisper/toy"
-    process = start(workspace, file.name, "--set", "name=toy", "--overwrite")
+    words = ["train", file.name, "--set", "name=toy", "--overwrite", "--device", "cpu"]
+    process = zygote.start(words, workspace, {})
     while process.poll() is None and written(run / "metrics.jsonl") < 4:
         time.sleep(0.01)
     os.killpg(process.pid, getattr(signal, name))  # the loader's workers hear it too
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(120)
     assert process.returncode == 128 + getattr(signal, name), err
     assert "Traceback" not in err and f"{name}: finishing the step" in err
     (saved,) = runs.Run(run).whole_checkpoints()
@@ -518,22 +513,21 @@ def test_a_signal_saves_and_says_how_to_go_on(workspace: Path, tiny_folder: Path
         )
 
 
-def test_a_second_signal_ends_at_once(workspace: Path, tiny_folder: Path) -> None:
+def test_a_second_signal_ends_at_once(workspace: Path, tiny_folder: Path, zygote: Zygote) -> None:
     file = recipe_of(workspace, tiny_folder, finetune=LONG)
     code = (
-        "import sys, time\nfrom govor.finetune import checkpoints\n"
+        "import time\nfrom govor.finetune import checkpoints\n"
         "checkpoints.save = lambda *a, **k: time.sleep(60)\n"
-        f"sys.argv = ['govor', 'train', {str(file)!r}, '--device', 'cpu']\n"
         "from govor.cli import main\nmain()\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=workspace, stderr=subprocess.PIPE, text=True)
+    process = zygote.start(["train", str(file), "--device", "cpu"], workspace, {}, code)
     while process.poll() is None and written(workspace / "models/whisper/toy/metrics.jsonl") < 2:
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     time.sleep(0.5)
     assert process.poll() is None, "it is saving"
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=10) == 143
+    assert process.wait(10) == 143
 
 
 def test_an_interrupted_run_is_the_run_that_was_not(workspace: Path, tiny_folder: Path) -> None:
@@ -589,15 +583,15 @@ def test_ignored_signals_stay_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_two_processes_stop_together(workspace: Path, tiny_folder: Path) -> None:
+def test_two_processes_stop_together(workspace: Path, tiny_folder: Path, zygote: Zygote) -> None:
     file = recipe_of(workspace, tiny_folder, finetune={**LONG, "clips_per_step": 4}, evaluation={"evaluations": 2})
     run = workspace / "models/whisper/toy"
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    process = start(workspace, file.name, launcher=launcher)
+    torchrun = ["--standalone", "--nproc-per-node", "2", "-m", "govor", "train", file.name, "--device", "cpu"]
+    process = zygote.start(torchrun, workspace, {}, TORCHRUN)
     while process.poll() is None and written(run / "metrics.jsonl") < 3:
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)  # to the launcher, which sends it on
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(120)
     (saved,) = runs.Run(run).whole_checkpoints()
     step = int(saved.name.removeprefix("step-"))
     assert step == written(run / "metrics.jsonl")
@@ -685,7 +679,9 @@ def test_a_package_stands_until_the_new_one_is_whole(
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
-def test_a_killed_package_leaves_nothing_for_ever(workspace: Path, tiny_folder: Path, govor: Run) -> None:
+def test_a_killed_package_leaves_nothing_for_ever(
+    workspace: Path, tiny_folder: Path, govor: Run, zygote: Zygote
+) -> None:
     run, _ = trained(recipe_of(workspace, tiny_folder))
     code = (
         "import os, signal, sys\nfrom pathlib import Path\nfrom govor import files, runs\nfrom govor.package import build\n"
@@ -699,7 +695,7 @@ def test_a_killed_package_leaves_nothing_for_ever(workspace: Path, tiny_folder: 
         "build.package(runs.Run(Path('models/whisper/toy')), ['hf'], None)\n"
     )
     for moves in (0, 3):
-        ended = subprocess.run([sys.executable, "-c", code, str(moves)], cwd=workspace, check=False)
+        ended = zygote.run([moves], workspace, {}, code)
         assert ended.returncode == -signal.SIGKILL and not (run / "package.json").exists()
     (run / ".hf").mkdir()  # of earlier versions
     (run / ".hf.12345678.tmp").mkdir()
