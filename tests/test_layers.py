@@ -28,7 +28,7 @@ STAGES = [
     "redraft",
     "serve",
 ]
-ON_TOP = {"jobs", "plan", "cli", "__main__"}
+ON_TOP = {"jobs", "plan", "api", "quickstart", "cli", "__main__", "__init__"}  # __init__ names what api holds
 
 
 def imports(file: Path) -> set[str]:

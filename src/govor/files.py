@@ -199,13 +199,6 @@ def sha256_of_lines(lines: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def workspace_path(path: Path) -> str:
-    """How a path is written into our files: relative to the workspace where it lies inside, else absolute."""
-    absolute = Path(os.path.abspath(path))  # noqa: PTH100  (resolve() would follow the user's links)
-    root = Path.cwd()
-    return absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else absolute.as_posix()
-
-
 def beside(path: Path, kind: str = "tmp") -> Path:
     """A temporary name in the folder of `path` that tells who writes there; leftovers in that folder are swept first."""
     folder = os.path.abspath(path.parent)  # noqa: PTH100  (resolve() would follow the user's links)

@@ -49,13 +49,13 @@ def root(
     ] = False,
 ) -> None:
     """Options that come before the command."""
-    try:
-        os.chdir(workspace)
-    except OSError as error:
-        raise GovorError(f"The workspace {workspace} cannot be entered: {error.strerror}; create it first.") from None
     from govor.runs import Workspace
 
-    context.obj = Workspace()
+    try:
+        os.scandir(workspace).close()
+    except OSError as error:
+        raise GovorError(f"The workspace {workspace} cannot be entered: {error.strerror}; create it first.") from None
+    context.obj = Workspace(workspace)
 
 
 for stage in (quickstart, corpus, sources, shape, recipe, finetune, evaluate, measure, timing, package):

@@ -13,7 +13,7 @@ from govor.cli.models import Device, Engine, Precision, check_model
 from govor.cli.options import Json, Overwrite, examples, refuse_given, was_given, workspace
 from govor.cli.probes import run_hallucination, run_timestamps
 from govor.cli.suites import run_suite
-from govor.cli.summary import exit_if, tell_failed
+from govor.cli.summary import exit_if
 
 if TYPE_CHECKING:  # a command's help must not wait for them
     from govor.measure.evaluate import EvalOptions
@@ -183,14 +183,17 @@ def _run_server(
 
 def _tell(summaries: Sequence[Summary], as_json: bool) -> None:
     """Print scorings; exit 1 where clips could not be scored."""
-    from govor.measure.lines import score_line, slice_tables
+    from govor.measure.lines import failed_lines, score_line, slice_tables
 
     console.result("\n".join(map(score_line, summaries)), summaries, as_json)
     for title, rows in slice_tables(summaries[0]):
         console.table(title, rows)
     last = summaries[-1]["file"]
     console.made(", ".join(s["file"] for s in summaries), f"govor compare OTHER_EVAL.json {last}")
-    exit_if(tell_failed(summaries))
+    failed = failed_lines(summaries)
+    for line in failed:
+        console.note(line)
+    exit_if(bool(failed))
 
 
 def rescore(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,16 +17,12 @@ from govor.cli import console
 from govor.cli.models import Device, check_manifest, check_model
 from govor.cli.options import Json, Out, Overwrite, examples, workspace
 from govor.cli.summary import exit_if
-from govor.progress import TableRow
 
 if TYPE_CHECKING:
     from govor.finetune.inspect import Look
-    from govor.finetune.loop import StepRecord
     from govor.finetune.repeat import Repeated
-    from govor.finetune.request import Request, Resume
+    from govor.finetune.request import Resume
     from govor.finetune.train import Finished
-
-Metrics = dict[str, float | None]
 
 
 def register(app: typer.Typer) -> None:
@@ -93,11 +89,15 @@ def train(
         check_place(workspace(), request)
     # Only now: these import torch, which takes seconds.
     from govor.finetune.repeat import check_repeatable, compare_losses
+    from govor.finetune.reporting import shown_in
+    from govor.finetune.train import train as run
     from govor.runs import Run
 
     if request.record is not None:
         check_repeatable(workspace(), request.record, request.recipe, console)
-    finished = run_training(request)
+    going = (request.resume, request.overwrite, request.device)
+    with saying_how_to_go_on(), shown_in(console, f"train {request.recipe.name}") as shown:
+        finished = run(workspace(), request.recipe, shown, *going)
     if int(os.environ.get("RANK", "0")):
         return
     before = None if request.record is None else Run(request.record.parent, workspace())
@@ -105,20 +105,18 @@ def train(
     split = next(iter(request.recipe.data.by_name().values())).split
     test = f"{split}/test.jsonl"
     console.made(finished.run.folder, console.command("govor", "evaluate", finished.run.folder, "--manifest", test))
-    tell_unread(finished)
+    for line in finished.warnings():
+        console.note(line)
     exit_if(bool(finished.unreadable))
 
 
-def run_training(request: Request) -> Finished:
-    """Train with progress on the terminal."""
-    from govor.finetune import train as training
+@contextmanager
+def saying_how_to_go_on() -> Iterator[None]:
+    """Where a signal ends training, say with which command it goes on."""
     from govor.finetune.stopping import Interrupted
 
-    recipe = request.recipe
     try:
-        with console.bar(f"train {recipe.name}", None) as bar:
-            shown = _Progress(bar)
-            return training.train(workspace(), recipe, shown, request.resume, request.overwrite, request.device)
+        yield
     except Interrupted as stop:
         if int(os.environ.get("RANK", "0")):
             raise typer.Exit(stop.exit_code) from None
@@ -127,15 +125,9 @@ def run_training(request: Request) -> Finished:
         raise stop.with_remedy(f"go on with: {on}" if stop.resumable else f"begin again with: {on}") from None
 
 
-def tell_unread(finished: Finished) -> None:
-    """Name the clips that a run had to leave out."""
-    if finished.unreadable:
-        console.note(
-            f"{finished.unreadable} clips could not be read and were left out: {finished.run.folder / 'dropped.jsonl'}"
-        )
-
-
 def _show_finished(finished: Finished, repeated: Repeated | None, as_json: bool) -> None:
+    from govor.finetune.reporting import metrics_line
+
     if repeated is not None:
         console.note(repeated.sentence)
     shown = {
@@ -143,7 +135,9 @@ def _show_finished(finished: Finished, repeated: Repeated | None, as_json: bool)
         **finished.metrics,
         **({} if repeated is None else {"repeats": asdict(repeated)}),
     }
-    console.result(f"best checkpoint  {finished.best.name}: {_metrics(finished.metrics['metrics'])}", shown, as_json)
+    console.result(
+        f"best checkpoint  {finished.best.name}: {metrics_line(finished.metrics['metrics'])}", shown, as_json
+    )
 
 
 def show_examples(
@@ -192,9 +186,10 @@ def average(
     chosen = workspace().find_run(run)
     chosen.check_finished()
     from govor.finetune.average import average_run  # only now: it imports torch
+    from govor.finetune.reporting import shown_in
 
-    with console.bar(f"average {chosen.name}", None) as bar:
-        result = average_run(chosen, count, device, _Progress(bar))
+    with shown_in(console, f"average {chosen.name}") as shown:
+        result = average_run(chosen, count, device, shown)
     console.result(f"ships  {result['shipped']}", result, as_json)
     console.made(chosen.folder / "average.json", console.command("govor", "package", chosen.folder))
 
@@ -247,41 +242,3 @@ def _with(features: tuple[str, ...]) -> str:
 def _coloured(text: str, ids: int, taught: bool) -> str:
     counted = f"[cyan]‹{ids}›[/]" if ids > 1 else ""
     return f"[{'green' if taught else 'dim'}]{escape(text)}[/]{counted}"
-
-
-class _Progress:
-    """The run's progress on a terminal; its lines stand above the bar."""
-
-    def __init__(self, bar: console.Bar) -> None:
-        self._bar = bar
-
-    def note(self, text: str) -> None:
-        self._bar.note(text)
-
-    def table(self, title: str, rows: Sequence[TableRow]) -> None:
-        console.table(title, rows)
-
-    def bar(self, title: str, total: int | None) -> AbstractContextManager[console.Bar]:
-        return console.bar(title, total)
-
-    def step(self, record: StepRecord, total_steps: int) -> None:
-        self._bar.to(record.step, total_steps, f"loss {record.loss:.3f}  lr {record.lr:.1e}")
-
-    def evaluated(self, step: int, metrics: Metrics) -> None:
-        self._bar.note(f"step {step}: {_metrics(metrics)}")
-
-
-def _metrics(metrics: Metrics) -> str:
-    """`validation loss 0.51 (knesset 0.48, recital 0.60)  validation wer …`."""
-    shown = []
-    for name in (name for name in metrics if "." not in name):
-        if metrics[name] is None:
-            shown.append(f"validation {name} not measured")
-            continue
-        parts = [
-            f"{key.partition('.')[2]} {value:.4f}"
-            for key, value in metrics.items()
-            if key.startswith(f"{name}.") and value is not None
-        ]
-        shown.append(f"validation {name} {metrics[name]:.4f}" + (f" ({', '.join(parts)})" if parts else ""))
-    return "  ".join(shown)

@@ -65,6 +65,8 @@ class Command(typer.core.TyperCommand):
         for name, value in context.params.items():
             if isinstance(value, Path):
                 context.params[name] = place.path(value)
+            elif isinstance(value, list | tuple):
+                context.params[name] = type(value)(place.path(one) if isinstance(one, Path) else one for one in value)
         return super().invoke(context)
 
 

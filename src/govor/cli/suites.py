@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from govor.cli import console
 from govor.cli.models import check_model
 from govor.cli.options import workspace
-from govor.cli.summary import exit_if, tell_failed
+from govor.cli.summary import exit_if
 
 if TYPE_CHECKING:  # a command's help must not wait for them
     from govor.measure.evaluate import EvalOptions
@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # a command's help must not wait for them
 
 def run_suite(model: str, wanted: SuiteOptions, options: EvalOptions, as_json: bool) -> None:
     """Score every set that can be had; exit 1 where some could not."""
-    from govor.measure.lines import suite_lines
+    from govor.measure.lines import failed_lines, suite_lines
     from govor.measure.suite_scores import score_suite
     from govor.measure.suites import find_suite
     from govor.metrics.text import NAME
@@ -32,4 +32,7 @@ def run_suite(model: str, wanted: SuiteOptions, options: EvalOptions, as_json: b
             f"published figures: {suite.published_from}; the {suite.normaliser} normaliser is theirs, {NAME} ours"
         )
     console.made(workspace().as_given(scores.file), f"govor report {Path(model).name}")
-    exit_if(tell_failed(scores.summaries) or bool(scores.result["not_run"]))
+    failed = failed_lines(scores.summaries)
+    for line in failed:
+        console.note(line)
+    exit_if(bool(failed) or bool(scores.result["not_run"]))

@@ -77,7 +77,7 @@ def prepare(
         if (
             len(wanted) > 1 and target.exists() and not overwrite
         ):  # the run of a collection was cut short after this one
-            progress.note(f"{target} is there already")
+            progress.note(f"{workspace.as_given(target)} is there already")
             made.append(Prepared(item.name, target, len(Manifest(target))))
             continue
         refuse_existing(target, overwrite)

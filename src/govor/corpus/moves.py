@@ -106,9 +106,9 @@ def undo(workspace: Workspace, folder: Path | None = None) -> tuple[int, list[st
         source, target = workspace.path(entry["from"]), workspace.path(entry["to"])
         if not target.exists():
             if not source.exists():
-                failed.append(f"{target} is gone")
+                failed.append(f"{entry['to']} is gone")
         elif source.exists():
-            failed.append(f"{source} exists again, so {target} stays where it is")
+            failed.append(f"{entry['from']} exists again, so {entry['to']} stays where it is")
         else:
             source.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(target, source)

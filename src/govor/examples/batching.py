@@ -102,12 +102,12 @@ class Plan:
 def pack(examples: Sequence[tuple[ExampleSpec, int]], budget_seconds: float) -> list[MicroBatch]:
     """Examples in order of context length, each batch within the budget (a single example always fits)."""
     groups: list[list[tuple[ExampleSpec, int]]] = []
-    held = 0
+    frames = 0
     for example in sorted(examples, key=lambda pair: pair[1]):
-        held += example[1]
-        if not groups or held > budget_seconds * FRAMES_PER_SECOND:
+        frames += example[1]
+        if not groups or frames > budget_seconds * FRAMES_PER_SECOND:
             groups.append([])
-            held = example[1]
+            frames = example[1]
         groups[-1].append(example)
     return [MicroBatch(tuple(spec for spec, _ in group), tuple(frames for _, frames in group)) for group in groups]
 

@@ -44,7 +44,7 @@ class Mixture:
         offset u per source from the seed. A floor of a line of slope at most 1 rises by 0 or 1 a draw, so every
         draw belongs to exactly one source.
         """
-        left, found = draws, []
+        left, counts = draws, []
         shares = self.shares
         for index, share in enumerate(shares):
             rest = sum(shares[index:])
@@ -54,9 +54,9 @@ class Mixture:
                 taken = left
             else:
                 taken = min(math.floor(left * (share / rest) + _offset(seed, self.number, index)), left)
-            found.append(taken)
+            counts.append(taken)
             left -= taken
-        return tuple(found)
+        return tuple(counts)
 
     def place(self, seed: int, draw: int) -> tuple[int, int]:
         """(source, which draw of that source) of draw number `draw`, both counted from 0."""
@@ -90,11 +90,11 @@ _orders: dict[tuple[int, int, int, int], tuple[int, npt.NDArray[np.int64]]] = {}
 def permutation(seed: int, turn: int, rows: int, source: int = 0, number: int = 0) -> npt.NDArray[np.int64]:
     """The order of one pass over a source."""
     key = (seed, rows, source, number)
-    held = _orders.get(key)
-    if held is None or held[0] != turn:
-        held = (turn, np.random.default_rng([seed, turn, source, number]).permutation(rows))
-        _orders[key] = held
-    return held[1]
+    order = _orders.get(key)
+    if order is None or order[0] != turn:
+        order = (turn, np.random.default_rng([seed, turn, source, number]).permutation(rows))
+        _orders[key] = order
+    return order[1]
 
 
 def draw_seed(*parts: int | str) -> int:

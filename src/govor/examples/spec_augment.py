@@ -26,14 +26,14 @@ def hide(mel: torch.Tensor, settings: SpecAugment, seconds: float, seed: int, dr
     """
     generator = np.random.default_rng(draw_seed(seed, "stripes", draw))
     bands, frames = mel.shape
-    heard = max(min(frames, round(seconds * FRAMES_PER_SECOND)), 1)
+    length = max(min(frames, round(seconds * FRAMES_PER_SECOND)), 1)
     hidden = mel.clone()
-    mean = mel[:, :heard].mean()
-    longest = min(round(settings.time_stripe_seconds * FRAMES_PER_SECOND), int(heard * _LONGEST_PART))
-    for start, width in _stripes(generator, settings.time_stripes, heard, longest):
+    mean = mel[:, :length].mean()
+    longest = min(round(settings.time_stripe_seconds * FRAMES_PER_SECOND), int(length * _LONGEST_PART))
+    for start, width in _stripes(generator, settings.time_stripes, length, longest):
         hidden[:, start : start + width] = mean
     for start, width in _stripes(generator, settings.frequency_stripes, bands, settings.frequency_stripe_bands):
-        hidden[start : start + width, :heard] = mean
+        hidden[start : start + width, :length] = mean
     return hidden
 
 

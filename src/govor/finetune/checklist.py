@@ -71,10 +71,10 @@ def _audio(sources: Sequence[SourceData], progress: Progress) -> None:
     failures = [failure for failure in map(_unreadable, clips) if failure]
     if failures and len(failures) == len(clips):
         raise GovorError(f"None of {len(clips)} sampled training clips can be read; the first: {failures[0]}")
-    told = f"check audio: every file is there; {len(clips) - len(failures)} of {len(clips)} sampled clips decode"
+    text = f"check audio: every file is there; {len(clips) - len(failures)} of {len(clips)} sampled clips decode"
     if failures:
-        told += f" (warning: {failures[0]} Such clips are left out and listed in dropped.jsonl)"
-    progress.note(told)
+        text += f" (warning: {failures[0]} Such clips are left out and listed in dropped.jsonl)"
+    progress.note(text)
 
 
 def _spread(rows: Sequence[Clip], count: int) -> list[Clip]:

@@ -56,21 +56,21 @@ def assign(parts: Mapping[str, Sequence[str]], rates: Mapping[str, float]) -> li
 
 def adapter_parts(parts: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """The same parts with the adapters' parameters alone."""
-    found = {part: [name for name in names if is_adapter(name)] for part, names in parts.items()}
-    return {part: names for part, names in found.items() if names}
+    adapters = {part: [name for name in names if is_adapter(name)] for part, names in parts.items()}
+    return {part: names for part, names in adapters.items() if names}
 
 
 def linear_layers(module: nn.Module, parts: Mapping[str, Sequence[str]], names: Sequence[str]) -> list[str]:
     """Full names of the linear layers in the groups `names`."""
     wanted = {parameter for name in names for parameter in _members(parts, name)}
-    found = [
+    layers = [
         name for name, part in module.named_modules() if isinstance(part, nn.Linear) and f"{name}.weight" in wanted
     ]
-    if not found:
+    if not layers:
         raise GovorError(
             f"There is no linear layer in {', '.join(names)} that could get an adapter; take encoder or decoder."
         )
-    return found
+    return layers
 
 
 def freeze_all_but(module: nn.Module, groups: Sequence[Group]) -> None:
@@ -109,14 +109,14 @@ def _members(parts: Mapping[str, Sequence[str]], name: str) -> list[str]:
         chosen = [*layers[len(layers) - count :], f"{stack}.norm"] if layers else []
     else:
         chosen = [part for part in parts if part == wanted or part.startswith(f"{wanted}.")]
-    found = [parameter for part in chosen for parameter in parts.get(part, ())]
-    if not found:
+    parameters = [parameter for part in chosen for parameter in parts.get(part, ())]
+    if not parameters:
         stacks = {part.partition(".")[0] for part in parts}
         known = sorted({"all", *stacks, *(f"{stack}.top2" for stack in stacks if f"{stack}.0" in parts)})
         adapted = any(is_adapter(parameter) for parameters in parts.values() for parameter in parameters)
         whose = "No adapter lies in the parameter group" if adapted else "This model has no parameter group"
         raise GovorError(f"{whose} '{name}'; {nearest(name, known)}")
-    return found
+    return parameters
 
 
 def _note(parts: Mapping[str, Sequence[str]], name: str) -> str:

@@ -281,13 +281,13 @@ class Trainer:
 def _buckets(gradients: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
     """Gradients in lists of a bounded number of elements: one message each."""
     bucket: list[torch.Tensor] = []
-    held = 0
+    elements = 0
     for gradient in gradients:
         bucket.append(gradient)
-        held += gradient.numel()
-        if held >= _BUCKET_ELEMENTS:
+        elements += gradient.numel()
+        if elements >= _BUCKET_ELEMENTS:
             yield bucket
-            bucket, held = [], 0
+            bucket, elements = [], 0
     if bucket:
         yield bucket
 

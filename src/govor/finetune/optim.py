@@ -55,7 +55,7 @@ def build_optimizer(
     fused = all(parameter.device.type in ("cuda", "cpu") for group in chosen for parameter in group["params"])
     optimizer = torch.optim.AdamW(chosen, lr=0.0, betas=(0.9, beta2), eps=1e-8, fused=fused)
     if before is not None:
-        for parameter in (parameter for held in optimizer.param_groups for parameter in held["params"]):
+        for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
             if parameter in before.state:
                 optimizer.state[parameter] = before.state[parameter]
     return optimizer

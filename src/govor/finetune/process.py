@@ -45,8 +45,8 @@ def taking_part(run: Run, device: str, progress: RunProgress, resuming: bool) ->
     chosen = pick_device(device)
     state = PartialState(cpu=chosen.value == "cpu")
     main = state.is_main_process
-    heard = progress if main else SILENT_RUN
-    place = Place(run, heard)
+    shown = progress if main else SILENT_RUN
+    place = Place(run, shown)
     try:
         with ExitStack() as stack:
             stop = stack.enter_context(Stop(state.num_processes))
@@ -54,7 +54,7 @@ def taking_part(run: Run, device: str, progress: RunProgress, resuming: bool) ->
                 stack.enter_context(run.held("trained"))
                 recover(run)
             try:
-                yield Process(run, state, chosen, place, stop, heard)
+                yield Process(run, state, chosen, place, stop, shown)
             except BaseException as error:
                 if main:
                     place.bring_back()

@@ -26,18 +26,18 @@ class Repeated:
     sentence: str
 
 
-def check_repeatable(workspace: Workspace, record: Path, recipe: Recipe, progress: Progress = SILENT) -> None:
+def check_repeatable(workspace: Workspace, file: Path, recipe: Recipe, progress: Progress = SILENT) -> None:
     """Refuse where the data or the base model are no longer those of the record; say what else differs.
 
     Raises:
         GovorError: a manifest or the base model has changed.
     """
-    found = read_record(record)
-    check_same_data(workspace, found, recipe)
+    record = read_record(file)
+    check_same_data(workspace, record, recipe)
     base = trainable_folder(find_model(workspace.model(recipe.base_model), progress.note), progress.note)
-    if base_sha256(base) != found.base_sha256:
-        raise GovorError(f"{recipe.base_model} is not the base model of {found.run} (its hash differs).")
-    now, then = environment(), found.environment
+    if base_sha256(base) != record.base_sha256:
+        raise GovorError(f"{recipe.base_model} is not the base model of {record.run} (its hash differs).")
+    now, then = environment(), record.environment
     packages = {
         name: (then["packages"].get(name), version)
         for name, version in now["packages"].items()
@@ -59,8 +59,10 @@ def compare_losses(old: Run, new: Run) -> Repeated | None:
         return None
     differences = [abs(before[step] - after[step]) for step in steps]
     equal, largest = sum(difference == 0 for difference in differences), max(differences)
-    told = "all equal" if equal == len(steps) else f"{equal} equal, largest difference {largest:.2g}"
-    return Repeated(len(steps), equal, largest, f"losses of the first {len(steps)} steps against {old.name}: {told}")
+    equality = "all equal" if equal == len(steps) else f"{equal} equal, largest difference {largest:.2g}"
+    return Repeated(
+        len(steps), equal, largest, f"losses of the first {len(steps)} steps against {old.name}: {equality}"
+    )
 
 
 def _losses(run: Run) -> dict[int, float]:

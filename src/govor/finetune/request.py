@@ -69,16 +69,16 @@ def load_recipe(workspace: Workspace, name: str, overrides: Sequence[str] = ()) 
     return with_code(recipes.load(name, overrides, workspace))
 
 
-def repeated_recipe(record: Path, overrides: Sequence[str] = ()) -> Recipe:
+def repeated_recipe(file: Path, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe of a recorded run, under another name and with the number format that was chosen for it.
 
     Raises:
         GovorError: the file is no record of a run.
     """
-    found = read_record(record)
-    values: Json = {**found.recipe, "name": f"{found.run}-again"}
-    values["finetune"] = {**values["finetune"], "precision": found.precision}
-    return parse_recipe(apply_overrides(values, list(overrides)), record.name)
+    record = read_record(file)
+    values: Json = {**record.recipe, "name": f"{record.run}-again"}
+    values["finetune"] = {**values["finetune"], "precision": record.precision}
+    return parse_recipe(apply_overrides(values, list(overrides)), file.name)
 
 
 def check_early(workspace: Workspace, request: Request) -> None:

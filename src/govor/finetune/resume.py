@@ -45,11 +45,11 @@ def changes(run: Run, recipe: Recipe, data: dict[str, Json]) -> list[Change]:
         GovorError: by what makes another model.
     """
     old = recipe_of(run)
-    found = [
+    differences = [
         Change(name, f"{name}: {json.dumps(before)} → {json.dumps(after)}", _counts(name, old, recipe, run))
         for name, before, after in _differing(old.model_dump(mode="json"), recipe.model_dump(mode="json"))
     ]
-    for change in found:
+    for change in differences:
         if _ANOTHER_MODEL.fullmatch(change.name):
             raise GovorError(
                 f"{run.folder} was begun with another recipe ({change.text}), which makes another model; train that under a "
@@ -60,42 +60,42 @@ def changes(run: Run, recipe: Recipe, data: dict[str, Json]) -> list[Change]:
     if read_state(start)["data_sha256"] != data_sha256(run.workspace, recipe, data):
         where = ", ".join(source.split for source in recipe.data.by_name().values())
         augment = f" or the settings in {recipe.examples.augment}" if recipe.examples.augment else ""
-        found.append(Change("data", f"the manifests of {where}{augment}", True))
-    return found
+        differences.append(Change("data", f"the manifests of {where}{augment}", True))
+    return differences
 
 
-def check(run: Run, found: Sequence[Change], allowed: bool) -> None:
+def check(run: Run, differences: Sequence[Change], allowed: bool) -> None:
     """Refuse what changes numbers, unless that is `allowed`.
 
     Raises:
         GovorError: with every such change.
     """
-    counting = [change for change in found if change.counts]
+    counting = [change for change in differences if change.counts]
     if allowed or not counting:
         return
     settings = "; ".join(change.text for change in counting if change.name != "data")
     manifests = "".join(f"{change.text[0].upper()}{change.text[1:]}" for change in counting if change.name == "data")
-    told = f"{run.folder} was begun with another recipe ({settings})" if settings else ""
-    told += (". " if told and manifests else "") + (
+    reason = f"{run.folder} was begun with another recipe ({settings})" if settings else ""
+    reason += (". " if reason and manifests else "") + (
         f"{manifests} have changed since {run.folder} was begun" if manifests else ""
     )
     raise GovorError(
-        f"{told}; go on with the same, or with --resume-changed, which notes the change in the run's record, or train anew "
+        f"{reason}; go on with the same, or with --resume-changed, which notes the change in the run's record, or train anew "
         "under another name."
     )
 
 
-def note(run: Run, recipe: Recipe, found: Sequence[Change]) -> None:
+def note(run: Run, recipe: Recipe, differences: Sequence[Change]) -> None:
     """Write down what changed, and after which step; the run's recipe is the changed one from here."""
-    if not found:
+    if not differences:
         return
     start = run.last_checkpoint()
     assert start is not None
     entry = {
         "after_step": int(read_state(start)["step"]),
         "at": now(),
-        "changed": [change.text for change in found],
-        "changes_numbers": any(change.counts for change in found),
+        "changed": [change.text for change in differences],
+        "changes_numbers": any(change.counts for change in differences),
     }
     write_text(run.folder / "resumed.jsonl", "".join(f"{to_json(one)}\n" for one in (*noted(run), entry)))
     write_text(run.recipe_file, recipe.to_yaml())

@@ -127,7 +127,7 @@ def chances(recipe: Recipe, sources: Sequence[SourceData], phase: Phase) -> dict
     Raises:
         GovorError: a feature is asked for and no drawn row has it.
     """
-    found: dict[str, Chance] = {}
+    by_feature: dict[str, Chance] = {}
     for feature in FEATURES:
         able, bound = ([part[feature.name] for part in parts] for parts in _columns(sources))
         chance = feature.chance(recipe.examples, able, bound, phase.mixture.shares)
@@ -138,8 +138,8 @@ def chances(recipe: Recipe, sources: Sequence[SourceData], phase: Phase) -> dict
                 f"examples.{feature.setting} is {chance.asked:g} and no row drawn in phase '{phase.name}' {feature.needs}; "
                 "set it to 0, or make rows that have it with govor preprocess."
             )
-        found[feature.name] = chance
-    return found
+        by_feature[feature.name] = chance
+    return by_feature
 
 
 def _columns(sources: Sequence[SourceData]) -> tuple[list[dict[str, float]], list[dict[str, float]]]:

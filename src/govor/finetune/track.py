@@ -335,13 +335,13 @@ def _import_trackio(folder: Path) -> Any:
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings by dotted name; TensorBoard takes truth values, numbers and text."""
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for name, value in settings.items():
         if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{name}.")
+            flat |= _flat(value, f"{prefix}{name}.")
         else:
-            found[prefix + name] = value if isinstance(value, bool | int | float | str) else json.dumps(value)
-    return found
+            flat[prefix + name] = value if isinstance(value, bool | int | float | str) else json.dumps(value)
+    return flat
 
 
 def _cause(error: Exception) -> str:

@@ -34,6 +34,11 @@ class Finished:
     unreadable: int = 0
     ended: End | None = None
 
+    def warnings(self) -> list[str]:
+        """What was left out of the run."""
+        dropped = self.run.workspace.as_given(self.run.folder / "dropped.jsonl")
+        return [f"{self.unreadable} clips could not be read and were left out: {dropped}"] if self.unreadable else []
+
 
 def train(
     workspace: Workspace,

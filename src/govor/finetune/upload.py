@@ -56,12 +56,12 @@ class Uploader:
                 "The upload address holds '@' or '?', as addresses with credentials do; write s3://bucket/prefix and keep "
                 "credentials in the environment or in ~/.aws."
             )
-        found = _ADDRESS.fullmatch(address)
-        if not found:
+        match = _ADDRESS.fullmatch(address)
+        if not match:
             raise GovorError(f"'{address}' is no upload address; s3://bucket/prefix or gs://bucket/prefix was wanted.")
         self.address = address.rstrip("/")
-        self._scheme, self._bucket = found[1], found[2]
-        self._root = "/".join([self._bucket, *(part for part in (found[3] or "").split("/") if part)])
+        self._scheme, self._bucket = match[1], match[2]
+        self._root = "/".join([self._bucket, *(part for part in (match[3] or "").split("/") if part)])
         self._notify, self._noted = notify, False
         self._queue: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
         self._waiting: list[Path] = []
@@ -152,9 +152,9 @@ class Uploader:
 
 def _reason(error: Exception) -> str:
     """Why a store refused, by its code alone: a message may quote what it was sent."""
-    found = _CODE.search(str(error))
-    if found:
-        code = found[1] or found[2]
+    match = _CODE.search(str(error))
+    if match:
+        code = match[1] or match[2]
         return _REASONS.get(code, f"the server refuses ({code}); see to the credentials and what they may do")
     if re.search(r"bucket .* not found", str(error), re.IGNORECASE):
         return _REASONS["NO_SUCH_BUCKET"]

@@ -150,12 +150,12 @@ class Label:
 def _labels(groups: Sequence[Labels]) -> list[Label]:
     """Everything; each source where there are several; each language where there are several and not one a source."""
     sources, languages = ({group[column] for group in groups} for column in (0, 1))
-    found = [Label(None)]
+    labels = [Label(None)]
     if len(sources) > 1:
-        found += [Label(0, name) for name in sorted(sources)]
+        labels += [Label(0, name) for name in sorted(sources)]
     if len(languages) > 1 and not len(set(groups)) == len(sources) == len(languages):
-        found += [Label(1, name) for name in sorted(languages)]
-    return found
+        labels += [Label(1, name) for name in sorted(languages)]
+    return labels
 
 
 def _spread(data: SourceData, count: int) -> list[tuple[Labels, Clip]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from govor.families.registry import task_named
 from govor.families.task import Task
@@ -146,3 +146,12 @@ def _slice_row(row: Json, metrics: tuple[Metric, ...]) -> TableRow:
         "95 %": "" if spread is None else f"{spread[0]:.3f} – {spread[1]:.3f}",
         **{metric.label: shown(metric) for metric in others},
     }
+
+
+def failed_lines(summaries: Sequence[Json]) -> list[str]:
+    """The clips that count as empty because they could not be read, or got no answer; nothing where there are none."""
+    failed = {item["id"]: item["reason"] for summary in summaries for item in summary.get("failed", [])}
+    lines = [f"failed  {name}: {reason}" for name, reason in list(failed.items())[:10]]
+    if failed:
+        lines.append(f"{len(failed)} clips could not be scored and count as empty; mend them, then --resume")
+    return lines

@@ -87,8 +87,11 @@ def convert(
         )
         known_as = blob if wanted.keeps_blob else None
 
+        def notice(text: str) -> None:
+            progress.note(workspace.in_words(text))
+
         def clips() -> Iterator[Clip]:
-            read = read_source(workspace, source, statement, rejections, incoming, known_as, progress.note)
+            read = read_source(workspace, source, statement, rejections, incoming, known_as, notice)
             for clip in counted(read, progress, "manifest", None):
                 result.clips += 1
                 result.hours += clip.duration / 3600
