@@ -263,7 +263,7 @@ def _headline(run: str, before: dict[str, Path], after: dict[str, Path]) -> dict
 def _package(run: Path, test: Path, headline: dict[str, Any]) -> dict[str, str]:
     """Package the run and transcribe one held-out clip with the package."""
     from govor.corpus.manifests import Manifest
-    from govor.families.opening import open_recogniser
+    from govor.families.opening import open_model
     from govor.package.build import package
     from govor.runs import Run
     from govor.timing.longform import transcribe_recording
@@ -276,7 +276,7 @@ def _package(run: Path, test: Path, headline: dict[str, Any]) -> dict[str, str]:
                 f"stock transformers gives the trained logits on {checks['clips']} clips (difference {checks['max_logit_difference']:.1e})"
             )
         clip = Manifest(test)[0]
-        opened = open_recogniser(str(run))
+        opened = open_model(str(run))
         heard = transcribe_recording(opened.recogniser, clip.file, options_for(opened, clip.language, previous=False))
         text = " ".join(piece.text for piece in heard)
     return {"id": clip.id, "text": text}
