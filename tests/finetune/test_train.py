@@ -12,14 +12,7 @@ from govor import recipe as recipes
 from govor.corpus.manifests import Manifest, write_clips
 from govor.corpus.records import Segment
 from govor.errors import GovorError
-<<<<<<< HEAD
 from govor.families.opening import open_model
-=======
-from govor.examples.mixing import Mixture
-from govor.families.opening import open_model
-from govor.families.whisper.tiny import tiny
-from govor.finetune.average import average_run
->>>>>>> h13-families
 from govor.finetune.loop import Trainer
 from govor.finetune.train import train
 from govor.finetune.validation import Validation
