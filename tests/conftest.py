@@ -310,6 +310,23 @@ def toy_recipe(split: Path, base: Path, path: Path, **sections: dict[str, object
     return path
 
 
+def recipe_of(workspace: Path, base: Path, **sections: dict[str, object]) -> Path:
+    """A toy recipe, and the split that it names."""
+    split = workspace / "manifests/splits/toy"
+    return toy_recipe(split if split.exists() else make_split(workspace), base, workspace / "toy.yaml", **sections)
+
+
+def trained(file: Path, *settings: str, **options: Any) -> tuple[Path, Silent]:
+    """The run of a recipe, trained in this process, and the reporter that was told of it."""
+    from govor import recipe as recipes
+    from govor.finetune.train import train
+    from govor.runs import Workspace
+
+    told = Silent()
+    run = train(Workspace(), recipes.load(str(file), list(settings)), told, device="cpu", **options).run
+    return run.folder, told
+
+
 def learn_by_heart(root: Path, base: Path, clips: int, held_out: int, epochs: int) -> Path:
     """A workspace whose run `toy` knows its training clips by heart, and is judged by them; returns it."""
     from govor import recipe as recipes

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from conftest import Silent, make_split, read_metrics, toy_recipe, with_context
+from conftest import Silent, make_split, read_metrics, recipe_of, toy_recipe, with_context
 from govor import recipe as recipes
 from govor.corpus.manifests import Manifest, write_clips
 from govor.errors import GovorError
@@ -322,3 +323,50 @@ def test_the_next_command_of_tracking_names_data_that_is_there(
     assert Path("models/whisper/second-fast-dev/run_manifest.json").exists()
     file = toy_recipe(Path("manifests/splits/toy"), tiny_folder, workspace / "toy.yaml")
     assert "next  govor train third.yaml\n" in govor("track", file, *options, "--name", "third").stderr
+
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.mark.parametrize("stated", ["Bosnian", "bos", "bosanski", "bs"])
+def test_a_recipes_language_and_tracker_are_understood(
+    workspace: Path, tiny_folder: Path, govor: Run, stated: str
+) -> None:
+    file = recipe_of(workspace, tiny_folder)
+    govor("train", file, "--set", f"examples.language={stated}", "--set", "tracking.to=tensorboard", "--device", "cpu")
+    record = json.loads(Path("models/whisper/toy/run_manifest.json").read_text())
+    assert record["language_token"] == record["recipe"]["examples"]["language"] == "bs"
+    assert list(Path("models/whisper/toy/tracking/tensorboard").iterdir())
+    refused = govor("train", file, "--overwrite", "--set", "examples.language=Bosnisch1", "--device", "cpu", expect=2)
+    assert "'Bosnisch1' is no language code or name of a language" in refused.stderr
+
+
+def settings_of(workspace: Path, base: Path, **sections: Any) -> str:
+    return str(toy_recipe(make_split(workspace), base, workspace / "toy.yaml", **sections))
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (["finetune.groups={encoder: true}"], "a number was wanted"),
+        (["finetune.groups={}"], "at least 1 item"),
+        (["finetune.groups={head: 1e-4, embeddings: 1e-4}"], "holds nothing beside"),
+        (["finetune.phases=[{name: a, epochs: 1, lr: 1e-4, groups: {all: 1e-4}}]"], "has both lr and groups"),
+        (
+            ["finetune.groups={decoder: 1e-4}", "finetune.phases=[{name: a, epochs: 1, lr: 1e-4}]"],
+            "give the phase groups of its own",
+        ),
+        (["finetune.method=lora", "finetune.lora.targets=[]"], "at least 1 item"),
+        (["finetune.method=lora", "finetune.lora.targets=[embeddings]"], "no linear layer in embeddings"),
+        (["finetune.seed=99999999999999999999"], "less than"),
+        (["tracking.to=[tensorboard, tensorboard]"], "a tracker is named twice"),
+        (["finetune.epochs=10000", "finetune.clips_per_step=1", "data.split=null", "data.epoch=b",
+          "data.sources={a: {split: manifests/splits/toy, weight: 1}, b: {split: manifests/splits/toy, weight: 1e-300}}"],
+         r"would take .* steps"),
+    ],
+)  # fmt: skip
+def test_contradictions_are_refused(settings: list[str], sentence: str, workspace: Path, tiny_folder: Path) -> None:
+    file = settings_of(workspace, tiny_folder)
+    with pytest.raises(GovorError, match=sentence):
+        train(Workspace(), recipes.load(file, settings), Silent(), device="cpu")
+    assert not Path("models").exists()

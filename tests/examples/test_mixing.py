@@ -135,3 +135,26 @@ def test_stripes_hide_what_they_should_and_nothing_of_the_padding() -> None:
     assert seen_columns > 20 and seen_bands > 20, "two stripes of each kind"
     assert not torch.equal(hide(mel, settings, 2.0, 0, 1), hide(mel, settings, 2.0, 1, 1))
     assert torch.equal(hide(mel[:, :3], settings, 0.02, 0, 0)[:, 2:], mel[:, 2:3]), "shorter than a stripe"
+
+
+@pytest.mark.parametrize("weights", [(1.0, 1e-17, 1e-17), (1e308, 1e308), (1e-300, 1.0), (5e-324, 5e-324, 1.0)])
+def test_extreme_weights_mix_all_the_same(weights: tuple[float, ...]) -> None:
+    mixture = Mixture(tuple(3 for _ in weights), weights)
+    assert sum(mixture.counts(1000)) == 1000
+    assert all(0 <= mixture.row(0, draw) < 3 * len(weights) for draw in range(100))
+
+
+def test_many_sources_do_not_make_a_draw_dear() -> None:
+    from govor.examples import mixing
+
+    made = []
+    plain = mixing.np.random.default_rng
+    mixture = Mixture(tuple(1000 for _ in range(40)), tuple(1.0 for _ in range(40)))
+    mixing._orders.clear()
+    try:
+        mixing.np.random.default_rng = lambda *a: made.append(a) or plain(*a)  # type: ignore[method-assign, assignment]
+        for draw in range(4000):
+            mixture.row(0, draw)
+    finally:
+        mixing.np.random.default_rng = plain  # type: ignore[method-assign]
+    assert len(made) == 40, "one order a source"

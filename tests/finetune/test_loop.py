@@ -1,6 +1,10 @@
 """What the loop promises: batching, accumulation and devices change nothing but rounding; a batch is learned."""
 
+import json
 import math
+import os
+import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +13,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from conftest import Silent, make_split, read_metrics, toy_recipe, transcribe_clips
+from conftest import Silent, make_split, read_metrics, recipe_of, toy_recipe, trained, transcribe_clips
 from govor import recipe as recipes
 from govor.corpus.manifests import Manifest
 from govor.errors import GovorError
@@ -310,3 +314,64 @@ def test_checkpoints_are_kept_by_metric_by_loss_and_the_last(tmp_path: Path) -> 
     resumable = sorted(int(path.parent.name[-6:]) for path in run.checkpoints.glob("step-*/optimizer.safetensors"))
     assert resumable == [7, 8]
     assert json.loads((run.checkpoints / "best.json").read_text())["checkpoint"] == "step-000007"
+
+
+Govor = Callable[..., subprocess.CompletedProcess[str]]
+
+
+FINETUNE = {"clips_per_step": 4, "epochs": 2, "lr": 1e-3, "precision": "fp32", "loader_workers": 0}
+
+
+def spoil(manifest: Path, row: int) -> str:
+    clip = [json.loads(line) for line in manifest.read_text().splitlines()][row]
+    Path(clip["audio"]).write_bytes(b"no audio at all")
+    return str(clip["id"])
+
+
+def test_a_clip_that_cannot_be_read_is_left_out_and_listed(workspace: Path, tiny_folder: Path, govor: Govor) -> None:
+    file = recipe_of(workspace, tiny_folder)
+    split = workspace / "manifests/splits/toy"
+    bad = {spoil(split / "train.jsonl", 5), spoil(split / "validation.jsonl", 1)}
+    done = govor(
+        "train", file, "--device", "cpu", "--json", "--set", "evaluation.decode_clips=4", "--set",
+        "finetune.loader_workers=1", expect=1,
+    )  # fmt: skip
+    run = workspace / "models/whisper/toy"
+    rows = [json.loads(line) for line in (run / "dropped.jsonl").read_text().splitlines()]
+    assert {row["row"]["id"] for row in rows} == bad and len(rows) == 2
+    assert all(row["rule"] and row["message"] for row in rows)
+    assert json.loads(done.stdout)["unreadable_clips"] == 2 and "2 clips could not be read" in done.stderr
+    whole = [row["tokens"] for row in read_metrics(run, "train")]
+    assert len(whole) == 6
+    # The tokens that are taught are those of the other clips of the step, and so is the loss.
+    (workspace / "other").mkdir()
+    assert sum(int(str(tokens)) for tokens in whole) < sum(tokens_of_a_whole_run(workspace, tiny_folder))
+
+
+def tokens_of_a_whole_run(workspace: Path, tiny_folder: Path) -> list[int]:
+    other = workspace / "other"
+    before = Path.cwd()
+    os.chdir(other)
+    try:
+        file = toy_recipe(make_split(other), tiny_folder, other / "toy.yaml")
+        run, _ = trained(file)
+        return [int(str(row["tokens"])) for row in read_metrics(run, "train")]
+    finally:
+        os.chdir(before)
+
+
+def test_a_step_without_a_readable_clip_changes_nothing(workspace: Path, tiny_folder: Path) -> None:
+    file = recipe_of(workspace, tiny_folder, finetune={**FINETUNE, "clips_per_step": 1, "max_steps": 12})
+    spoil(workspace / "manifests/splits/toy/train.jsonl", 5)
+    run, _ = trained(file)
+    steps = [row["step"] for row in read_metrics(run, "train")]
+    assert len(steps) == 11 and (run / "run_manifest.json").exists()
+
+
+def test_audio_that_is_gone_altogether_ends_the_run(workspace: Path, tiny_folder: Path) -> None:
+    file = recipe_of(workspace, tiny_folder)
+    for row in range(12):
+        spoil(workspace / "manifests/splits/toy/train.jsonl", row)
+    with pytest.raises(GovorError, match="None of 12 sampled training clips can be read"):
+        trained(file)
+    assert not (workspace / "models").exists()

@@ -199,3 +199,15 @@ def test_resuming_at_and_after_a_switch_gives_the_same_losses(
     resumed = train(Workspace(), cut, Silent(), resume=True, device="cpu")
     losses = [[row["loss"] for row in read_metrics(run, "train")] for run in (whole.run.folder, resumed.run.folder)]
     assert losses[0] == losses[1]
+
+
+def settings_of(workspace: Path, base: Path, **sections: Any) -> str:
+    return str(toy_recipe(make_split(workspace), base, workspace / "toy.yaml", **sections))
+
+
+def test_phases_that_max_steps_never_reaches_are_named(workspace: Path, tiny_folder: Path) -> None:
+    phases = [{"name": "one", "epochs": 1}, {"name": "two", "epochs": 1}]
+    reporter = Silent()
+    file = settings_of(workspace, tiny_folder, finetune={"phases": phases, "max_steps": 2})
+    train(Workspace(), recipes.load(file), reporter, device="cpu")
+    assert "warning: finetune.max_steps ends the run before phase two" in reporter.notes
