@@ -10,9 +10,9 @@ import soundfile
 from rich.console import Console
 
 from govor.cli import console
-from govor.cli.models import check_model
 from govor.corpus.records import Segment
 from govor.errors import GovorError
+from govor.families.registry import family_here, settings_of
 from govor.families.whisper.tokens import WhisperTokens
 from govor.runs import Workspace
 from govor.timing.files import recording_folder
@@ -90,7 +90,8 @@ def test_a_result_of_karaoke_is_not_replaced_unasked(
 
 @pytest.mark.parametrize("language", ["nb", "fil", "fil-PH", "jv", "he-IL"])
 def test_what_whisper_calls_otherwise_passes_the_early_check(language: str, tiny_folder: Path) -> None:
-    check_model(str(tiny_folder), languages=[language])
+    settings = settings_of(str(family_here(str(tiny_folder))))
+    settings.check_language(language)
     WhisperTokens.load(tiny_folder).language(language)
     with pytest.raises(GovorError, match="no token for language 'xx'"):
-        check_model(str(tiny_folder), languages=["xx"])
+        settings.check_language("xx")
