@@ -233,7 +233,7 @@ def _train(workspace: Workspace, recipe: Recipe, begun: Standing, progress: Prog
 
 def _package(run: Run, test: Path, progress: Progress) -> tuple[str, str]:
     """Package the run and transcribe one held-out clip with the package."""
-    from govor.families.opening import open_recogniser
+    from govor.families.opening import open_model
     from govor.package.build import package
     from govor.timing.longform import transcribe_recording
     from govor.timing.transcribe import options_for
@@ -245,6 +245,6 @@ def _package(run: Run, test: Path, progress: Progress) -> tuple[str, str]:
             f"stock transformers gives the trained logits on {checks['clips']} clips (difference {checks['max_logit_difference']:.1e})"
         )
     clip = Manifest(test, run.workspace.root)[0]
-    opened = open_recogniser(str(run.folder), workspace=run.workspace)
+    opened = open_model(str(run.folder), workspace=run.workspace)
     pieces = transcribe_recording(opened.recogniser, clip.file, options_for(opened, clip.language, previous=False))
     return clip.id, " ".join(piece.text for piece in pieces)

@@ -12,7 +12,7 @@ from govor import recipe as recipes
 from govor.corpus.manifests import Manifest, write_clips
 from govor.corpus.records import Segment
 from govor.errors import GovorError
-from govor.families.opening import open_recogniser
+from govor.families.opening import open_model
 from govor.finetune.loop import Trainer
 from govor.finetune.train import train
 from govor.finetune.validation import Validation
@@ -76,7 +76,7 @@ def test_a_grouped_token_serves_languages_that_whisper_lacks(
         write_clips(split / f"{part}.jsonl", [clip.replace(language="cnr") for clip in rows])
     file = str(toy_recipe(split, tiny_folder, workspace / "toy.yaml", examples={"language": "hr"}))
     killed(file, ["name=cut"], 4, monkeypatch)
-    opened = open_recogniser("models/whisper/cut")
+    opened = open_model("models/whisper/cut")
     assert (opened.language, opened.context, opened.language_token) == ("hr", "speech", "hr"), "also before the end"
     run = train(Workspace(), recipes.load(file), Silent(), device="cpu").run
     assert package(run, ["hf", "ct2"], None).checks["ct2"]["same_text"] == 4

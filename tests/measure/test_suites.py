@@ -137,3 +137,40 @@ def test_failures_of_any_context_are_told_and_a_suite_keeps_its_contexts(
     told = govor(*suite, "--context", "speech", "--overwrite", expect=1)
     assert f"failed  {first.id}" in told.stderr
     assert json.loads(file.read_text())["sets"]["a"]["contexts"]["speech"]["failed"] == 1
+
+
+def test_two_workspaces_in_one_process_are_scored_while_it_stands_elsewhere(
+    tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    from govor.measure.evaluate import EvalOptions
+    from govor.measure.suite_scores import SuiteOptions, score_suite
+
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    options = EvalOptions(("speech",), precision="fp32")
+    results = []
+    for name in ("a", "b"):
+        place = Workspace(tmp_path / name)
+        split = make_split(place.root, train=4, held_out=3)
+        clips = [c.replace(audio=place.relative(c.audio)) for c in read_clips(split / "test.jsonl")]
+        write_clips(split / "test.jsonl", clips)
+        shutil.copytree(tiny_folder, place.path("models/tiny"))
+        rows = [
+            ({"transcript": c.transcript, "language": "en"}, place.path(c.audio).read_bytes(), f"{c.id}.wav")
+            for c in clips
+        ]
+        place.path("data/first").mkdir(parents=True)
+        write_parquet(place.path("data/first/test-00000.parquet"), rows)
+        place.path("own.yaml").write_text(json.dumps({"title": "own", "sets": {"first": {"source": "own/first"}}}))
+        scores = score_suite(place, "models/tiny", SuiteOptions("own.yaml", place.path("data")), options)
+        assert scores.file == place.scoring("tiny", "suite-own") and not scores.result["not_run"]
+        (found,) = scores.summaries
+        assert found["file"] == "manifests/evals/tiny__own-first__speech.json" and found["clips"] == 3
+        assert found["manifest"]["path"] == "manifests/suites/own/first.jsonl" and place.path(found["file"]).exists()
+        (first, *_) = read_clips(place.path(found["manifest"]["path"]))
+        assert first.audio.startswith("data/suites/own/first/audio.blob#")
+        results.append({key: value for key, value in found.items() if "real_time" not in key and key != "seconds"})
+    assert results[0] == {**results[1], "weights": results[0]["weights"]}
+    assert not list(Path.cwd().iterdir())

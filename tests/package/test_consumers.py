@@ -14,7 +14,6 @@ import torch
 
 from conftest import learn_by_heart, transcribe_clips
 from govor.audio import decode
-from govor.cli.models import find_run
 from govor.corpus.manifests import Manifest, write_clips
 from govor.errors import GovorError
 from govor.families.base import Head
@@ -352,7 +351,7 @@ def test_the_processor_alone_is_a_package_with_its_proof(run: Path) -> None:
     assert audio.shape == (1, 80, 3000)
     for text in ("Ђоковић", "Đoković", "צה״ל"):
         assert processor.tokenizer.decode(processor.tokenizer(text).input_ids, skip_special_tokens=True) == text
-    assert find_run("toy") == run, "a processor is no run"
+    assert Workspace().find_run("toy").folder == run, "a processor is no run"
 
 
 def test_a_tokenizer_that_loses_letters_is_refused_and_the_package_before_stays(

@@ -7,7 +7,7 @@ import numpy as np
 from govor.audio.samples import SAMPLE_RATE, Samples
 
 
-def cut_at_pauses(samples: Samples, max_seconds: float = 30.0) -> list[tuple[int, int]]:
+def cut_at_pauses(samples: Samples, max_seconds: float) -> list[tuple[int, int]]:
     """Cut a long recording into pieces of at most `max_seconds`, each at the quietest spot near its end.
 
     Returns (start, end) in samples; together they are the whole recording, in order.

@@ -66,6 +66,16 @@ def check_content(folder: Path, suffix: str, clips: Iterable[Clip], wanted: str,
         raise GovorError(f"{what} has content {found[:16]}…, wanted {wanted[:16]}…; it is another edition.")
 
 
+def copied(audio: Path, target: Path) -> float:
+    """Copy a recording, folders made as needed; returns its seconds, 0 where it cannot be read."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(audio, target)
+    try:
+        return probe(target).duration_seconds
+    except AudioError:
+        return 0.0
+
+
 def _clips(games: Path, folder: Path, target: Path) -> Iterator[Clip]:
     for script in sorted((games / "script").glob("*/dialogs_cs.lua")):
         level = script.parent.name
@@ -76,13 +86,7 @@ def _clips(games: Path, folder: Path, target: Path) -> Iterator[Clip]:
             if not audio.exists() or not text or entry["id"] in seen:
                 continue
             seen.add(entry["id"])
-            copy = folder / "audio" / level / audio.name
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(audio, copy)
-            try:
-                duration = probe(copy).duration_seconds
-            except AudioError:
-                duration = 0.0
+            duration = copied(audio, folder / "audio" / level / audio.name)
             yield Clip(
                 id=f"{level}/{entry['id']}",
                 audio=str(target / "audio" / level / audio.name),

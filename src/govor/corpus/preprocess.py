@@ -27,7 +27,7 @@ from govor.corpus.loudness import to_loudness
 from govor.corpus.manifests import Manifest, read_clips, rejected
 from govor.corpus.outputs import outputs
 from govor.corpus.records import Clip, Row, Segment, Word, is_blank
-from govor.corpus.samples import OVER_WINDOW_SECONDS, clip_samples
+from govor.corpus.samples import OVER_WINDOW_SECONDS, WINDOW_SECONDS, clip_samples
 from govor.corpus.slicing import MAX_CHARACTERS_PER_SECOND, Rejected, Slice, characters_per_second, plan_slices
 from govor.corpus.speakers import one_person
 from govor.corpus.timed import TIME_STEP_SECONDS, closed, plain, shifted, snap
@@ -48,7 +48,7 @@ _SIDES = ("left", "right")
 class PreprocessSettings(Settings):
     """What preprocessing does."""
 
-    max_seconds: float = Field(30.0, gt=1, le=30, description="longest slice; a Whisper window holds 30 s")
+    max_seconds: float = Field(WINDOW_SECONDS, gt=1, le=30, description="longest slice; a Whisper window holds 30 s")
     min_seconds: float = Field(0.5, ge=0, description="shortest slice")
     min_source_seconds: float = Field(1.0, ge=0, description="shortest recording taken; a slice may be shorter")
     max_source_seconds: float = Field(900.0, gt=0, description="longest recording taken")

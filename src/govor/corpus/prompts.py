@@ -5,16 +5,14 @@ from __future__ import annotations
 
 import gzip
 import re
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from govor.audio import probe
-from govor.corpus.fillets import check_content
+from govor.corpus.fillets import check_content, copied
 from govor.corpus.manifests import write_clips
 from govor.corpus.records import Clip
-from govor.errors import AudioError, GovorError
+from govor.errors import GovorError
 from govor.files import atomic_folder
 from govor.hub import cache_folder, unpack_debian
 
@@ -68,13 +66,7 @@ def _clips(texts: Path, sounds: Path, folder: Path, target: Path, language: str)
         if not audio.is_file():
             continue
         seen.add(name)
-        copy = folder / "audio" / f"{name}.wav"
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(audio, copy)
-        try:
-            seconds = probe(copy).duration_seconds
-        except AudioError:
-            seconds = 0.0
+        seconds = copied(audio, folder / "audio" / f"{name}.wav")
         yield Clip(
             id=name,
             audio=str(target / "audio" / f"{name}.wav"),

@@ -9,7 +9,7 @@ from govor.audio import SAMPLE_RATE
 from govor.corpus.manifests import rejected
 from govor.corpus.preprocess import safe_name, to_pcm16, write_pcm16
 from govor.corpus.records import Clip
-from govor.corpus.samples import clip_samples
+from govor.corpus.samples import WINDOW_SECONDS, clip_samples
 from govor.errors import AudioError
 from govor.examples.augment import Augmenter, augmented_clip
 from govor.runs import Workspace
@@ -25,9 +25,9 @@ def write_copy(
     except AudioError as error:
         return clip, [], rejected(clip.to_row(), error.rule, message=str(error))
     seconds = len(samples) / SAMPLE_RATE
-    if seconds > 30 >= clip.duration:
+    if seconds > WINDOW_SECONDS >= clip.duration:
         message = "slower than it was said it is longer than a window"
-        return clip, [], rejected(clip.to_row(), "too_long", round(seconds, 3), 30.0, message)
+        return clip, [], rejected(clip.to_row(), "too_long", round(seconds, 3), WINDOW_SECONDS, message)
     name = f"{clip.id}~{draw}"
     path = folder / f"{safe_name(name)}.wav"
     write_pcm16(path, to_pcm16(samples))

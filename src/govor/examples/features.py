@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from govor.audio import Samples
 from govor.corpus.records import Clip
+from govor.corpus.samples import WINDOW_SECONDS
 from govor.examples.augment import Augmenter, augmented_clip
 from govor.examples.mixing import Chance, chance, uniform
 from govor.examples.settings import Examples
@@ -187,7 +188,7 @@ class Augmentation(Feature):
     watched = False
 
     augmenter: Augmenter | None = None
-    longest_seconds: float = 30.0
+    longest_seconds: float = WINDOW_SECONDS
 
     def share(self, examples: Examples) -> None:
         """The settings of the augmentation say how often."""

@@ -121,9 +121,6 @@ def open_model(
     return Opened(scored_name(source), family, folder, family.task, _training(folder))
 
 
-open_recogniser = open_model
-
-
 def _exported(path: Path, engine: str) -> Opened:
     """The files of a package that another engine runs."""
     name, load = registry.engine(engine)
@@ -224,11 +221,6 @@ def weights_stamp(folder: Path) -> str:
     places = [folder, run.best_checkpoint()] if run.has_best else [folder]
     files = [file for place in places for file in sorted(place.glob("*")) if file.suffix in (".safetensors", ".bin")]
     return sha256_of_lines([f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files])[:16]
-
-
-def best_checkpoint(run: Path) -> Path:
-    """The checkpoint that the run's own metric names best."""
-    return Run(run).best_checkpoint()
 
 
 def _unpackaged(path: Path, workspace: Workspace) -> Run | None:

@@ -141,24 +141,24 @@ def _results(scores: Json, task: Task) -> list[EvalResult]:
     results = []
     for context, item in scores["contexts"].items():
         after = item["after"]
-        for metric in (metric.name for metric in task.metrics):
-            if after.get(metric) is not None:
+        for metric in task.metrics:
+            if after.get(metric.name) is not None:
                 results.append(
                     EvalResult(
                         task_type=task.name,
                         dataset_type=after["set"],
                         dataset_name=after["set"],
                         dataset_args={"clips": after["clips"]},
-                        metric_type=metric,
-                        metric_value=after[metric],
-                        metric_name=f"{_title(metric)} ({context} audio)",
+                        metric_type=metric.name,
+                        metric_value=after[metric.name],
+                        metric_name=f"{metric.label} ({context} audio)",
                     )
                 )
     return results
 
 
 def _score_table(scores: Json, metric: Metric) -> list[str]:
-    title = _title(metric.name)
+    title = metric.label
     rows = [f"| audio context | {title} before | {title} after | change | p |", "|---|---|---|---|---|"]
     for context, item in scores["contexts"].items():
         compared = item["comparison"][metric.name]
@@ -181,8 +181,3 @@ def _rate(summary: Json, metric: Metric) -> str:
     if value is None:
         return "n/a"
     return f"{value:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
-
-
-def _title(metric: str) -> str:
-    """A metric's name as tables show it."""
-    return metric.replace("_", " ").upper()
