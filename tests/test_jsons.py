@@ -8,6 +8,7 @@ from govor.corpus.manifests import read_rows
 from govor.corpus.provenance import of_recording
 from govor.errors import GovorError
 from govor.jsons import parse_json, read_json, read_log
+from govor.runs import read_state
 
 HOSTILE_JSON = {
     "nested": ("[" * 100_000, "nested deeper than 64"),
@@ -58,4 +59,4 @@ def test_a_record_that_lacks_a_key_or_holds_another_kind_says_so(tmp_path: Path)
     assert found.get("metrics") is None and "metrics" not in found
     file.write_text('{"step": "x"}')
     with pytest.raises(GovorError, match=r"state\.json: 'step' is text"):
-        read_json(file)
+        read_state(tmp_path)
