@@ -1,13 +1,13 @@
 """Decoding: every format, the right length and pitch, and one reason for what cannot be read."""
 
-import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from govor.audio import SAMPLE_RATE, cut_at_pauses, decode, probe, split_blob
+from conftest import speech
+from govor.audio import SAMPLE_RATE, decode, probe, split_blob
 from govor.errors import AudioError
 
 
@@ -127,14 +127,16 @@ def test_too_much_audio_is_refused_while_decoding(tmp_path: Path) -> None:
         decode(tmp_path / "long.flac", max_seconds=100)
 
 
-def test_long_recordings_are_cut_in_their_pauses_and_nothing_is_lost() -> None:
-    rate = SAMPLE_RATE
-    noise = np.random.default_rng(0).normal(0, 0.2, 70 * rate).astype(np.float32)
-    for start in (20, 44):
-        noise[start * rate : (start + 1) * rate] *= 0.001
-    pieces = cut_at_pauses(noise, 30.0)
-    assert pieces[0][0] == 0 and pieces[-1][1] == len(noise)
-    assert all(a[1] == b[0] for a, b in itertools.pairwise(pieces))
-    assert all(end - start <= 30 * rate for start, end in pieces)
-    assert [20 <= end / rate <= 21 or 44 <= end / rate <= 45 for _, end in pieces[:2]] == [True, True]
-    assert cut_at_pauses(noise[: 5 * rate], 30.0) == [(0, 5 * rate)]
+def test_streamed_audio_is_decoded_audio(tmp_path: Path) -> None:
+    from govor.audio import decode, stream
+
+    wave = speech(["sol", "mar"] * 120, 75, rate=44_100)
+    soundfile.write(tmp_path / "a.flac", np.column_stack([wave, wave]), 44_100)
+    whole, parts = decode(tmp_path / "a.flac"), np.concatenate(list(stream(tmp_path / "a.flac")))
+    assert abs(len(whole) - len(parts)) <= 1
+    np.testing.assert_allclose(whole[: len(parts)], parts[: len(whole)], atol=2e-4)
+    with pytest.raises(AudioError, match="not found"):
+        list(stream(tmp_path / "none.wav"))
+    (tmp_path / "bad.wav").write_bytes(b"RIFF....WAVE")
+    with pytest.raises(AudioError, match="not audio that can be read"):
+        list(stream(tmp_path / "bad.wav"))

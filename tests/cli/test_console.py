@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from conftest import make_split, toy_recipe
+from govor.cli import console
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -58,3 +60,11 @@ def test_spaces_in_names_are_quoted_in_the_next_command(workspace: Path, tiny_fo
     assert (
         "next  govor evaluate models/whisper/toy --manifest 'manifests/splits/moj skup [1]/test.jsonl'" in done.stderr
     )
+
+
+def test_names_in_brackets_stay_in_the_progress_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = Console(record=True, width=200, force_terminal=True)
+    monkeypatch.setattr(console, "err", shown)
+    with console.bar("transcribe a [live] [/x].wav", 1) as bar:
+        bar.to(1, 1, "[b]")
+    assert "[live] [/x]" in shown.export_text(), "O12"

@@ -1,6 +1,7 @@
 """Copies are found by file, samples and fingerprint; a priority decides; files move and come back."""
 
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -12,7 +13,9 @@ import soundfile
 
 from govor.audio import decode
 from govor.corpus.fingerprint import MAX_BIT_ERROR, Index, best_match, fingerprint
-from govor.corpus.moves import move, plan_moves, undo
+from govor.corpus.formats import read_source
+from govor.corpus.inventory import Statement
+from govor.corpus.moves import move, plan_moves, undo, with_sidecars
 from govor.corpus.ondisk import DiskMap
 from govor.corpus.records import Clip
 from govor.corpus.validate import Checks, Limits, validate
@@ -187,3 +190,49 @@ def test_re_encoded_real_speech_is_decoded_to_the_same_samples(tmp_path: Path) -
     samples, rate = soundfile.read(tmp_path / "a.wav", dtype="int16")
     soundfile.write(tmp_path / "a.flac", samples, rate)
     assert np.array_equal(decode(tmp_path / "a.wav"), decode(tmp_path / "a.flac"))
+
+
+def test_words_stay_where_another_recording_of_that_name_needs_them(tmp_path: Path) -> None:
+    for name in ("a.wav", "a.flac", "b.wav"):
+        soundfile.write(tmp_path / name, voice(1), 16_000)
+    for name in ("a.txt", "b.txt", "b.norm.txt"):
+        (tmp_path / name).write_text("ano")
+    assert [path.name for path in with_sidecars(tmp_path / "a.wav")] == ["a.wav"]
+    assert [path.name for path in with_sidecars(tmp_path / "b.wav")] == ["b.wav", "b.txt", "b.norm.txt"]
+
+
+def test_one_channel_of_a_stereo_recording_is_not_its_mix(tmp_path: Path) -> None:
+    recording = {
+        "id": "r",
+        "sources": [{"type": "file", "channels": [0, 1], "source": "r.wav"}],
+        "duration": 1.0,
+        "channel_ids": [0, 1],
+    }
+    cut = {
+        "id": "c",
+        "start": 0.0,
+        "duration": 1.0,
+        "channel": 1,
+        "supervisions": [{"start": 0, "duration": 1, "text": "a", "language": "cs"}],
+        "recording": recording,
+    }
+    (tmp_path / "cuts.jsonl").write_text(json.dumps(cut) + "\n")
+    dropped: list[dict] = []
+    assert not list(read_source(Workspace(), tmp_path / "cuts.jsonl", Statement(), dropped.append))
+    assert dropped[0]["rule"] == "one_channel"
+
+
+def test_copies_with_other_words_are_called_a_conflict(tmp_path: Path) -> None:
+    rows = [
+        write(tmp_path, "a.wav", real_like(1), transcript="dobře"),
+        write(tmp_path, "b.flac", real_like(1), transcript="docela jinak"),
+    ]
+    _, dropped = run(rows)
+    assert "their transcripts differ" in dropped[0]["message"]
+
+
+def test_a_shared_jingle_is_no_copy(tmp_path: Path) -> None:
+    jingle = real_like(9, 2.5)
+    rows = [write(tmp_path, f"{n}.wav", np.concatenate([jingle, real_like(n, 1.5)])) for n in range(3)]
+    kept, dropped = run(rows)
+    assert len(kept) == 3 and not dropped and len({clip.near_duplicate_group for clip in kept}) == 1

@@ -1,6 +1,7 @@
-"""The licence gate, the list of licences, and forgetting."""
+"""Forgetting a speaker or a source: every spelling, every copy, and nothing else."""
 
 import json
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -8,90 +9,17 @@ from subprocess import CompletedProcess
 import pytest
 import soundfile
 
-from conftest import make_split, toy_recipe
-from govor.corpus.licenses import canonical, document, gate, known
-from govor.corpus.manifests import fingerprint, read_clips, read_rows, write_clips
+from corpus.test_duplicates import real_like
+from govor.corpus.forget import plan
+from govor.corpus.manifests import Manifest, fingerprint, read_clips, read_rows, write_clips
 from govor.corpus.records import Clip, Segment
+from govor.corpus.wishes import Wish
 from govor.errors import GovorError
+from govor.runs import Workspace
 from messy import voice
+from rows import lines, row
 
 Run = Callable[..., CompletedProcess[str]]
-
-
-@pytest.mark.parametrize(
-    ("stated", "name"),
-    [
-        ("cc by 4.0", "CC-BY-4.0"),
-        ("CC_BY-4.0", "CC-BY-4.0"),
-        ("https://creativecommons.org/licenses/by-sa/4.0/", "CC-BY-SA-4.0"),
-        ("https://creativecommons.org/publicdomain/zero/1.0/", "CC0-1.0"),
-        ("cc0", "CC0-1.0"),
-        ("Own", "own"),
-        ("ivrit.ai", "ivrit.ai"),
-        ("custom: agreed with the radio", "custom:agreed with the radio"),
-        ("custom:", None),
-        ("whatever", None),
-        ("", None),
-        (None, None),
-        ("unknown", None),
-    ],
-)
-def test_a_licence_is_known_however_it_is_spelled(stated: str | None, name: str | None) -> None:
-    assert canonical(stated) == name
-
-
-def test_every_known_licence_is_its_own_spelling() -> None:
-    assert all(canonical(name) == name for name in known())
-
-
-def clip(number: int, license: str | None, **more: object) -> Clip:
-    return Clip(f"c{number}", f"a{number}.wav", "ano", 3600.0, "cs", license=license, **more)  # type: ignore[arg-type]
-
-
-def test_the_gate_names_what_it_refuses_and_the_way_out() -> None:
-    gate([clip(0, "own"), clip(1, "custom:x"), clip(2, "research-only")], "train", "m")
-    with pytest.raises(
-        GovorError, match=r"2 clips of m may not be trained on: 2 have no licence \(for example 'c1'\).*--state"
-    ):
-        gate([clip(0, "own"), clip(1, None), clip(2, None)], "train", "m")
-    with pytest.raises(GovorError, match=r"unknown licence 'CC-BY-5.0'.*did you mean 'CC-BY-"):
-        gate([clip(0, "CC-BY-5.0")], "train", "m")
-    with pytest.raises(GovorError, match="all-rights-reserved, which forbids it"):
-        gate([clip(0, "all-rights-reserved")], "train", "m")
-    with pytest.raises(GovorError, match="may not be published"):
-        gate([clip(0, "research-only")], "publish", "m")
-
-
-def test_the_document_counts_hours_and_says_what_each_licence_asks() -> None:
-    rows = [
-        clip(0, "ivrit.ai", extra={"dataset": "ivrit-recital"}, extra_terms="name ivrit.ai; no deepfakes"),
-        clip(1, "ivrit.ai", extra={"dataset": "ivrit-recital"}, extra_terms="name ivrit.ai; no deepfakes"),
-        clip(2, None, extra={"dataset": "web", "source_url": "https://example.org/x/y.mp3"}),
-    ]
-    text = document(rows)
-    assert "| ivrit.ai | ivrit-recital |  | 2 | 2.00 |" in text and "no deepfakes" in text
-    assert "| unknown | web | https://example.org | 1 | 1.00 |" in text and "1 clips are quarantined" in text
-
-
-def test_training_refuses_rows_without_a_licence_until_one_is_stated(
-    workspace: Path, tiny_folder: Path, govor: Run
-) -> None:
-    split = make_split(workspace)
-    rows = [row for _, row in read_rows(split / "train.jsonl")]
-    for row in rows[:3]:
-        del row["license"]
-    (split / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    recipe = toy_recipe(split, tiny_folder, workspace / "toy.yaml")
-    refused = govor("train", recipe, "--max-steps", "1", expect=2)
-    assert "3 clips" in refused.stderr and "--state" in refused.stderr and not (workspace / "models").exists()
-    counted = govor("licenses", split / "train.jsonl", expect=1)
-    assert "unknown" in counted.stdout and "quarantined" in (workspace / "DATA_LICENSES.md").read_text()
-    govor("licenses", split / "train.jsonl", "--state", "own")
-    govor("train", recipe, "--max-steps", "1")
-    assert (
-        "'nonsense' is no known licence"
-        in govor("licenses", split / "train.jsonl", "--state", "nonsense", expect=2).stderr
-    )
 
 
 @pytest.fixture
@@ -194,3 +122,131 @@ def test_what_was_forgotten_does_not_come_back(workspace: Path, govor: Run) -> N
 def test_forgetting_needs_exactly_one_name(workspace: Path, govor: Run) -> None:
     assert "either --speaker or --source" in govor("forget", expect=2).stderr
     assert "either --speaker or --source" in govor("forget", "--speaker", "a", "--source", "b", expect=2).stderr
+
+
+def test_forgetting_goes_by_sound_and_not_by_an_id_that_another_manifest_uses(workspace: Path, govor: Run) -> None:
+    for name, number in (("ana", 1), ("ben", 2)):
+        soundfile.write(f"{name}.wav", voice(number), 16_000)
+        lines(f"manifests/{name}.jsonl", row("001", f"{name}.wav", speaker=name))
+    govor("forget", "--speaker", "ana")
+    assert not Path("ana.wav").exists() and Path("ben.wav").exists()
+    assert len(Manifest("manifests/ben.jsonl")) == 1 and not Path("manifests/ana.jsonl").read_text()
+
+
+def test_forgetting_reaches_moved_copies_and_exports_and_lists_the_rest(workspace: Path, govor: Run) -> None:
+    for name, number in (("ana/a", 1), ("ana/copy", 1), ("ben/b", 2)):
+        Path(f"t/{name}").parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(f"t/{name}.wav", real_like(number), 16_000)
+        Path(f"t/{name}.txt").write_text(f"ano {name}" if "copy" not in name else "ano ana/a")
+    Path("t/ana/provenance.yaml").write_text("speaker: ana\n")
+    govor("inventory", "t", "--language", "cs", "--license", "own")
+    govor("validate", "manifests/dataset_inventory.jsonl", "--move-duplicates", expect=1)
+    assert list(Path("uploads/duplicates").rglob("copy.wav"))
+    for layout in ("audiofolder", "commonvoice", "paired", "parquet"):
+        govor("manifest", "manifests/kept.jsonl", "--to", layout)
+    lines("data/sources/x/part.jsonl", row("p", "t/ana/a.wav", speaker="ana"))
+    done = json.loads(govor("forget", "--speaker", "ana", "--json", expect=1).stdout)
+    assert done["files_that_still_hold_them"] == ["manifests/kept.parquet"]
+    left = [
+        path
+        for path in Path().rglob("*")
+        if path.is_file() and path.suffix != ".parquet" and b"ana" in path.read_bytes()
+    ]
+    assert left == [Path("t/ana/provenance.yaml")]
+    sounds = sorted(path.stem for path in Path().rglob("*.wav"))
+    assert all("ana" not in str(path) for path in Path().rglob("*.wav")) and sounds
+    assert "0 files moved back" in govor("validate", "--undo").stdout
+
+
+def test_forgetting_a_numeric_speaker_and_a_damaged_csv(workspace: Path, govor: Run) -> None:
+    soundfile.write("a.wav", voice(1), 16_000)
+    lines("manifests/m.jsonl", row("a", speaker=7), row("b", "b.wav", speaker="8"))
+    Path("manifests/t.csv").write_text(f'id,audio,speaker\na,a.wav,7,too,many\nb,b.wav,8\nc,c.wav,"{"x" * 200_000}"\n')
+    govor("forget", "--speaker", "7")
+    assert not Path("a.wav").exists() and [clip.id for clip in read_clips("manifests/m.jsonl")] == ["b"]
+    assert Path("manifests/t.csv").read_text().startswith("id,audio,speaker\nb,b.wav,8\nc,")
+
+
+Govor = Callable[..., CompletedProcess[str]]
+
+
+def a_clip(number: int, **about: object) -> Clip:
+    row = {"id": f"c{number:04d}", "audio": f"w/{number}.wav", "transcript": f"rečenica broj {number}", "duration": 3.0}
+    return Clip(**{**row, "language": "sr", **about})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def recordings(workspace: Path) -> Path:
+    for number in range(6):
+        soundfile.write(f"{number}.wav", voice(number), 16_000)
+    said = ["dobro jutro svima redom", "idemo dalje polako", "treća rečenica ovde", "četvrta", "peta", "šesta"]
+    names = ["Željko", unicodedata.normalize("NFD", "Željko"), " Željko ", "željko", "Boris", "Boris"]
+    clips = [
+        a_clip(i, audio=f"{i}.wav", duration=0.8, transcript=said[i], speaker=names[i], source="traka")
+        for i in range(6)
+    ]
+    clips[4] = clips[4].replace(prev_transcript="Dobro jutro, svima redom!", prev_segments=(Segment(0, 1, "x"),))
+    clips[5] = clips[5].replace(prev_transcript="peta")
+    write_clips(Path("manifests/m.jsonl"), clips)
+    return workspace
+
+
+def test_forgetting_finds_every_spelling_and_what_quotes_it(recordings: Path, govor: Govor) -> None:
+    Path("outputs/0").mkdir(parents=True)
+    Path("outputs/0/transcription_base.json").write_text(json.dumps({"audio": "0.wav", "text": "dobro jutro"}))
+    Path("outputs/5").mkdir()
+    Path("outputs/5/transcription_base.json").write_text(json.dumps({"audio": "5.wav", "text": "ne"}))
+    Path("data/processed/x").mkdir(parents=True)
+    Path("data/processed/x/copy.wav").write_bytes(Path("0.wav").read_bytes())
+    for place in ("reports/r/clips.js", "logs/training/r.log", "data/notes.txt"):
+        Path(place).parent.mkdir(parents=True, exist_ok=True)
+        Path(place).write_text(f'"{unicodedata.normalize("NFD", "Željko")}"')
+    Path("provenance.yaml").write_text("speaker: Željko\n")
+    dry = json.loads(govor("forget", "--speaker", "Željko", "--dry-run", "--json", expect=1).stdout)
+    assert Path("0.wav").exists() and Path("outputs/0").exists()
+    done = json.loads(govor("forget", "--speaker", "Željko", "--json", expect=1).stdout)
+    assert {**dry, "dry_run": False} == done
+    kept = list(read_clips("manifests/m.jsonl"))
+    assert [c.id for c in kept] == ["c0003", "c0004", "c0005"] and done["names_that_differ_by_case"] == ["željko"]
+    assert kept[1].prev_transcript is None and not kept[1].prev_segments and kept[2].prev_transcript == "peta"
+    assert done["contexts_emptied_by_file"] == {"manifests/m.jsonl": 1}
+    assert not any(Path(f"{i}.wav").exists() for i in range(3)) and Path("3.wav").exists()
+    assert not Path("outputs/0").exists() and Path("outputs/5").exists()
+    assert not Path("data/processed/x/copy.wav").exists()
+    assert set(done["files_that_still_hold_them"]) == {"reports/r/clips.js", "logs/training/r.log", "data/notes.txt"}
+    assert done["files_beside_the_audio_that_name_them"] == ["provenance.yaml"]
+    # Rows without a hash: the files' own keep them from coming back.
+    assert sum("sha256" in line for line in Path("manifests/tombstones.jsonl").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("spelled_as", ["0.wav", "./0.wav", "../{}/0.wav", "{}/0.wav"])
+@pytest.mark.parametrize("part", [False, True])
+def test_one_file_is_one_however_its_path_is_spelled(
+    recordings: Path, govor: Govor, spelled_as: str, part: bool
+) -> None:
+    place = spelled_as.format(Path.cwd().name if spelled_as.startswith("..") else Path.cwd())
+    both = [a_clip(0, audio="0.wav", speaker="Ana"), a_clip(1, audio=place, speaker="Iva")]
+    if part:
+        both = [one.replace(offset=0.4 * number, duration=0.4) for number, one in enumerate(both)]
+    write_clips(Path("manifests/m.jsonl"), both)
+    govor("forget", "--speaker", "Ana", "--json", expect=1 if part else 0)
+    assert [c.id for c in read_clips("manifests/m.jsonl")] == (["c0001"] if part else [])
+    assert Path("0.wav").exists() == part
+
+
+@pytest.mark.parametrize("name", ["", " ", "\u200b"])
+@pytest.mark.parametrize("kind", ["speaker", "source"])
+def test_a_blank_name_forgets_nobody(recordings: Path, govor: Govor, kind: str, name: str) -> None:
+    Path("manifests/t.csv").write_text("file_name,transcription,speaker,source\n0.wav,da,,\n")
+    assert "no name" in govor("forget", f"--{kind}", name, expect=2).stderr
+    assert not Wish("source", name).covers({"source": "", "dataset": None})
+    with pytest.raises(GovorError, match="No row has the source 'None'"):
+        plan(Workspace(), Wish("source", "None"))
+
+
+def test_a_name_of_other_case_is_named_and_nothing_is_done(recordings: Path) -> None:
+    with pytest.raises(GovorError, match=r"No row has the speaker 'BORIS'.*there is 'Boris'"):
+        plan(Workspace(), Wish("speaker", "BORIS"))
+    assert Wish("source", "cafe\u0301").covers({"source": "rec/café "}) and Wish("speaker", "a").covers(
+        {"segments": [{"speaker": "a "}]}
+    )

@@ -14,15 +14,18 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import speech
 from govor.audio import decode
 from govor.corpus import timed
 from govor.corpus.formats import FORMATS, export, read_source
+from govor.corpus.formats.writing import to_nemo
 from govor.corpus.inventory import Statement, inventory
-from govor.corpus.manifests import read_clips, read_rows, write_clips
+from govor.corpus.manifests import read_clips, read_rows, write_clips, write_rows
 from govor.corpus.records import Clip, Segment
 from govor.errors import AudioError, GovorError
 from govor.runs import Workspace
 from messy import voice
+from rows import row
 
 Run = Callable[..., CompletedProcess[str]]
 
@@ -104,10 +107,10 @@ def test_every_layout_is_tested() -> None:
 
 def test_nemo_has_nemos_fields(clips: list[Clip], tmp_path: Path) -> None:
     export(clips, "nemo", tmp_path / "nemo.jsonl")
-    for _, row in read_rows(tmp_path / "nemo.jsonl"):
-        assert {"audio_filepath", "text", "duration", "lang"} <= set(row)
-        assert not {"audio", "transcript", "language"} & set(row)
-        assert Path(row["audio_filepath"]).is_file(), "NeMo opens files, no blobs"
+    for _, each in read_rows(tmp_path / "nemo.jsonl"):
+        assert {"audio_filepath", "text", "duration", "lang"} <= set(each)
+        assert not {"audio", "transcript", "language"} & set(each)
+        assert Path(each["audio_filepath"]).is_file(), "NeMo opens files, no blobs"
 
 
 def test_qwen_has_the_prefix_and_the_prompt_apart(clips: list[Clip], tmp_path: Path) -> None:
@@ -290,3 +293,70 @@ def test_a_parquet_without_audio_says_so(tmp_path: Path) -> None:
     (tmp_path / "y.parquet").write_text("no parquet")
     with pytest.raises(GovorError, match="not a readable parquet"):
         list(read_source(Workspace(), tmp_path / "y.parquet", Statement("cs"), print, tmp_path / "b"))
+
+
+@pytest.mark.parametrize("layout", ["paired", "audiofolder", "commonvoice"])
+def test_exports_keep_clips_apart_whose_ids_look_alike_as_file_names(tmp_path: Path, layout: str) -> None:
+    clips = []
+    for number, name in enumerate(("กิน", "กุน", "a b", "a_b", "x" * 400, "x" * 399 + "y")):
+        soundfile.write(tmp_path / f"{number}.wav", voice(number), 16_000)
+        clips.append(Clip(name, str(tmp_path / f"{number}.wav"), f"{number}", 0.8, "th"))
+    export(clips, layout, tmp_path / "out")
+    back = {clip.id: clip for clip in read_source(Workspace(), tmp_path / "out", Statement("th"), print)}
+    assert len(back) == 6
+    for clip in clips:
+        assert Path(back[clip.id].audio).read_bytes() == Path(clip.audio).read_bytes()
+
+
+def test_another_parquet_of_that_name_does_not_replace_the_blob(workspace: Path, govor: Run) -> None:
+    for number in (1, 2):
+        Path(f"p{number}").mkdir()
+        soundfile.write(f"p{number}/a.wav", voice(number), 16_000)
+        write_clips(Path(f"p{number}/m.jsonl"), [Clip("a", f"p{number}/a.wav", "ano", 0.8, "cs", license="own")])
+        govor("manifest", f"p{number}/m.jsonl", "--to", "parquet", "--out", f"p{number}/foo.parquet")
+    govor("manifest", "p1/foo.parquet")
+    before = Path("manifests/foo.blob").read_bytes()
+    for layout in ("paired", "nemo", "qwen3-asr", "lhotse"):
+        govor("manifest", "p2/foo.parquet", "--to", layout)
+        (clip,) = read_source(
+            Workspace(),
+            Path("manifests/foo.paired") if layout == "paired" else Path(f"manifests/foo.{layout}.jsonl"),
+            Statement("cs"),
+            print,
+        )
+        assert Path(clip.audio).read_bytes() == Path("p2/a.wav").read_bytes()
+    assert Path("manifests/foo.blob").read_bytes() == before == Path("p1/a.wav").read_bytes()
+
+
+def test_a_bad_row_among_good_ones_is_dropped(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", voice(1), 16_000)
+    good = row("a", str(tmp_path / "a.wav"))
+    bad = [{**good, "id": "b", "speaker": ["x"]}, {**good, "id": "c", "audio": ""}, {**good, "id": "d", "words": 3}]
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(r) + "\n" for r in [good, *bad]))
+    dropped: list[dict] = []
+    assert len(list(read_source(Workspace(), tmp_path / "m.jsonl", Statement(), dropped.append))) == 1
+    assert [item["rule"] for item in dropped] == ["malformed_row"] * 3
+
+
+def test_other_layouts_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    soundfile.write(tmp_path / "a.wav", speech(["sol"], seconds=1.0), 16_000)
+    write_rows(
+        tmp_path / "nemo.jsonl",
+        [{"audio_filepath": "a.wav", "text": "sol", "duration": 1.0, "lang": "cs", "mood": "calm"}],
+    )
+    (tmp_path / "metadata.csv").write_text("file_name,transcription,speaker\na.wav,sol,anna\n")
+    dropped: list[Any] = []
+    (nemo,) = read_source(Workspace(), tmp_path / "nemo.jsonl", Statement(), dropped.append)
+    assert (nemo.audio, nemo.transcript, nemo.language, nemo.extra) == (
+        "a.wav",
+        "sol",
+        "cs",
+        {"mood": "calm"},
+    )
+    assert to_nemo(nemo)["audio_filepath"] == "a.wav" and to_nemo(nemo)["mood"] == "calm"
+    (csv,) = read_source(Workspace(), tmp_path, Statement("cs", "CC0-1.0"), dropped.append)
+    assert (csv.speaker, csv.license, csv.duration) == ("anna", "CC0-1.0", 1.0)
+    assert dropped == []
+    with pytest.raises(GovorError, match="--language"):
+        list(read_source(Workspace(), tmp_path, Statement(), dropped.append))

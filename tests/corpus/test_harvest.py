@@ -267,3 +267,22 @@ def test_youtube_without_a_javascript_runtime_says_what_is_missing(
     with pytest.raises(module.HarvestError, match="needs a JavaScript runtime: install one of deno"):
         module._through_ytdlp(Item("https://www.youtube.com/watch?v=x"), Options(Path("uploads")), said.append)
     assert "www.youtube.com needs a JavaScript runtime" in said[0]
+
+
+def test_harvesting_leaves_other_rows_of_the_inventory(workspace: Path, govor: Run) -> None:
+    for folder in ("one", "two"):
+        Path(folder).mkdir()
+        soundfile.write(f"{folder}/a.wav", voice(len(folder)), 16_000)
+    govor("inventory", "one", "--language", "he", "--license", "own")
+    govor("inventory", "two", "--resume")
+    found = {item["id"]: item for _, item in read_rows("manifests/dataset_inventory.jsonl")}
+    assert set(found) == {"one/a", "two/a"} and found["one/a"]["language"] == "he"
+
+
+def test_odd_addresses() -> None:
+    assert check_url("http://example.org/שלום.wav?q=č") == "http://example.org/%D7%A9%D7%9C%D7%95%D7%9D.wav?q=%C4%8D"
+    assert check_url("http://bücher.example/a%20b.wav") == "http://xn--bcher-kva.example/a%20b.wav"
+    for url in ("http://a..b/x.wav", f"http://{'x' * 80}.org/x.wav", "http://[::1"):
+        with pytest.raises(GovorError):
+            check_url(url)
+    assert not any(map(is_public, ("::127.0.0.1", "fec0::1", "64:ff9b:1::7f00:1", "192.0.0.8", "5f00::1")))

@@ -11,18 +11,20 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from containers import RATE, sound
 from govor.corpus.loudness import loudness_lufs, to_loudness
 from govor.corpus.manifests import read_clips, write_clips
 from govor.corpus.preprocess import PreprocessSettings, preprocess, safe_name
 from govor.corpus.records import Clip, Segment
 from govor.corpus.slicing import Rejected, Slice, plan_slices
+from govor.corpus.split import SplitSettings, split
 from govor.corpus.timed import plain
 from govor.corpus.vad import Vad
 from govor.runs import Workspace
 from messy import voice
+from rows import lines, row
 
 Run = Callable[..., CompletedProcess[str]]
-RATE = 16_000
 
 
 def recording(spans: list[tuple[float, float]], total: float, seed: int = 0) -> np.ndarray:
@@ -187,3 +189,84 @@ def test_the_command_resumes_and_refuses_other_settings(workspace: Path, govor: 
         "preprocess", "m.jsonl", "--name", "mine", "--vad", "energy", "--resume", "--loudness", "-23", expect=2
     )
     assert "other settings" in other.stderr
+
+
+def test_parts_of_a_recording_keep_their_source_through_preprocessing(workspace: Path, govor: Run) -> None:
+    rows = []
+    for tape in range(4):
+        soundfile.write(f"t{tape}.wav", np.concatenate([voice(10 * tape + n, 2.0) for n in range(6)]), 16_000)
+        rows += [
+            row(
+                f"{tape}-{n}",
+                f"t{tape}.wav",
+                offset=2.0 * n,
+                duration=2.0,
+                transcript=f"věta {'abcd'[tape]}{'efghij'[n]}",
+            )
+            for n in range(6)
+        ]
+    lines("m.jsonl", *rows)
+    govor("preprocess", "m.jsonl", "--name", "p", "--vad", "energy")
+    clips = list(read_clips("manifests/p.jsonl"))
+    assert {clip.source for clip in clips} == {f"t{n}.wav" for n in range(4)} and clips[1].seek_time == 2.0
+    proof = split(clips, SplitSettings()).proof
+    assert proof["groups"] == 4
+
+
+def call(seconds: float = 20.0) -> tuple[np.ndarray, list[tuple[float, float, int]]]:
+    """Two voices on two channels, by turns: samples [n, 2], and who speaks when."""
+    voices = [sound(seconds, seed=seed) for seed in (1, 2)]
+    turns = [(2.0 * number, 2.0 * number + 2.0, number % 2) for number in range(int(seconds / 2))]
+    samples = np.random.default_rng(0).normal(0, 0.0005, (len(voices[0]), 2)).astype(np.float32)
+    for start, end, side in turns:
+        span = slice(int(start * RATE), int(end * RATE))
+        samples[span, side] += voices[side][span]
+    return samples, turns
+
+
+def made(clip: Clip, folder: Path, **values: object) -> tuple[list[Clip], list[dict]]:
+    results = list(preprocess(Workspace(), [clip], folder, PreprocessSettings(**values), Vad("energy"), "inline"))  # type: ignore[arg-type]
+    return [clip for result in results for clip in result.clips], [row for result in results for row in result.dropped]
+
+
+@pytest.mark.parametrize("seconds", [20.0, 50.0])
+def test_a_call_is_split_into_its_voices(tmp_path: Path, seconds: float) -> None:
+    samples, turns = call(seconds)
+    path = tmp_path / "call.flac"
+    soundfile.write(path, samples, RATE)
+    segments = tuple(Segment(start, end, f"{'ab'[side]}{int(start)}") for start, end, side in turns)
+    text = " ".join(segment.text for segment in segments)
+    clip = Clip("call", str(path), text, seconds, "en", segments=segments, license="own")
+    clips, dropped = made(clip, tmp_path / "split", channels="split")
+    assert not dropped
+    for letter, name in (("a", "left"), ("b", "right")):
+        own = [one for one in clips if one.extra["channel"] == name]
+        assert " ".join(one.transcript for one in own) == " ".join(word for word in text.split() if word[0] == letter)
+        assert all(one.source == "call" and one.id.startswith(f"call@{name}") for one in own)
+    if seconds < 30:
+        left, _ = soundfile.read(clips[0].audio, dtype="float32")
+        np.testing.assert_allclose(left, samples[:, 0], atol=1e-3)
+    only, _ = made(clip, tmp_path / "left", channels="left")
+    assert " ".join(one.transcript for one in only) == " ".join(word for word in text.split() if word[0] == "a")
+    mixed, _ = made(clip, tmp_path / "mix")
+    assert " ".join(one.transcript for one in mixed) == text
+
+
+def test_words_without_times_are_not_dealt_to_voices(tmp_path: Path) -> None:
+    path = tmp_path / "call.wav"
+    soundfile.write(path, call()[0], RATE)
+    clip = Clip("call", str(path), "some words of both", 20.0, "en")
+    clips, (dropped,) = made(clip, tmp_path / "split", channels="split")
+    assert not clips and dropped["rule"] == "untimed" and "govor align" in dropped["message"]
+    stereo = sound(5.0)
+    soundfile.write(tmp_path / "scene.wav", np.stack([stereo, 0.7 * stereo], axis=1), RATE)
+    scene = clip.replace(audio=str(tmp_path / "scene.wav"), duration=5.0)
+    assert [one.id for one in made(scene, tmp_path / "scene", channels="split")[0]] == ["call"]
+
+
+def test_what_exceeds_full_scale_is_brought_back_and_not_cut_off(tmp_path: Path) -> None:
+    samples = sound(3.0) / np.abs(sound(3.0)).max() * 1.5
+    soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
+    ((clip,), _) = made(Clip("a", str(tmp_path / "a.wav"), "words", 3.0, "en"), tmp_path / "out")
+    written, _ = soundfile.read(clip.audio, dtype="float32")
+    np.testing.assert_allclose(written, samples / 1.5, atol=1e-4)

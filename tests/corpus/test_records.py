@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from govor.corpus.manifests import Manifest, read_clips, write_clips
-from govor.corpus.records import Clip, Segment
+from govor.corpus.records import Clip, Segment, sentence_key
 from govor.errors import GovorError
 
 ROW = {"id": "a", "audio": "a.wav", "transcript": "x", "duration": 1.5, "language": "he"}
@@ -101,3 +101,9 @@ def test_a_manifest_in_a_read_only_folder_is_read(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(Path, "replace", refuse)
     assert len(Manifest(path)) == 1
+
+
+@pytest.mark.parametrize(("one", "other"), [("มา", "ม้า"), ("मीरा", "मोर"), ("on\u0308ana", "onana")])
+def test_marks_make_another_sentence(one: str, other: str) -> None:
+    assert sentence_key(one) != sentence_key(other)
+    assert sentence_key("שָׁלוֹם") == sentence_key("שלום") and sentence_key("كِتاب") == sentence_key("كتاب")

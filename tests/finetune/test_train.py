@@ -1,4 +1,4 @@
-"""What a second reader broke once."""
+"""Training through its use case: what a run begins from, is taught and checked with."""
 
 import subprocess
 from collections.abc import Callable
@@ -18,8 +18,6 @@ from govor.finetune.train import train
 from govor.finetune.validation import Validation
 from govor.package.build import package
 from govor.runs import Workspace
-
-WEIGHTS = "model.decoder.layers.0.fc1.weight"
 
 
 def settings_of(workspace: Path, base: Path, **sections: Any) -> str:

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import openai
 import pytest
 import soundfile
@@ -103,7 +104,6 @@ def test_the_server_is_one_that_the_official_client_accepts(tmp_path: Path) -> N
 
 def test_what_may_pass_is_tried_again_and_what_will_not_ends_it(tmp_path: Path) -> None:
     silence: Any = [0.0] * 1600
-    import numpy as np
 
     samples = np.asarray(silence, dtype=np.float32)
     with serving([503, 429, 500]) as server:
@@ -164,3 +164,9 @@ def test_a_server_is_scored_from_the_command_line(govor: Govor, workspace: Path)
 def test_percentiles_of_nothing_are_nothing() -> None:
     assert latency_summary([]) is None
     assert latency_summary([1.0])["p99_seconds"] == 1.0  # type: ignore[index]
+
+
+@pytest.mark.parametrize("address", ["http://[::1", "http://localhost:abc", "http://"])
+def test_an_address_that_is_none_is_one_sentence(address: str) -> None:
+    with pytest.raises(GovorError, match="no address of a server"):
+        Server(address, "x")

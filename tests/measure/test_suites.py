@@ -1,53 +1,21 @@
-"""Known sets, and whether a model has seen them."""
+"""Suites of known sets: scored, resumed, beside what was published."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import soundfile
 
 from conftest import make_corpus, make_split, toy_recipe
 from govor.corpus.formats.parquet import write_parquet
 from govor.corpus.manifests import read_clips, write_clips
-from govor.corpus.records import Clip
 from govor.corpus.sources import registry
 from govor.errors import GovorError
-from govor.measure.overlap import overlap, overlap_line
 from govor.measure.suites import find_suite, suites
 from govor.runs import Workspace
 
 Govor = Callable[..., Any]
-
-
-def clip(folder: Path, name: str, words: str, seed: int, gain: float = 1.0) -> Clip:
-    # Tones whose pitches and lengths are drawn: no two seeds sound alike.
-    generator = np.random.default_rng(seed)
-    parts = [
-        np.sin(2 * np.pi * generator.uniform(300, 3000) * np.arange(generator.integers(1500, 5000)) / 16_000)
-        for _ in range(16)
-    ]
-    wave = gain * 0.3 * np.concatenate(parts)
-    soundfile.write(folder / f"{name}.wav", wave, 16_000)
-    return Clip(name, str(folder / f"{name}.wav"), words, len(wave) / 16_000, "en", license="own")
-
-
-def test_overlap_is_counted_by_audio_near_duplicate_and_sentence(tmp_path: Path) -> None:
-    test = [clip(tmp_path, f"t{i}", words, i) for i, words in enumerate(["sol", "luna mar", "pan pan vid", "zem"])]
-    same_audio = test[0].replace(id="x0", transcript="something else")
-    louder = clip(tmp_path, "x1", "luna mar", 1, gain=0.5).replace(transcript="louder")
-    same_words = clip(tmp_path, "x2", "pan pan vid", 77).replace(transcript="Pan, pan: VID!")
-    write_clips(tmp_path / "train.jsonl", [same_audio, louder, same_words])
-    found = overlap(Workspace(), test, [tmp_path / "train.jsonl"])
-    assert (found["audio"], found["sentence"]) == (1, 1) and found["near_duplicate"] >= 2
-    assert "t3" not in found["ids"] and {"t0", "t1", "t2"} <= set(found["ids"])
-    assert "clips stand in the training data" in overlap_line("set", found)
-    deaf = overlap(Workspace(), test, [tmp_path / "train.jsonl"], hear=False)
-    assert deaf["near_duplicate"] == 0 and deaf["sentence"] == 1 and "--hear-training" in overlap_line("set", deaf)
-    nothing = overlap(Workspace(), test, [tmp_path / "gone.jsonl"])
-    assert nothing["training_manifests_missing"] and "was not checked" in overlap_line("set", nothing)
 
 
 def test_every_set_of_every_suite_is_in_the_registry() -> None:
@@ -142,6 +110,33 @@ def test_what_to_score_on_is_asked_for(govor: Govor, workspace: Path, tiny_folde
     make_corpus(workspace / "rec", 2)
     assert "What to score on" in govor("evaluate", tiny_folder, expect=2).stderr
     assert "did you mean 'hebrew'" in govor("evaluate", tiny_folder, "--suite", "hebrw", expect=2).stderr
+
+
+def test_failures_of_any_context_are_told_and_a_suite_keeps_its_contexts(
+    govor: Govor, workspace: Path, tiny_folder: Path
+) -> None:
+    test = make_split(workspace) / "test.jsonl"
+    target = workspace / "manifests/suites/own/a.jsonl"
+    target.parent.mkdir(parents=True)
+    write_clips(target, list(read_clips(test)))
+    (workspace / "own.yaml").write_text(json.dumps({"title": "own", "sets": {"a": {"source": "own/a"}}}))
+    suite = ("evaluate", tiny_folder, "--suite", "own.yaml")
+    govor(*suite, "--context", "speech")
+    file = workspace / "manifests/evals/tiny__suite-own.json"
+    govor(*suite, "--context", "padded")
+    assert set(json.loads(file.read_text())["sets"]["a"]["contexts"]) == {"speech", "padded"}
+    govor(*suite, "--context", "speech", "--beam-size", "2")
+    assert file.with_name("tiny-beam2__suite-own.json").exists()
+    assert set(json.loads(file.read_text())["sets"]["a"]["contexts"]) == {"speech", "padded"}
+    govor("evaluate", tiny_folder, "--manifest", test, "--context", "speech")
+    first, *_ = read_clips(test)
+    Path(first.audio).write_bytes(b"RIFF nothing")
+    told = govor("evaluate", tiny_folder, "--manifest", test, "--resume", expect=1)
+    assert f"failed  {first.id}" in told.stderr
+    assert "is of other weights" not in told.stderr
+    told = govor(*suite, "--context", "speech", "--overwrite", expect=1)
+    assert f"failed  {first.id}" in told.stderr
+    assert json.loads(file.read_text())["sets"]["a"]["contexts"]["speech"]["failed"] == 1
 
 
 def test_two_workspaces_in_one_process_are_scored_while_it_stands_elsewhere(

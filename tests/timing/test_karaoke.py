@@ -1,7 +1,9 @@
 """The karaoke page in a real browser: the word that is said is the word that is lit."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import soundfile
@@ -11,6 +13,7 @@ from conftest import speech
 from govor.errors import GovorError
 from govor.timing.karaoke_page import write_page
 from govor.timing.words import Line, Word
+from messy import voice
 
 SONG = ["Ljubav", "njena", "đačka"], ["džep", "</script><b>", "konj"]
 
@@ -71,3 +74,16 @@ def test_right_to_left_songs_run_right_to_left(song: Path) -> None:
 def test_a_song_without_times_is_refused(song: Path) -> None:
     with pytest.raises(GovorError, match="No word of x has a time"):
         write_page(song.with_name("p.html"), song, [Line((Word("a", None, None),))], "x", None, False)
+
+
+def test_a_result_of_karaoke_is_not_replaced_unasked(
+    workspace: Path, govor: Callable[..., Any], tiny_folder: Path
+) -> None:
+    soundfile.write("x.wav", voice(0, 1.0), 16_000)
+    Path("outputs/x").mkdir(parents=True)
+    Path("outputs/x/karaoke.lrc").write_text("mine")
+    asked = ("transcribe", tiny_folder, "x.wav", "--language", "cs", "--outputs")
+    said = govor(*asked, expect=2).stderr
+    assert "outputs/x/karaoke.lrc already exists; give --overwrite" in said and "--out." not in said
+    assert Path("outputs/x/karaoke.lrc").read_text() == "mine"
+    govor(*asked, "--overwrite")

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import soundfile
@@ -11,10 +10,8 @@ from browser import needs_browser, opened, until
 from conftest import speech
 from govor.measure.headline import add_to_headline
 from govor.measure.report.build import report as report_of
-from govor.measure.report.figures import letter_confusions, position_by_length, word_confusions
 from govor.measure.scoring import write_eval
 from govor.metrics.recognition import with_counts
-from govor.metrics.wer import word_diffs
 from govor.runs import Run, Workspace
 
 
@@ -105,20 +102,3 @@ def test_twenty_thousand_clips_stay_usable(workspace: Path) -> None:
         rows = page.locator("#clips tbody tr")
         assert rows.count() < 400 and rows.first.locator("td.n").first.inner_text() == "9.0"
         assert "for the 20 clips with most errors" in page.content()
-
-
-def test_confusions_are_counted_where_they_lie() -> None:
-    rows: list[dict[str, Any]] = with_counts(
-        [
-            {"id": str(i), "reference": "kuća čaša", "hypothesis": "kuca čaš", "duration": 2.0, "language": "hr"}
-            for i in range(3)
-        ]
-    )
-    letters = letter_confusions(rows)
-    at = {letter: place for place, letter in enumerate(letters["letters"])}
-    assert letters["counts"][at["ć"]][at["c"]] == 3
-    diffs = word_diffs([(row["reference"], row["hypothesis"]) for row in rows])
-    assert {"said": "kuća", "heard": "kuca", "count": 3} in word_confusions(diffs)
-    (band,) = position_by_length(rows, diffs)["rows"]
-    assert sum((cell["wer"] or 0) * cell["words"] for cell in band["cells"]) == pytest.approx(6)
-    assert letter_confusions([]) == {"letters": [], "counts": []} and word_confusions([]) == []
