@@ -380,9 +380,14 @@ class Run:
         return found
 
     @property
+    def package_file(self) -> Path:
+        """Where what was packaged is written down."""
+        return self.folder / PACKAGE
+
+    @property
     def packaged(self) -> bool:
         """Whether its folder is a package."""
-        return exists(self.folder / PACKAGE)
+        return exists(self.package_file)
 
     def package(self) -> Package:
         """What was packaged."""

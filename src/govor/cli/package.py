@@ -40,7 +40,7 @@ def package(
 
     found = workspace().find_run(run)
     wanted = known_formats(format_.split(",")) if format_ is not None else []
-    refuse_existing(found.folder / "package.json", overwrite, "--overwrite to package it again")
+    refuse_existing(found.package_file, overwrite, "--overwrite to package it again")
     found.check_finished()
     if checkpoint is not None:
         found.checkpoint(checkpoint)
@@ -52,5 +52,5 @@ def package(
         for name, check in result.checks.items()
     ]
     console.result("\n".join(lines), result.as_json(), as_json)
-    made = f"{found.folder} ({result.checkpoint}), {result.processor}"
-    console.made(made, f"govor transcribe {found.folder} AUDIO")
+    folder = workspace().as_given(found.folder)
+    console.made(f"{folder} ({result.checkpoint}), {result.processor}", f"govor transcribe {folder} AUDIO")

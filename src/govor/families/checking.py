@@ -12,6 +12,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import RLock
 from typing import TypeGuard
 
 from govor.errors import GovorError
@@ -243,11 +244,16 @@ def check_adapters(folder: Path) -> None:
     _all_shapes([folder / "adapter_model.safetensors"])
 
 
+# A library that loads a model changes the process meanwhile (how layers begin, what is logged): one thread at a time.
+_LOADING = RLock()
+
+
 @contextmanager
 def loading(what: Path) -> Iterator[None]:
     """Libraries raise errors of every kind on damaged model files, plain `Exception` too; each becomes one sentence."""
     try:
-        yield
+        with _LOADING:
+            yield
     except GovorError:
         raise
     except Exception as error:

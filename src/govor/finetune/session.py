@@ -25,7 +25,7 @@ from govor.finetune.memory import fitting_budget
 from govor.finetune.phases import even_steps
 from govor.finetune.planning import build_plan
 from govor.finetune.prepare import Ready, load, prepare, tell
-from govor.finetune.process import Process
+from govor.finetune.process import Process, not_alone
 from govor.finetune.request import Resume
 from govor.finetune.resume import Change
 from govor.finetune.track import check_installed
@@ -119,6 +119,11 @@ def begin(workspace: Workspace, recipe: Recipe, process: Process, resuming: Resu
         process.place.open(bool(resuming))
         choose_precision(run, recipe, process.device.value, bool(resuming))
         resume.note(run, recipe, changes)
+    if not_alone() and (recipe.finetune.dropout or recipe.finetune.method == "lora"):
+        progress.note(
+            "warning: another run is trained in this process, and torch has one generator for both; the draws of dropout and of "
+            "new adapters are not those of a run alone"
+        )
     process.state.wait_for_everyone()
     trainer = _trainer(process, recipe, family, ready)
     done = _restored(process, recipe, trainer, start, changes)

@@ -9,7 +9,7 @@ from transformers import GenerationConfig, WhisperConfig
 from govor.errors import GovorError
 from govor.families.whisper.tokens import WhisperTokens
 from govor.jsons import read_json
-from govor.runs import Json
+from govor.runs import Json, Run
 
 # What an earlier run or an older library told the model to write; it would hold for every clip.
 _FORCED = ("forced_decoder_ids", "language", "task", "return_timestamps")
@@ -65,7 +65,7 @@ def completed(folder: Path, tokens: WhisperTokens, config: WhisperConfig) -> tup
         )
     notes = [] if file.exists() else [f"{folder} has no generation_config.json; made from its tokenizer"]
     # A package of ours names its run's language for stock tools; what that is, its record says here.
-    ours = ("language", "task") if (folder / "package.json").exists() else ()
+    ours = ("language", "task") if Run(folder).packaged else ()
     forced = [name for name in _FORCED if stored.get(name) and name not in ours]
     if forced:
         told = ", ".join(f"{name} = {stored[name]}" for name in forced)
