@@ -18,8 +18,9 @@ from govor.errors import GovorError
 from govor.families.checking import check_adapters, read_model_config, shapes_of
 from govor.families.opening import open_model
 from govor.families.registry import settings_of
-from govor.families.whisper.convert import check_ctranslate2, from_ctranslate2, from_ggml
+from govor.families.whisper.convert import from_ctranslate2, from_ggml
 from govor.families.whisper.ct2 import CTranslate2Whisper
+from govor.families.whisper.ct2_files import check_ctranslate2
 from govor.families.whisper.tiny import tiny
 
 

@@ -17,7 +17,7 @@ from govor.audio import decode
 from govor.corpus.manifests import Manifest, write_clips
 from govor.errors import GovorError
 from govor.families.base import Head
-from govor.families.opening import open_model
+from govor.families.opening import findable, open_model
 from govor.families.qwen3_asr.tiny import tiny as tiny_qwen
 from govor.families.task import DecodeOptions
 from govor.families.whisper.convert import from_ggml
@@ -413,7 +413,7 @@ def test_autopeft_loads_a_checkpoint_and_finds_its_base(
     for name, parameter in family.module.named_parameters():
         if ".lora_B." in name:
             parameter.data.normal_(0, 0.05, generator=torch.Generator().manual_seed(0))
-    adapters.save_adapters(family.module, targets, Lora(rank=2), source, tmp_path)
+    adapters.save_adapters(family.module, targets, Lora(rank=2), findable(source), tmp_path)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     loaded = AutoPeftModel.from_pretrained(str(tmp_path)).merge_and_unload()

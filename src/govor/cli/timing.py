@@ -134,7 +134,7 @@ def align(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Put transcripts on the clock: fills `segments` and `words` of a manifest, so that long recordings can be sliced."""
+    """Put times to the words of transcripts: fills `segments` and `words` of a manifest, so that long recordings can be sliced."""
     from govor.corpus.manifests import read_clips
     from govor.files import refuse_existing
     from govor.timing.files import check_kinds, output_folder, refuse_existing_outputs

@@ -48,32 +48,15 @@ def is_adapter(parameter: str) -> bool:
 
 
 def save_adapters(module: nn.Module, targets: Sequence[str], lora: Lora, base_model: str, folder: Path) -> None:
-    """The adapters alone, as peft's `AutoPeftModel` loads them onto `base_model`: a folder, a file or a Hub id."""
+    """The adapters alone, as peft's `AutoPeftModel` loads them onto `base_model`: a folder or a Hub id (`opening.findable`)."""
     weights = {f"{_PREFIX}{name}": value.contiguous() for name, value in get_peft_model_state_dict(module).items()}
     save_file(weights, folder / WEIGHTS)
     config = _config(targets, lora)
-    config.base_model_name_or_path = _findable(base_model)
+    config.base_model_name_or_path = base_model
     # Without a task type, which peft has none of for speech, its loader goes by this.
     config.auto_mapping = {"base_model_class": type(module).__name__, "parent_library": type(module).__module__}
     config.inference_mode = True
     config.save_pretrained(str(folder))
-
-
-def _findable(base_model: str) -> str:
-    """How `transformers` finds a base model from anywhere: the Hub's name for it, or the folder of a local one.
-
-    A ggml file or CTranslate2 folder, and weights that came from a package since the Hub could not be reached, are kept in
-    the `transformers` layout in our cache.
-    """
-    from govor.families.opening import find_model, trainable_folder
-
-    try:
-        located = find_model(base_model)
-        if located.format == "hf" and not Path(base_model).exists():
-            return base_model
-        return str(trainable_folder(located).resolve())
-    except GovorError:  # gone since the run began, which is no reason to lose a checkpoint
-        return base_model
 
 
 def load_weights(module: nn.Module, folder: Path) -> None:

@@ -332,7 +332,7 @@ class Recogniser(Protocol):
 
 @runtime_checkable
 class Aligner(Protocol):
-    """Says where it listens while it writes a given text, so that words can be put on the clock."""
+    """Says where it listens while it writes a given text, so that words can be given times."""
 
     @property
     def heads(self) -> tuple[Head, ...]:

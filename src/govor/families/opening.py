@@ -164,6 +164,21 @@ def _whole(run: Run, named: Path, notify: Notify) -> Path:
     return target
 
 
+def findable(base_model: str) -> str:
+    """How `transformers` finds a base model from anywhere: the Hub's name for it, or the folder of a local one.
+
+    A ggml file or CTranslate2 folder, and weights that came from a package since the Hub could not be reached, are kept in
+    the `transformers` layout in our cache.
+    """
+    try:
+        located = find_model(base_model)
+        if located.format == "hf" and not Path(base_model).exists():
+            return base_model
+        return str(trainable_folder(located).resolve())
+    except GovorError:  # gone since the run began, which is no reason to lose a checkpoint
+        return base_model
+
+
 def tell_mended(family: Family, notify: Notify) -> None:
     """Say what was mended while a model was loaded."""
     for note in family.notes:

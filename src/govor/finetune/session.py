@@ -14,7 +14,7 @@ from govor.errors import GovorError
 from govor.examples.phases import Phase
 from govor.families import adapters
 from govor.families.base import Family
-from govor.families.opening import tell_mended
+from govor.families.opening import findable, tell_mended
 from govor.files import write_text
 from govor.finetune import checklist, checkpoints, resume
 from govor.finetune.begun import may_start
@@ -228,5 +228,5 @@ def _adapter_writer(
     """What saves the adapters of the layers `targets`, where there are any."""
     if not targets:
         return None
-    base = workspace.model(recipe.base_model)
+    base = findable(workspace.model(recipe.base_model))
     return partial(adapters.save_adapters, family.module, targets, recipe.finetune.lora, base)

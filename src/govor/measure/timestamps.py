@@ -1,4 +1,4 @@
-"""How well words are put on the clock, measured where the truth is known: on splices of real clips with known gaps."""
+"""How exact the times of words are, measured where the truth is known: on splices of real clips with known gaps."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Words on the clock."""
+"""Words with times."""

@@ -4,36 +4,26 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
 from govor.errors import GovorError
-from govor.families.checking import check_ids, stay_inside
 from govor.families.vocabulary import recover_merges
 from govor.families.whisper.checks import check_weights
+from govor.families.whisper.ct2_files import MAX_NAME_BYTES, Array, BoundedFile, read_settings, read_variables
 from govor.families.whisper.generation import generation_config
 from govor.families.whisper.model import Whisper
 from govor.families.whisper.tokens import LANGUAGES, WhisperTokens, build_tokenizer
-from govor.files import check_ordinary
-from govor.jsons import read_json
 from govor.runs import Json
 
 Weights = dict[str, torch.Tensor]
-Array = npt.NDArray[np.generic]
-Taken = TypeVar("Taken")
 
 _GGML_MAGIC = 0x67676D6C
-_CT2_TYPES = {0: "<f4", 1: "<i1", 2: "<i2", 3: "<i4", 4: "<f2"}
-_CT2_WIDTHS = {kind: int(name[-1]) for kind, name in _CT2_TYPES.items()}
-# Longer than any name or token that a Whisper has: the file is damaged or hostile.
-_MAX_NAME_BYTES = 4096
+# Longer than any token that a Whisper has: the file is damaged or hostile.
 _MAX_TOKEN_BYTES = 256
 _MAX_TOKENS_BYTES = 2 << 20
 # Byte-pair tokens, and all tokens, of the multilingual vocabularies.
@@ -50,7 +40,7 @@ def from_ctranslate2(folder: Path) -> Whisper:
     if not file.exists() or not (folder / "tokenizer.json").exists():
         raise GovorError(f"{folder} is no CTranslate2 Whisper: model.bin and tokenizer.json were wanted.")
     settings = read_settings(folder)
-    variables = _read_ctranslate2(file)
+    variables = read_variables(file)
     weights = _ct2_names(variables, file)
     heads = [_heads(variables, f"{part}/num_heads", file) for part in ("decoder", "encoder")]
     tokens = WhisperTokens.load(folder)
@@ -63,7 +53,7 @@ def from_ggml(file: Path) -> Whisper:
     Raises:
         GovorError: not such a file, English-only, or quantised.
     """
-    with _Bounded(file) as source:
+    with BoundedFile(file) as source:
         try:
             sizes, pieces = _read_ggml_head(source)
             if sizes["n_vocab"] < _MULTILINGUAL:
@@ -137,139 +127,6 @@ def _assemble(
     return whisper
 
 
-class _Bounded:
-    """Reads a file from its beginning and never asks for more than is left of it: what a header announces is not yet there."""
-
-    def __init__(self, file: Path) -> None:
-        self.file, self.left = file, check_ordinary(file).st_size
-
-    def __enter__(self) -> _Bounded:
-        self._handle = self.file.open("rb")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._handle.close()
-
-    def read(self, count: int) -> bytes:
-        """So many bytes.
-
-        Raises:
-            ValueError: fewer are left.
-        """
-        self._take(count)
-        return self._handle.read(count)
-
-    def skip(self, count: int) -> None:
-        """Pass over so many bytes."""
-        self._take(count)
-        self._handle.seek(count, 1)
-
-    def numbers(self, form: str) -> tuple[int, ...]:
-        """Little-endian numbers."""
-        return struct.unpack("<" + form, self.read(struct.calcsize("<" + form)))
-
-    def number(self, form: str) -> int:
-        """One number."""
-        return int(self.numbers(form)[0])
-
-    def _take(self, count: int) -> None:
-        if not 0 <= count <= self.left:
-            raise ValueError(f"it announces {count:,} bytes where {self.left:,} are left")
-        self.left -= count
-
-
-@dataclass(frozen=True, slots=True)
-class _Variable:
-    name: str
-    shape: tuple[int, ...]
-    kind: int
-    size_bytes: int
-
-
-def check_ctranslate2(folder: Path) -> None:
-    """Refuse a `model.bin` whose parts do not fit into it, before the engine, which believes it, makes room for them.
-
-    Raises:
-        GovorError: it is damaged, or no Whisper.
-    """
-    file = folder / "model.bin"
-    read_settings(folder)
-    with _Bounded(file) as source:
-        for _ in _variables(source, lambda variable: source.skip(variable.size_bytes), {}):
-            pass
-
-
-def read_settings(folder: Path) -> Json:
-    """`config.json` of a CTranslate2 folder; an absent one says nothing.
-
-    Raises:
-        GovorError: it is damaged.
-    """
-    stay_inside(folder)
-    file = folder / "config.json"
-    if not file.exists():
-        return {}
-    settings = read_json(file)
-    check_ids(file, settings)
-    return settings
-
-
-def _variables(
-    source: _Bounded, take: Callable[[_Variable], Taken], aliases: dict[str, str]
-) -> Iterator[tuple[_Variable, Taken]]:
-    """Every variable of a CTranslate2 file with what `take` makes of its bytes; `aliases` is filled at the end."""
-
-    def string() -> str:
-        length = source.number("H")
-        if length > _MAX_NAME_BYTES:
-            raise ValueError("a name is too long")
-        return source.read(length).rstrip(b"\0").decode()
-
-    try:
-        version = source.number("I")
-        if not 4 <= version <= 6 or string() != "WhisperSpec":
-            raise GovorError(f"{source.file} is no CTranslate2 Whisper of format 4 to 6.")
-        source.number("I")
-        seen: set[str] = set()
-        for _ in range(source.number("I")):
-            name = string()
-            shape = source.numbers(f"{source.number('B')}I")
-            variable = _Variable(name, shape, source.number("B"), source.number("I"))
-            if name in seen:
-                raise ValueError(f"'{name}' stands twice")
-            seen.add(name)
-            width = _CT2_WIDTHS.get(variable.kind)
-            if width is not None and math.prod(shape) * width != variable.size_bytes:
-                raise ValueError(f"'{name}' has {variable.size_bytes:,} bytes for {math.prod(shape):,} numbers")
-            yield variable, take(variable)
-        for _ in range(source.number("I")):
-            alias, name = string(), string()
-            if name not in seen:
-                raise ValueError(f"'{alias}' stands for '{name}', which is not there")
-            aliases[alias] = name
-    except (struct.error, ValueError) as error:
-        raise GovorError(f"{source.file} ends too early or is damaged ({error}); fetch it again.") from None
-
-
-def _read_ctranslate2(file: Path) -> dict[str, Array]:
-    variables: dict[str, Array] = {}
-    aliases: dict[str, str] = {}
-    with _Bounded(file) as source:
-
-        def array(variable: _Variable) -> Array:
-            kind = _CT2_TYPES.get(variable.kind)
-            if kind is None:
-                raise GovorError(f"{file}: '{variable.name}' has a type that is not float16, float32 or integer.")
-            return np.frombuffer(source.read(variable.size_bytes), dtype=kind).reshape(variable.shape)
-
-        for variable, values in _variables(source, array, aliases):
-            variables[variable.name] = values
-    quantised = [name for name, value in variables.items() if value.ndim == 2 and value.dtype.kind == "i"]
-    if any(name.endswith("weight") for name in quantised):
-        raise GovorError(f"{file} is quantised to integers; convert from its float16 or float32 version.")
-    return variables | {alias: variables[name] for alias, name in aliases.items()}
-
-
 def _heads(variables: dict[str, Array], name: str, file: Path) -> int | None:
     if name not in variables:
         return None
@@ -329,7 +186,7 @@ def _ct2_names(variables: dict[str, Array], file: Path) -> Weights:
     return weights
 
 
-def _read_ggml_head(source: _Bounded) -> tuple[dict[str, int], list[bytes]]:
+def _read_ggml_head(source: BoundedFile) -> tuple[dict[str, int], list[bytes]]:
     names = "n_vocab n_audio_ctx n_audio_state n_audio_head n_audio_layer n_text_ctx n_text_state n_text_head n_text_layer n_mels ftype"
     if source.left < 4 or source.number("I") != _GGML_MAGIC:
         raise GovorError(f"{source.file} is no whisper.cpp (ggml) model.")
@@ -348,10 +205,10 @@ def _read_ggml_head(source: _Bounded) -> tuple[dict[str, int], list[bytes]]:
     return sizes, pieces
 
 
-def _ggml_tensors(source: _Bounded) -> Iterator[tuple[str, torch.Tensor]]:
+def _ggml_tensors(source: BoundedFile) -> Iterator[tuple[str, torch.Tensor]]:
     while source.left:
         dimensions, name_length, kind = source.numbers("3i")
-        if not 0 < dimensions <= 4 or not 0 < name_length <= _MAX_NAME_BYTES:
+        if not 0 < dimensions <= 4 or not 0 < name_length <= MAX_NAME_BYTES:
             raise ValueError("a tensor's header is out of range")
         shape = source.numbers(f"{dimensions}i")[::-1]
         name = source.read(name_length).decode()

@@ -46,7 +46,7 @@ class CTranslate2Whisper(Inference):
             raise GovorError("The ct2 engine is not installed; install it with: pip install ctranslate2") from None
         if not (folder / "model.bin").exists():
             raise GovorError(f"{folder} holds no CTranslate2 model; make one with: govor package RUN --format ct2")
-        from govor.families.whisper.convert import check_ctranslate2, read_settings
+        from govor.families.whisper.ct2_files import check_ctranslate2, read_settings
 
         check_ctranslate2(folder)
         settings = read_settings(folder)
