@@ -121,7 +121,7 @@ def test_a_dataset_becomes_blobs_and_a_manifest(workspace: Path, govor: Run, dat
 def test_a_broken_run_goes_on_with_the_next_shard(workspace: Path, govor: Run, dataset: dict[str, Path]) -> None:
     last = sorted(name for name in dataset if "train" in name)[-1]
     with serve(hub({RECITAL: dataset}, failing={last})) as server:
-        failed = govor("prepare", "ivrit-recital", expect=2, **environment(server))
+        failed = govor("prepare", "ivrit-recital", expect=2, **environment(server), NO_WAITING="1")
         assert "run the same command again" in failed.stderr and "Traceback" not in failed.stderr
         assert not Path("manifests/ivrit-recital.jsonl").exists()
     with serve(hub({RECITAL: dataset})) as server:

@@ -178,16 +178,18 @@ def test_time_grows_with_the_text(name: str) -> None:
         run = characters_as_words
     else:
         run = normalizer(name.partition("-")[0], "cyrillic" if "-" in name else "latin")
-    for short, long in zip(hostile(3_000), hostile(24_000), strict=True):
+
+    def fastest(text: str, tries: int) -> float:
         seconds = []
-        for text in (short, long):
-            tries = []
-            for _ in range(3):
-                start = time.process_time()
-                run(text)
-                tries.append(time.process_time() - start)
-            seconds.append(min(tries))
-        assert seconds[1] < 28 * max(seconds[0], 2e-3), short[:12]
+        for _ in range(tries):
+            start = time.process_time()
+            run(text)
+            seconds.append(time.process_time() - start)
+        return min(seconds)
+
+    for short, long in zip(hostile(3_000), hostile(24_000), strict=True):
+        most = 28 * max(fastest(short, 3), 2e-3)
+        assert fastest(long, 1) < most or fastest(long, 2) < most, short[:12]
 
 
 def test_the_leaderboards_normaliser_is_as_published_on_brackets() -> None:

@@ -11,7 +11,6 @@ from conftest import speech
 from govor.measure.headline import add_to_headline
 from govor.measure.report.build import report as report_of
 from govor.measure.scoring import write_eval
-from govor.metrics.recognition import with_counts
 from govor.runs import Run, Workspace
 
 
@@ -23,7 +22,7 @@ def scored(model: str, hypotheses: list[tuple[str, str]], language: str = "he") 
     ]  # fmt: skip
     Path("m.jsonl").write_text('{"id": "a", "audio": "a", "transcript": "x", "duration": 1, "language": "he"}\n')
     path = Path(f"manifests/evals/{model}__m__speech")
-    write_eval(Workspace(), path, with_counts(rows), {"model": model, "set": "m", "context": "speech"}, Path("m.jsonl"))
+    write_eval(Workspace(), path, rows, {"model": model, "set": "m", "context": "speech"}, Path("m.jsonl"))
     return path.with_name(path.name + ".json")
 
 
