@@ -14,8 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
+
+# Before numpy and torch are loaded: `torch.set_num_threads` counts for the thread that says it alone, and processes of
+# tests that share the cores wait for each other's threads.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import numpy as np
 import soundfile
 import torch
 

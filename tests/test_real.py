@@ -1,6 +1,7 @@
 """The main job on real weights and real speech, through the command a newcomer runs; few steps, a few minutes."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,16 @@ pytestmark = pytest.mark.real
 
 
 @pytest.fixture
-def cores(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Real models use every core."""
-    import os
-
-    return {"OMP_NUM_THREADS": str(os.cpu_count() or 1)}
+def cores() -> int:
+    """Real models use every core that no other process of these tests does: two that share a core wait for each other."""
+    return max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
 
 
 def test_quickstart_end_to_end_on_real_speech(
-    govor: Callable[..., Any], workspace: Path, real_base: Path, real_czech: Path, cores: dict[str, str]
+    govor: Callable[..., Any], workspace: Path, real_base: Path, real_czech: Path, cores: int
 ) -> None:
-    done = govor("quickstart", "--fast-dev-run", **cores)
+    threads = {"OMP_NUM_THREADS": str(cores)}
+    done = govor("quickstart", "--fast-dev-run", **threads)
     for wanted in (
         "padded",
         "speech",
@@ -40,20 +40,20 @@ def test_quickstart_end_to_end_on_real_speech(
     assert len(list((workspace / "reports/quickstart-fast-dev/audio").iterdir())) == 8
     package = json.loads((workspace / "models/whisper/quickstart-fast-dev/package.json").read_text())
     assert package["checks"]["hf"]["max_logit_difference"] < 1e-3
-    assert "reusing" in govor("quickstart", "--fast-dev-run", **cores).stderr
+    assert "reusing" in govor("quickstart", "--fast-dev-run", **threads).stderr
 
     govor(
         *("train", "quickstart", "--set", "data.split=manifests/splits/quickstart-fast-dev", "--set", "name=learns"),
         *("--max-steps", 8, "--set", "evaluation.evaluations=1", "--set", "evaluation.metric=loss"),
         *("--set", "evaluation.decode_clips=0"),
-        **cores,
+        **threads,
     )
     rows = [json.loads(line) for line in (workspace / "models/whisper/learns/metrics.jsonl").read_text().splitlines()]
     losses = [row["loss"] for row in rows if row["kind"] == "eval"]
     assert losses[-1] < 0.75 * losses[0], f"eight real steps must help: {losses}"
 
 
-def test_words_are_on_the_clock_on_real_and_synthetic_speech(real_base: Path, real_czech: Path) -> None:
+def test_words_are_on_the_clock_on_real_and_synthetic_speech(real_base: Path, real_czech: Path, cores: int) -> None:
     import ctypes.util
 
     import numpy as np
@@ -67,7 +67,7 @@ def test_words_are_on_the_clock_on_real_and_synthetic_speech(real_base: Path, re
     from govor.timing.heads import measure_heads
     from govor.timing.splice import splices
 
-    torch.set_num_threads(2)
+    torch.set_num_threads(cores)
     try:
         recogniser: Any = open_model("openai/whisper-base").recogniser
         clips = [clip for clip in read_clips(real_czech) if 1.0 < clip.duration < 5.0][:160]
