@@ -370,3 +370,68 @@ def test_contradictions_are_refused(settings: list[str], sentence: str, workspac
     with pytest.raises(GovorError, match=sentence):
         train(Workspace(), recipes.load(file, settings), Silent(), device="cpu")
     assert not Path("models").exists()
+
+
+def test_recipes_have_their_story_at_the_head() -> None:
+    for name, path in recipes.shipped().items():
+        head = path.read_text(encoding="utf-8")
+        assert head.startswith("# ") and "# Smoke: " in head and "# Full:" in head, name
+
+
+def test_overrides_are_typed_and_the_resolved_recipe_runs_again(tmp_path: Path) -> None:
+    first = recipes.load("whisper", ["finetune.lr=2e-5", "finetune.max_steps=7", "examples.context=padded", "name=x"])
+    assert first.finetune.lr == 2e-5 and first.finetune.max_steps == 7
+    file = tmp_path / "again.yaml"
+    file.write_text(first.to_yaml(), encoding="utf-8")
+    assert recipes.load(str(file)) == first
+
+
+def test_a_recipe_extends_another(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("extends: whisper\nname: a\nfinetune: {lr: 1.0e-4}\n")
+    (tmp_path / "b.yaml").write_text("extends: a.yaml\nname: b\nfinetune: {epochs: 1}\n")
+    found = recipes.load(str(tmp_path / "b.yaml"))
+    assert (found.name, found.finetune.lr, found.finetune.epochs) == ("b", 1e-4, 1)
+    (tmp_path / "a.yaml").write_text("extends: b.yaml\n")
+    with pytest.raises(GovorError, match="circle"):
+        recipes.load(str(tmp_path / "b.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("finetune.learning_rate=1", "unknown setting 'finetune.learning_rate'"),
+        ("finetune.warmup_step=1", "did you mean 'warmup_steps'"),
+        ("finetun.lr=1", "did you mean 'finetune'"),
+        ("finetune.lr=fast", "finetune.lr: "),
+        ("examples.full_length_share=2", "less than or equal to 1"),
+        ("name=../x", "a name of letters"),
+        ("lr", "NAME=VALUE was wanted"),
+    ],
+)
+def test_a_bad_setting_is_one_sentence(override: str, sentence: str) -> None:
+    with pytest.raises(GovorError, match=sentence):
+        recipes.load("whisper", [override])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (
+            ["examples.context=padded", "examples.full_length_share=0.2"],
+            "context is 'padded'.*full_length_share is 0.2",
+        ),
+        (["evaluation.decode_clips=0"], "metric is 'wer' and decode_clips is 0"),
+        (
+            ["finetune.max_steps=5", "finetune.warmup_steps=9"],
+            "warmup_steps is 9 and finetune.max_steps is 5",
+        ),
+    ],
+)
+def test_contradictions_are_refused_with_both_values(overrides: list[str], sentence: str) -> None:
+    with pytest.raises(GovorError, match=sentence):
+        recipes.load("whisper", overrides)
+
+
+def test_an_unknown_recipe_names_the_nearest() -> None:
+    with pytest.raises(GovorError, match="did you mean 'quickstart'"):
+        recipes.load("quickstrat")
