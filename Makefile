@@ -12,7 +12,7 @@ STAMP := $(VENV)/.govor
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-quickstart: $(STAMP)-run ## The main job once, on real speech: 13 to 17 minutes on two cores
+quickstart: $(STAMP)-run ## The main job once, on real speech: 8 to 17 minutes on two cores
 	@$(BIN)/govor quickstart
 
 test: $(STAMP)-dev ## Everything a fresh machine can run, the real end-to-end run included

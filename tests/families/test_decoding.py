@@ -10,6 +10,7 @@ from govor.families.task import DecodeOptions
 from govor.families.whisper.batches import batches_by_length, max_new_tokens
 from govor.families.whisper.forward import encode
 from govor.families.whisper.model import Whisper
+from govor.families.whisper.search import Search
 from govor.families.whisper.tiny import tiny
 
 
@@ -62,7 +63,7 @@ def eager_model() -> Whisper:
 def test_our_search_finds_what_transformers_finds(eager_model: Whisper, beams: int) -> None:
     whisper = eager_model
     mels = [torch.randn(80, 400, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
-    states = encode(whisper.module, mels).padded
+    states = encode(whisper.module, mels)
     prompt = whisper.tokens.prompt("cs")
     config = whisper.module.generation_config
     banned = sorted(
@@ -75,14 +76,12 @@ def test_our_search_finds_what_transformers_finds(eager_model: Whisper, beams: i
 
     for row in range(3):
         theirs = GenerationMixin.generate(
-            whisper.module, encoder_outputs=BaseModelOutput(states[row : row + 1]), decoder_input_ids=torch.tensor([prompt]),
+            whisper.module, encoder_outputs=BaseModelOutput(states.padded[row : row + 1]), decoder_input_ids=torch.tensor([prompt]),
             num_beams=beams, max_length=24, do_sample=False, suppress_tokens=banned,
             begin_suppress_tokens=list(config.begin_suppress_tokens), early_stopping=True, length_penalty=1.0, renormalize_logits=True,
         )  # fmt: skip
         wanted = [token for token in theirs[0].tolist()[len(prompt) :] if token != whisper.tokens.end]
-        from govor.families.whisper.model import _Decoder
-
-        decoder = _Decoder(whisper, states[row : row + 1], torch.tensor([prompt]))
+        decoder = Search(whisper.model, whisper.tokens, states.of([row]), torch.tensor([prompt]), 0)
         found = (
             greedy(decoder, whisper.tokens.end, [20])[0]
             if beams == 1

@@ -10,7 +10,7 @@ import typer
 
 from govor.cli import console
 from govor.cli.models import Device, Engine, Precision, check_model
-from govor.cli.options import Json, Overwrite, examples, refuse_given, was_given, workspace
+from govor.cli.options import Json, Overwrite, examples, refuse_given, workspace
 from govor.cli.probes import run_hallucination, run_timestamps
 from govor.cli.suites import run_suite
 from govor.cli.summary import exit_if
@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # a command's help must not wait for them
     from govor.measure.scoring import Existing
     from govor.runs import Json as Summary
 
-Context = Literal["padded", "speech", "both"]
+Context = Literal["padded", "speech", "cached", "both", "all"]
 _OF_SUITES, _OF_SERVERS = ("suite_data", "hear_training"), ("concurrency",)
 
 
@@ -66,7 +66,12 @@ MaxSamples = Annotated[
     int | None, typer.Option(min=1, help="Only so many clips, the same for every model.", show_default=False)
 ]
 Contexts = Annotated[
-    Context, typer.Option(help="What the encoder sees: 30 s with padding, the speech alone, or score both.")
+    Context | None,
+    typer.Option(
+        help="What the encoder sees: padded to 30 s, the speech alone, the speech before cached silence; both: the first two. "
+        "By default both, and the model's own.",
+        show_default=False,
+    ),
 ]
 BeamSize = Annotated[int, typer.Option(min=1, help="1 is greedy.")]
 HearTraining = Annotated[
@@ -87,7 +92,7 @@ def evaluate(
     server: Address = None,
     concurrency: Concurrency = 8,
     max_samples: MaxSamples = None,
-    context: Contexts = "both",
+    context: Contexts = None,
     beam_size: BeamSize = 1,
     engine: Engine = "torch",
     precision: Precision = "auto",
@@ -103,7 +108,7 @@ def evaluate(
 
     _check_modes(manifest, suite, hallucination, timestamps, server)
     existing = _existing(resume, overwrite)
-    options = EvalOptions(_contexts(given, context), beam_size, engine, precision, device, existing)
+    options = EvalOptions(_contexts(context), beam_size, engine, precision, device, existing)
     if hallucination:
         refuse_given(given, "--hallucination", *_OF_SUITES, *_OF_SERVERS, "max_samples", "beam_size", "resume")
         run_hallucination(model, options, as_json)
@@ -146,11 +151,13 @@ def _check_modes(
         raise GovorError("A suite is scored with a model here; give the server one of the suite's manifests.")
 
 
-def _contexts(given: typer.Context, context: Context) -> tuple[Literal["padded", "speech"], ...] | None:
+def _contexts(context: Context | None) -> tuple[Literal["padded", "speech", "cached"], ...] | None:
     """Those asked for; None where none was."""
     if context == "both":
-        return ("padded", "speech") if was_given(given, "context") else None
-    return (context,)
+        return ("padded", "speech")
+    if context == "all":
+        return ("padded", "speech", "cached")
+    return None if context is None else (context,)
 
 
 def _existing(resume: bool, overwrite: bool) -> Existing:

@@ -20,9 +20,10 @@ Engine = Annotated[EngineName, typer.Option(help="ct2: the CTranslate2 files of 
 Precision = Annotated[PrecisionName, typer.Option(help="auto: bf16 where it measures faster here.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cuda, mps or cpu.")]
 Context = Annotated[
-    Literal["padded", "speech"] | None,
+    Literal["padded", "speech", "cached"] | None,
     typer.Option(
-        help="speech for models adapted to it, padded for stock ones; chosen by the model's record.", show_default=False
+        help="speech for models adapted to it, cached (silence encoded once) or padded for others; by the model's record.",
+        show_default=False,
     ),
 ]
 Model = Annotated[str, typer.Option("--model", "-m", help="A package, run, ggml file or Hub id.")]

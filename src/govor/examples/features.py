@@ -166,7 +166,7 @@ class FullLength(Feature):
 
     def share(self, examples: Examples) -> float:
         """All of them where the recipe pads."""
-        return 1.0 if examples.context == "padded" else examples.full_length_share
+        return examples.padded_share
 
     def present(self, spec: ExampleSpec) -> bool:
         """See `Feature.present`."""
@@ -175,6 +175,33 @@ class FullLength(Feature):
     def put(self, spec: ExampleSpec, draw: int) -> ExampleSpec:
         """See `Feature.put`."""
         return replace(spec, full_length=True)
+
+
+class CachedSilence(Feature):
+    """Silence that was encoded beforehand stands behind the clip; one that is padded has its own."""
+
+    name = "cached"
+    shown = "cached silence"
+    setting = "contexts.cached"
+
+    def share(self, examples: Examples) -> float:
+        """All that are not padded where the recipe's context is cached."""
+        return examples.cached_share
+
+    def chance(
+        self, examples: Examples, able: Sequence[float], bound: Sequence[float], shares: Sequence[float]
+    ) -> Chance:
+        """See `Feature.chance`: of the examples that are not padded."""
+        share, free = examples.cached_share, 1.0 - examples.padded_share
+        return Chance(share, share, min(share / free, 1.0) if free > 0 else 0.0)
+
+    def present(self, spec: ExampleSpec) -> bool:
+        """See `Feature.present`."""
+        return spec.cached
+
+    def put(self, spec: ExampleSpec, draw: int) -> ExampleSpec:
+        """See `Feature.put`."""
+        return spec if spec.full_length else replace(spec, cached=True)
 
 
 @dataclass(frozen=True)
@@ -257,7 +284,14 @@ class SpecAugment(Feature):
 
 
 # In the order in which they are put on an example.
-FEATURES: tuple[Feature, ...] = (Timestamps(), PreviousText(), FullLength(), Augmentation(), SpecAugment())
+FEATURES: tuple[Feature, ...] = (
+    Timestamps(),
+    PreviousText(),
+    FullLength(),
+    CachedSilence(),
+    Augmentation(),
+    SpecAugment(),
+)
 
 
 def rendered(names: Sequence[str]) -> tuple[Feature, ...]:

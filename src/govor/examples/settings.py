@@ -19,14 +19,37 @@ class SpecAugment(Settings):
     frequency_stripe_bands: int = Field(20, ge=1, le=128, description="most mel bands of one")
 
 
+class Contexts(Settings):
+    """The share of the examples in each audio context; what is not named has none, and all add up to 1."""
+
+    speech: Share = Field(0.0, description="share of examples that the model sees as long as they are")
+    cached: Share = Field(0.0, description="share of examples with cached silence behind them")
+    padded: Share = Field(0.0, description="share of examples padded to 30 s")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Contexts:
+        total = self.speech + self.cached + self.padded
+        if abs(total - 1.0) > 1e-6:
+            raise ValueError(
+                f"speech {self.speech:g}, cached {self.cached:g} and padded {self.padded:g} add up to {total:g}; they must "
+                "add up to 1"
+            )
+        return self
+
+
 class Examples(Settings):
     """How a manifest row becomes a training example."""
 
-    context: Literal["speech", "padded"] = Field(
+    context: Literal["speech", "padded", "cached"] = Field(
         "speech",
-        description="what the encoder sees: the clip's bucket, or the full 30 s as stock training does",
+        description="what the encoder sees: the clip's bucket, the full 30 s as stock training does, or the clip's bucket "
+        "with cached silence behind it",
     )
-    full_length_share: Share = Field(0.0, description="share of examples padded to 30 s while context is speech")
+    contexts: Contexts | None = Field(
+        None, description="share of examples in each context; all are as `context` says if unset"
+    )
+    silence_steps: int = Field(20, ge=1, description="cached silence is made anew from the weights every so many steps")
+    full_length_share: Share = Field(0.0, description="share of examples padded to 30 s while context is not padded")
     timestamps_share: Share = Field(
         0.0, description="share of all examples taught with times, as far as rows have them"
     )
@@ -44,4 +67,23 @@ class Examples(Settings):
                 f"context is 'padded' (every example is full length) and full_length_share is {self.full_length_share}; "
                 "drop one of the two"
             )
+        if self.contexts is not None and self.full_length_share:
+            raise ValueError(
+                f"full_length_share is {self.full_length_share} and contexts says what share is padded "
+                f"({self.contexts.padded:g}); drop one of the two"
+            )
         return self
+
+    @property
+    def padded_share(self) -> float:
+        """The share of the examples that are padded to 30 s."""
+        if self.contexts is not None:
+            return self.contexts.padded
+        return 1.0 if self.context == "padded" else self.full_length_share
+
+    @property
+    def cached_share(self) -> float:
+        """The share of the examples with cached silence behind them."""
+        if self.contexts is not None:
+            return self.contexts.cached
+        return 1.0 - self.full_length_share if self.context == "cached" else 0.0

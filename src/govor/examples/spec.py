@@ -15,6 +15,7 @@ class ExampleSpec:
         clip: the manifest row.
         language: the language token to write, which a run's policy may choose over the clip's own.
         full_length: give the model its full window although the clip is shorter.
+        cached: let cached silence stand behind the clip.
         with_timestamps: teach the times of `clip.segments`.
         with_previous: give `clip.prev_transcript` as context.
         recorded: the clip as it was recorded, where augmentation makes `clip` another length.
@@ -25,6 +26,7 @@ class ExampleSpec:
     clip: Clip
     language: str
     full_length: bool = False
+    cached: bool = False
     with_timestamps: bool = False
     with_previous: bool = False
     recorded: Clip | None = None

@@ -21,7 +21,7 @@ from torch import nn
 from govor.audio import Samples
 from govor.corpus.records import Clip
 from govor.examples.spec import ExampleSpec
-from govor.families.task import DecodeOptions, Task
+from govor.families.task import ContextMode, DecodeOptions, Task
 from govor.languages import language_of_all
 from govor.runs import Json
 
@@ -141,7 +141,11 @@ class Inference:
 
     Its `transcribe`, `nbest` and `attend` build no graph, whatever the caller's mode is. It is the base class that sees
     to it, since a decorator in each family is easily lost, and nothing but memory and time would tell.
+
+    `contexts` are the audio contexts that the model can be given, the one for a model that nobody adapted first.
     """
+
+    contexts: ClassVar[tuple[ContextMode, ...]] = ("padded", "speech")
 
     def __init_subclass__(cls, **options: object) -> None:
         super().__init_subclass__(**options)
@@ -269,6 +273,23 @@ class Family(Protocol):
 
     def save(self, folder: Path) -> None:
         """Everything, as the wider world loads it."""
+        ...
+
+
+@runtime_checkable
+class Refreshing(Protocol):
+    """A family that, while it trains, uses something made of its weights as they were some steps ago."""
+
+    def refresh(self) -> None:
+        """Make it from the weights as they are."""
+        ...
+
+    def refreshed(self) -> dict[str, torch.Tensor]:
+        """It, by name, so that a checkpoint can hold it; empty where it was never made."""
+        ...
+
+    def restore_refreshed(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Put what a checkpoint holds in its place."""
         ...
 
 

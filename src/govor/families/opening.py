@@ -14,7 +14,7 @@ from govor import hub
 from govor.config import read_yaml
 from govor.errors import GovorError
 from govor.families import registry
-from govor.families.base import Family, Recogniser
+from govor.families.base import Family, Inference, Recogniser
 from govor.families.checking import check_adapters, loading
 from govor.families.registry import family_class, family_of
 from govor.families.task import ContextMode, Task
@@ -32,14 +32,14 @@ def _quiet(_: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """What a model was trained for, as far as its record says; a stock model knows no language and wants padded audio.
+    """What a model was trained for, as far as its record says; a stock model knows no language and no context.
 
     `language_token` is the one it was taught for clips of every language, if it was; `previous` says whether it was taught
     to use the text before.
     """
 
     language: str | None = None
-    context: ContextMode = "padded"
+    context: ContextMode | None = None
     language_token: str | None = None
     previous: bool = False
 
@@ -72,8 +72,28 @@ class Opened:
 
     @property
     def context(self) -> ContextMode:
-        """The audio context that it was trained for."""
-        return self.trained.context
+        """The audio context that it was trained for; of a model that no record says it of, the best that it can be given."""
+        contexts = self._contexts()
+        trained = self.trained.context or contexts[0]
+        # Only the engine can lack one, and what is cached stands for padding.
+        return trained if trained in contexts else "padded"
+
+    def in_context(self, asked: ContextMode | None) -> ContextMode:
+        """The audio context to use; its own if none is asked for.
+
+        Raises:
+            GovorError: it cannot be given that one.
+        """
+        contexts = self._contexts()
+        if asked is not None and asked not in contexts:
+            raise GovorError(
+                f"{self.name} cannot be given the audio context '{asked}' here; --context {' or '.join(sorted(contexts))} was "
+                "wanted (cached silence is for Whisper in the torch engine)."
+            )
+        return asked or self.context
+
+    def _contexts(self) -> tuple[ContextMode, ...]:
+        return self.model.contexts if isinstance(self.model, Inference) else self.task.contexts
 
     @property
     def language_token(self) -> str | None:

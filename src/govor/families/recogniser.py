@@ -72,7 +72,7 @@ class SpeechRecognition:
         Metric("timestamp_coverage", "higher"),
         Metric("hallucination_rate", "lower"),
     )
-    contexts: tuple[ContextMode, ...] = ("speech", "padded")
+    contexts: tuple[ContextMode, ...] = ("speech", "padded", "cached")
     evidence: tuple[str, ...] = ("reference", "hypothesis", "words", "characters")
 
     def refuse(self, clip: Clip) -> str | None:

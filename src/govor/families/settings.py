@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pydantic import Field, model_validator
 
 from govor.config import Settings
 from govor.examples.settings import Examples
-from govor.families.task import Task
+from govor.families.task import ContextMode, Task
 from govor.hub import PackagedModel
 from govor.jsons import Record
 
@@ -30,7 +30,7 @@ class Gates(Settings):
     measured_on: str | None = Field(
         None, description="SUITE/SET that the rates are of; the run's own test set if unset"
     )
-    context: Literal["padded", "speech"] | None = Field(
+    context: ContextMode | None = Field(
         None, description="the audio context that is judged; the one that the run was trained for if unset"
     )
 

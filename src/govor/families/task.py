@@ -15,7 +15,7 @@ from govor.errors import AudioError
 from govor.metrics.metric import Metric
 from govor.runs import Json
 
-ContextMode = Literal["speech", "padded"]
+ContextMode = Literal["speech", "padded", "cached"]
 # One clip of a scoring.
 Row = Json
 

@@ -6,7 +6,7 @@ checkpoints/best.json      which one the metric names best
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -26,6 +26,9 @@ from govor.runs import Run, read_state, write_state
 _BEST_BY_LOSS = 3
 # Only the newest can be resumed from; the one before it stays able to, should the newest be damaged.
 WITH_OPTIMIZER = 2
+
+# Before the names of what a family made of its weights.
+_REFRESHED = "refreshed/"
 
 Metrics = dict[str, float | None]
 
@@ -58,10 +61,12 @@ def save(
     optimizer: torch.optim.Optimizer,
     state: State,
     save_adapters: Callable[[Path], None] | None = None,
+    refreshed: Mapping[str, torch.Tensor] | None = None,
 ) -> Path:
     """Write one checkpoint; a failed write leaves the earlier ones as they are.
 
-    With `save_adapters` the model's adapters are written by it, and not the weights below them.
+    With `save_adapters` the model's adapters are written by it, and not the weights below them. `refreshed` is what the
+    family made of earlier weights (see `Refreshing`).
     """
     target = folder / f"step-{state.step:06d}"
     with atomic_folder(target, f"the checkpoint of step {state.step}", replace=True) as temporary:
@@ -69,7 +74,8 @@ def save(
             save_file(weights_of(module), temporary / "model.safetensors")
         else:
             save_adapters(temporary)
-        save_file(_optimizer_tensors(module, optimizer), temporary / "optimizer.safetensors")
+        kept = {f"{_REFRESHED}{name}": tensor.contiguous() for name, tensor in (refreshed or {}).items()}
+        save_file(kept | _optimizer_tensors(module, optimizer), temporary / "optimizer.safetensors")
         write_state(temporary, asdict(state))
     return target
 
@@ -85,8 +91,10 @@ def weights_of(module: nn.Module) -> dict[str, torch.Tensor]:
     return weights
 
 
-def restore(checkpoint: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> State:
-    """Load weights and optimiser state in place."""
+def restore(
+    checkpoint: Path, module: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[State, dict[str, torch.Tensor]]:
+    """Load weights and optimiser state in place; returns where the run stood, and what its family had `refreshed`."""
     if not (checkpoint / "optimizer.safetensors").exists():
         raise GovorError(
             f"The checkpoint {checkpoint} has no optimiser state (the newest two keep theirs), so nothing can go on from it; "
@@ -115,7 +123,10 @@ def restore(checkpoint: Path, module: nn.Module, optimizer: torch.optim.Optimize
                 "exp_avg": stored[f"exp_avg.{name}"].to(parameter.device),
                 "exp_avg_sq": stored[f"exp_avg_sq.{name}"].to(parameter.device),
             }
-    return state
+    refreshed = {
+        name.removeprefix(_REFRESHED): tensor for name, tensor in stored.items() if name.startswith(_REFRESHED)
+    }
+    return state, refreshed
 
 
 def value_of(checkpoint: Path, metric: Metric) -> float | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from govor.errors import GovorError
+from govor.families.base import Refreshing
 from govor.finetune import checkpoints
 from govor.finetune.callbacks import Callback, Evaluation
 from govor.finetune.checkpoints import State
@@ -63,7 +64,9 @@ def save(session: Session, evaluation: Evaluation, callback: Callback) -> None:
             trainer.plan.max_batch_audio_seconds,
         )
         folder, module = session.run.checkpoints, trainer.family.module
-        saved: Path = checkpoints.save(folder, module, trainer.optimizer, state, session.save_adapters)
+        family = trainer.family
+        kept = family.refreshed() if isinstance(family, Refreshing) else None
+        saved: Path = checkpoints.save(folder, module, trainer.optimizer, state, session.save_adapters, kept)
         best = checkpoints.prune(session.run, session.metric, wanted.keep_best, wanted.average)
         callback.saved(evaluation.step, saved, best)
     session.accelerator.wait_for_everyone()

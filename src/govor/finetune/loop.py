@@ -24,7 +24,7 @@ from govor.examples.dataset import Step, Unread, convert, step_loader
 from govor.examples.mixing import draw_seed
 from govor.examples.phases import Phase
 from govor.families.adapters import has_adapters
-from govor.families.base import Batch, Family
+from govor.families.base import Batch, Family, Refreshing
 from govor.finetune import groups
 from govor.finetune.groups import Group
 from govor.finetune.objective import CrossEntropy, Objective
@@ -86,6 +86,8 @@ class Trainer:
         self.phases, self.accelerator, self.precision = phases, accelerator, precision
         self.objective = objective or CrossEntropy(settings.label_smoothing)
         self.halvings = 0
+        # After so many steps the family makes anew what it keeps of its weights; 0 where it keeps nothing.
+        self.refresh_steps = 0
         self.loss_scale = _FIRST_LOSS_SCALE if precision == "fp16" else 1.0
         self.good_steps = 0
         set_dropout(family.module, settings.dropout)
@@ -147,6 +149,7 @@ class Trainer:
 
     def _train_step(self, step: Step, phase: Phase, started: float) -> StepRecord:
         number = step.number
+        self._refresh(number)
         rates = set_rates(self.optimizer, rate_factor(phase, number))
         trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         while True:
@@ -177,6 +180,15 @@ class Trainer:
             micro_batches=len(batches),
             audio_seconds=self.sum(step.audio_seconds),
         )
+
+    def _refresh(self, number: int) -> None:
+        """Where it is time. The steps at which it is depend on their numbers alone, and a checkpoint holds what was made."""
+        family = self.family
+        if not self.refresh_steps or not isinstance(family, Refreshing):
+            return
+        if number % self.refresh_steps == 0 or not family.refreshed():
+            with self.autocast():
+                family.refresh()
 
     def _record(self, step: Step, phase: Phase, started: float, rates: dict[str, float]) -> StepRecord:
         """Of a step of which no clip could be read."""

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from govor.errors import GovorError
 from govor.examples.phases import Phase
 from govor.families import adapters
-from govor.families.base import Family
+from govor.families.base import Family, Refreshing
 from govor.families.opening import findable, tell_mended
 from govor.files import write_text
 from govor.finetune import checklist, checkpoints, resume
@@ -187,7 +187,10 @@ def _trainer(process: Process, recipe: Recipe, family: Family, ready: Ready) -> 
     if recipe.examples.augment is not None:
         progress.note(f"augmentation: {recipe.examples.augment}")
     plan = build_plan(recipe, ready.sources, ready.phases, family.renderer, ready.augmenter, processes)
-    return Trainer(family, plan, recipe.finetune, ready.phases, accelerator, precision["value"])
+    trainer = Trainer(family, plan, recipe.finetune, ready.phases, accelerator, precision["value"])
+    if recipe.examples.cached_share:
+        trainer.refresh_steps = recipe.examples.silence_steps
+    return trainer
 
 
 def _restored(process: Process, recipe: Recipe, trainer: Trainer, start: Path | None, changes: list[Change]) -> int:
@@ -201,7 +204,9 @@ def _restored(process: Process, recipe: Recipe, trainer: Trainer, start: Path | 
         done = int(read_state(start)["step"])
         # The optimiser of the phase that the checkpoint was saved in; the next one is entered at its first step.
         trainer.enter(next(phase for phase in trainer.phases if done <= phase.end))
-        state = checkpoints.restore(start, trainer.family.module, trainer.optimizer)
+        state, refreshed = checkpoints.restore(start, trainer.family.module, trainer.optimizer)
+        if refreshed and isinstance(trainer.family, Refreshing):
+            trainer.family.restore_refreshed(refreshed)
         trainer.loss_scale, trainer.good_steps, trainer.halvings = state.loss_scale, state.good_steps, state.halvings
         if state.max_batch_audio_seconds is not None and not anew:
             trainer.plan = replace(trainer.plan, max_batch_audio_seconds=state.max_batch_audio_seconds)

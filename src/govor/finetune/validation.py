@@ -87,8 +87,11 @@ class Validation:
     def _loss(self, family: Family, clips: Sequence[Clip]) -> torch.Tensor:
         """Loss sum and weight."""
         renderer, language = family.renderer, self.options.language
-        full = self.options.context == "padded"
-        specs = [ExampleSpec(clip, language or clip.language, full_length=full) for clip in clips]
+        context = self.options.context
+        specs = [
+            ExampleSpec(clip, language or clip.language, full_length=context == "padded", cached=context == "cached")
+            for clip in clips
+        ]
         sums = torch.zeros(2, device=self.accelerator.device)
         for batch in pack([(spec, renderer.cost_frames(spec)) for spec in specs], _BUDGET_SECONDS) if specs else []:
             read = load_batch(batch.specs, renderer, unread=self.unread)

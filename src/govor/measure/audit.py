@@ -105,7 +105,7 @@ def audit(
         raise GovorError(
             f"{opened.name} can only transcribe here; an audit needs the model's own weights, without --engine."
         )
-    context = options.context or opened.context
+    context = opened.in_context(options.context)
     listener = _Listener(recogniser, recogniser.renderer, opened.language_token, context, clips.clips)
     with progress.bar("audit", None) as bar:
         result, rows = _judge_all(listener, options.planted_share, bar)
@@ -338,7 +338,12 @@ class _Listener:
     def _spec(self, place: int, text: str, samples: Samples) -> ExampleSpec:
         clip = self.clips[place]
         clip = clip.replace(transcript=text, segments=(), duration=len(samples) / SAMPLE_RATE, offset=None)
-        return ExampleSpec(clip, self.language_token or clip.language, full_length=self.context == "padded")
+        return ExampleSpec(
+            clip,
+            self.language_token or clip.language,
+            full_length=self.context == "padded",
+            cached=self.context == "cached",
+        )
 
 
 @torch.inference_mode()

@@ -13,7 +13,7 @@ from govor.corpus.records import Clip
 from govor.errors import AudioError, GovorError, nearest
 from govor.families.recogniser import RECOGNITION, clip_row
 from govor.families.registry import family_here, task_of
-from govor.families.task import ContextMode, DecodeOptions, Row, Task
+from govor.families.task import ContextMode, DecodeOptions, Row
 from govor.measure.partial import Partial
 from govor.measure.remote import Server, ask_all, latency_summary
 from govor.measure.scoring import ClipSet, Existing, Filed, Scoring, decoded_name
@@ -40,18 +40,23 @@ class EvalOptions:
     existing: Existing = "refuse"
 
 
-def contexts_of(task: Task, asked: Sequence[ContextMode] | None) -> list[ContextMode]:
-    """The audio contexts that are scored.
+def contexts_of(opened: Opened, asked: Sequence[ContextMode] | None) -> list[ContextMode]:
+    """The audio contexts that are scored: those asked for, else the usual ones that the task has and the model's own.
 
     Raises:
-        GovorError: the task has none such.
+        GovorError: the task or the model has none such.
     """
+    task = opened.task
     for context in asked or ():
         if context not in task.contexts:
             raise GovorError(
                 f"{task.name} has no audio context '{context}'; score it with --context {task.contexts[0]}."
             )
-    return list(asked or (context for context in CONTEXTS if context in task.contexts))
+        opened.in_context(context)
+    if asked:
+        return list(asked)
+    usual = [context for context in CONTEXTS if context in task.contexts]
+    return usual if opened.context in usual else [*usual, opened.context]
 
 
 def open_model(
@@ -104,7 +109,7 @@ def evaluate(
             "model": decoded_name(opened.name, options.beam_size, options.engine), "source": model, "set": clips.name,
             "context": context, **of_task, **how, "weights": weights_stamp(opened.folder),
         })
-        for context in contexts_of(task, options.contexts)
+        for context in contexts_of(opened, options.contexts)
     ]  # fmt: skip
     for scoring in scorings:
         scoring.refuse_existing(options.existing)

@@ -10,7 +10,6 @@ import numpy.typing as npt
 from govor.audio import SAMPLE_RATE, Samples
 from govor.corpus.vad import Vad, open_vad
 from govor.families.base import Recogniser
-from govor.families.recogniser import RECOGNITION
 from govor.families.task import ContextMode, DecodeOptions, Row
 from govor.files import refuse_existing
 from govor.jsons import write_json
@@ -52,7 +51,7 @@ def score_hallucination(
     detector = open_vad("auto", progress.note)
     name = decoded_name(opened.name, engine=options.engine)
     filed = []
-    for context in contexts_of(RECOGNITION, options.contexts):
+    for context in contexts_of(opened, options.contexts):
         file = workspace.scoring(name, "hallucination", context)
         refuse_existing(file, options.existing == "overwrite", "--overwrite to measure it again")
         with progress.bar(f"listen to nothing, {context}", None) as bar:

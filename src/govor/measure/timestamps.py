@@ -73,7 +73,7 @@ def score_timestamps(
     dataset = dataset_name(Path(workspace.as_given(clips.manifest))) + (f"-{most}" if most is not None else "")
     files = {
         context: workspace.scoring(opened.name, "timestamps", dataset, context)
-        for context in options.contexts or (opened.context,)
+        for context in map(opened.in_context, options.contexts or (None,))
     }
     for file in files.values():
         refuse_existing(file, options.existing == "overwrite", "--overwrite to measure it again")

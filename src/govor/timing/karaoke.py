@@ -54,7 +54,7 @@ def make_karaoke(
     language = options.language or opened.language
     if language is None:
         raise GovorError("The language is not known: this model was not trained for one; give --language.")
-    context = options.context or opened.context
+    context = opened.in_context(options.context)
     clip = Clip(song.audio.stem, str(song.audio), " ".join(song.lines), song.seconds, language)
     by_line = [pieces_of(line, language) for line in song.lines]
     heads = alignment_heads(workspace, opened, [clip], context, progress=progress)

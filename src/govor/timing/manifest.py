@@ -59,7 +59,7 @@ def align_manifest(
     progress: Progress = SILENT,
 ) -> AlignedManifest:
     """Fill `segments` and `words` of every row; rows that cannot be aligned go to `<target>.dropped.jsonl` with the reason."""
-    context = options.context or opened.context
+    context = opened.in_context(options.context)
     clips = read_clips(manifest, workspace.root)
     heads = alignment_heads(workspace, opened, clips, context, options.measure_heads, progress)
     dropped_rows = target.with_name(f"{target.stem}.dropped.jsonl")

@@ -72,7 +72,7 @@ def options_for(
     guard: bool = True,
 ) -> LongFormOptions:
     """How recordings are transcribed with a model; what is None is what the model was trained for."""
-    decode = DecodeOptions(context or opened.context, beam_size, language=language or opened.language)
+    decode = DecodeOptions(opened.in_context(context), beam_size, language=language or opened.language)
     return LongFormOptions(decode, opened.previous if previous is None else previous, vad, guard)
 
 

@@ -15,10 +15,10 @@ def check_examples(examples: Examples) -> None:
             f"examples.timestamps_share is {examples.timestamps_share} and the family is qwen3_asr, which "
             "has no time tokens; set it to 0, or train a whisper"
         )
-    if examples.context == "padded" or examples.full_length_share:
+    if examples.context != "speech" or examples.padded_share or examples.cached_share:
         raise ValueError(
-            f"the family qwen3_asr never pads a clip, and examples.context is '{examples.context}' with a "
-            f"full_length_share of {examples.full_length_share}; leave both out"
+            f"the family qwen3_asr never pads a clip, and examples.context is '{examples.context}' with a padded share of "
+            f"{examples.padded_share:g} and a cached one of {examples.cached_share:g}; leave them out"
         )
 
 

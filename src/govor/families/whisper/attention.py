@@ -21,7 +21,7 @@ from govor.audio import SAMPLE_RATE, Samples
 from govor.families.base import Attention, Head
 from govor.families.task import DecodeOptions
 from govor.families.whisper.features import FULL_FRAMES, bucket_frames, log_mel
-from govor.families.whisper.forward import decode, encode
+from govor.families.whisper.forward import States, decode, encode
 from govor.families.whisper.tokens import WhisperTokens
 from govor.mel import FRAMES_PER_SECOND
 
@@ -90,7 +90,8 @@ def attend(
         fitting = [p for p in range(len(rows)) if len(prompts[p]) + len(texts[p][0]) < room and texts[p][0]]
         if fitting:
             mels = [log_mel(clips[rows[p]], n_mels, frames[rows[p]]).to(model.device, model.dtype) for p in fitting]
-            forced = _forced(model, tokens, mels, [prompts[p] for p in fitting], [texts[p][0] for p in fitting], chosen)
+            states = encode(model, mels, whisper.silences_behind(mels, options.context))
+            forced = _forced(model, tokens, states, [(prompts[p], texts[p][0]) for p in fitting], chosen)
             for p, (weights, logprobs) in zip(fitting, forced, strict=True):
                 positions = min(int(np.ceil(seconds[rows[p]] / POSITION_SECONDS)), weights.shape[-1])
                 results[rows[p]] = Attention(
@@ -104,26 +105,25 @@ def attend(
 def _forced(
     model: WhisperForConditionalGeneration,
     tokens: WhisperTokens,
-    mels: list[torch.Tensor],
-    prompts: list[list[int]],
-    texts: list[list[int]],
+    states: States,
+    texts: list[tuple[list[int], list[int]]],
     heads: tuple[Head, ...],
 ) -> list[tuple[Weights, Weights]]:
-    """Per clip the weights [heads, tokens, positions] and the log-probability of each token [tokens]."""
-    states = encode(model, mels)
-    rows = [prompt + text for prompt, text in zip(prompts, texts, strict=True)]
+    """Per clip the weights [heads, tokens, positions] and the log-probability of each token [tokens].
+
+    `texts` are prompt and text of each.
+    """
+    rows = [prompt + text for prompt, text in texts]
     inputs = torch.full((len(rows), max(map(len, rows))), tokens.end, device=states.padded.device)
     for place, row in enumerate(rows):
         inputs[place, : len(row)] = torch.tensor(row, device=inputs.device)
     with _CrossAttention(model, sorted({layer for layer, _ in heads})) as attention:
         hidden = decode(model, inputs, states)
     results = []
-    for place, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
+    for place, (prompt, text) in enumerate(texts):
         # The row that predicts a token is the one that listens for it.
         span = slice(len(prompt) - 1, len(prompt) - 1 + len(text))
-        weights = torch.stack(
-            [attention.weights(layer, head, place, span, states.lengths[place]) for layer, head in heads]
-        )
+        weights = torch.stack([attention.weights(layer, head, place, span, states) for layer, head in heads])
         logits = model.proj_out(hidden[place, span]).float()
         logprobs = F.log_softmax(logits, dim=-1)[torch.arange(len(text)), torch.tensor(text, device=logits.device)]
         results.append((weights.cpu().numpy(), logprobs.cpu().numpy()))
@@ -154,11 +154,14 @@ class _CrossAttention:
 
         return keep
 
-    def weights(self, layer: int, head: int, row: int, span: slice, positions: int) -> torch.Tensor:
-        """Attention [tokens of the span, positions] of one head."""
+    def weights(self, layer: int, head: int, row: int, span: slice, states: States) -> torch.Tensor:
+        """Attention [tokens of the span, positions] of one head, silence behind the clip included."""
         attention = self._attention[layer]
         width = attention.head_dim
         part = slice(head * width, (head + 1) * width)
         queries = self._kept[layer, "q_proj"][row, span, part].float()
+        positions, silence = states.lengths[row], states.silences[row]
         keys = self._kept[layer, "k_proj"][row, :positions, part].float()
+        if silence is not None:
+            keys = torch.cat([keys, silence.decoder[layer][0][head, positions:].float()])
         return torch.softmax(queries @ keys.T * width**-0.5, dim=-1)

@@ -30,6 +30,19 @@ def bucket_frames(seconds: float) -> int:
     raise ValueError(f"{seconds:g} s is longer than Whisper's window of 30 s")
 
 
+# The mel value of the padding behind a clip follows its loudest frame; silence is cached for these.
+LEVELS = (-1.5, -1.0, -0.5, 0.0)
+
+
+def silence_level(mel: torch.Tensor) -> float:
+    """That of `LEVELS` which is nearest to the mel value of padding behind a clip [n_mels, F].
+
+    The floor of a spectrogram lies 8 below its maximum, which is 2 after scaling; digital silence has -1.5.
+    """
+    value = max(float(mel.max()) - 2.0, LEVELS[0])
+    return min(LEVELS, key=lambda level: abs(level - value))
+
+
 def log_mel(samples: Samples, n_mels: int, frames: int = FULL_FRAMES) -> torch.Tensor:
     """Log-mel spectrogram [n_mels, frames] as Whisper's own feature extractor gives it, cut to `frames`.
 

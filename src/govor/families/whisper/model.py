@@ -12,7 +12,6 @@ from tokenizers import AddedToken
 from torch import nn
 from torch.nn import functional as F
 from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
-from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from govor.audio import SAMPLE_RATE, Samples
 from govor.errors import GovorError
@@ -28,15 +27,17 @@ from govor.families.loading import (
     weight_files,
 )
 from govor.families.recogniser import RECOGNITION
-from govor.families.task import DecodeOptions, Task
+from govor.families.task import ContextMode, DecodeOptions, Task
 from govor.families.whisper.attention import all_heads, attend, stock_heads
 from govor.families.whisper.batches import PROMPT_TOKENS, max_new_tokens, transcribe_in_batches
 from govor.families.whisper.checks import check_folder
 from govor.families.whisper.exports import CTranslate2, Transformers
-from govor.families.whisper.features import FULL_FRAMES, bucket_frames, log_mel
+from govor.families.whisper.features import FULL_FRAMES, bucket_frames, log_mel, silence_level
 from govor.families.whisper.forward import States, decode, encode, parts_of
 from govor.families.whisper.generation import completed
 from govor.families.whisper.renderer import WhisperRenderer
+from govor.families.whisper.search import Search
+from govor.families.whisper.silence import Silence, Silences
 from govor.families.whisper.tokens import END, WhisperTokens, token_code
 from govor.files import write_text
 from govor.jsons import to_json, write_json
@@ -54,11 +55,13 @@ class Whisper(Inference):
     task: ClassVar[Task] = RECOGNITION
     exports: ClassVar[Mapping[str, Exporter]] = {"hf": Transformers(), "ct2": CTranslate2()}
     longest_seconds = WhisperRenderer.longest_seconds
+    contexts: ClassVar[tuple[ContextMode, ...]] = ("cached", "padded", "speech")
 
     def __init__(self, module: WhisperForConditionalGeneration, tokens: WhisperTokens) -> None:
         self.module: nn.Module = module
         self.tokens = tokens
         self.notes: list[str] = []
+        self.silences = Silences(module)
         config = module.config
         self.renderer = WhisperRenderer(tokens, config.num_mel_bins, config.max_target_positions)
 
@@ -129,7 +132,8 @@ class Whisper(Inference):
 
     def loss(self, batch: Batch, label_smoothing: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
         """Cross-entropy summed over the taught tokens, and their number. Logits are made for those alone."""
-        hidden = decode(self.model, batch["inputs"], encode(self.model, batch["mels"]))
+        silences = self._silences_of(batch, range(len(batch["mels"])))
+        hidden = decode(self.model, batch["inputs"], encode(self.model, batch["mels"], silences))
         taught = batch["targets"] != IGNORED
         logits = self.model.proj_out(hidden[taught])
         targets = batch["targets"][taught]
@@ -140,10 +144,28 @@ class Whisper(Inference):
         """Logits [B, T, vocabulary] of a batch; what several rows hear, the very same tensor, is encoded once."""
         places: dict[int, int] = {}
         rows = [places.setdefault(id(mel), len(places)) for mel in batch["mels"]]
-        states = encode(self.model, [batch["mels"][rows.index(place)] for place in range(len(places))])
+        first = [rows.index(place) for place in range(len(places))]
+        states = encode(self.model, [batch["mels"][row] for row in first], self._silences_of(batch, first))
         if len(places) < len(rows):
-            states = States(states.padded[rows], [states.lengths[row] for row in rows])
+            states = states.of(rows)
         return self.model.proj_out(decode(self.model, batch["inputs"], states))  # type: ignore[no-any-return]
+
+    def _silences_of(self, batch: Batch, rows: Sequence[int]) -> list[Silence | None] | None:
+        """The silence behind some rows of a batch; None where there is none behind any."""
+        levels = batch.get("levels")
+        return None if levels is None else self.silences.of([float(levels[row]) for row in rows])
+
+    def refresh(self) -> None:
+        """See `Refreshing.refresh`: the cached silence."""
+        self.silences.refresh()
+
+    def refreshed(self) -> dict[str, torch.Tensor]:
+        """See `Refreshing.refreshed`."""
+        return self.silences.tensors()
+
+    def restore_refreshed(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """See `Refreshing.restore_refreshed`."""
+        self.silences.restore(tensors)
 
     def parts(self) -> dict[str, list[str]]:
         """See `Family.parts`."""
@@ -254,14 +276,20 @@ class Whisper(Inference):
         seconds = max(len(clip) for clip in clips) / SAMPLE_RATE
         frames = FULL_FRAMES if options.context == "padded" else bucket_frames(seconds)
         mels = [log_mel(clip, self.renderer.n_mels, frames).to(self.model.device, self.model.dtype) for clip in clips]
-        states = encode(self.model, mels).padded
+        states = encode(self.model, mels, self.silences_behind(mels, options.context))
         prompts = [
             self.tokens.prompt(language or detected, before)
             for language, detected, before in zip(
                 languages, self._detect(states, languages), previous or [None] * len(clips), strict=True
             )
         ]
-        decoder = _Decoder(self, states, torch.tensor(prompts, device=self.model.device))
+        decoder = Search(
+            self.model,
+            self.tokens,
+            states,
+            torch.tensor(prompts, device=self.model.device),
+            len(prompts[0]) - PROMPT_TOKENS,
+        )
         room = self.model.config.max_target_positions + PROMPT_TOKENS - len(prompts[0])
         limits = [max_new_tokens(len(clip) / SAMPLE_RATE, room) for clip in clips]
         if options.beam_size > 1 and not options.temperature:
@@ -271,55 +299,19 @@ class Whisper(Inference):
             candidates = [[one] for one in greedy(decoder, self.tokens.end, limits, options.temperature, drawn)]
         return candidates, decoder.no_speech
 
-    def _detect(self, states: torch.Tensor, languages: list[str | None]) -> list[str]:
+    def silences_behind(self, mels: Sequence[torch.Tensor], context: ContextMode) -> list[Silence | None] | None:
+        """The cached silence behind each clip, if the context has any."""
+        if context != "cached":
+            return None
+        return self.silences.of([silence_level(mel) for mel in mels])
+
+    def _detect(self, states: States, languages: list[str | None]) -> list[str]:
         if all(languages):
             return [""] * len(languages)
-        start = torch.full((len(languages), 1), self.tokens.start, device=states.device)
-        hidden = self.model.model.decoder(input_ids=start, encoder_hidden_states=states, use_cache=False)
+        start = torch.full((len(languages), 1), self.tokens.start, device=states.padded.device)
+        hidden = decode(self.model, start, states)
         codes, ids = list(self.tokens.languages), list(self.tokens.languages.values())
-        return [codes[i] for i in self.model.proj_out(hidden.last_hidden_state[:, -1])[:, ids].argmax(-1).tolist()]
-
-
-class _Decoder:
-    """Whisper's decoder with its cache, as a `StepDecoder`."""
-
-    def __init__(self, whisper: Whisper, states: torch.Tensor, prompts: torch.Tensor) -> None:
-        self._model = whisper.model
-        self._states, self._prompts = states, prompts
-        # An empty cache without a config grows a layer as the decoder asks for one.
-        self._cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
-        config = self._model.generation_config
-        vocabulary: int = self._model.config.vocab_size
-        banned: set[int] = {*(config.suppress_tokens or ()), *whisper.tokens.never_text(vocabulary)}
-        self._banned = torch.zeros(vocabulary, device=states.device)
-        self._banned[[i for i in banned if i < vocabulary]] = -torch.inf
-        # Where the start token stands, the model says whether anybody speaks.
-        self._start_at = prompts.shape[1] - PROMPT_TOKENS
-        self._no_speech_id = whisper.tokens.no_speech
-        self.no_speech = torch.zeros(len(prompts))
-        self._banned_first = self._banned.clone()
-        self._banned_first[list(config.begin_suppress_tokens or ())] = -torch.inf
-
-    def start(self) -> torch.Tensor:
-        hidden = self._hidden(self._prompts)
-        said = torch.softmax(self._model.proj_out(hidden[:, self._start_at]).float(), dim=-1)
-        self.no_speech = said[:, self._no_speech_id].cpu()
-        return self._logprobs(hidden, self._banned_first)
-
-    def advance(self, tokens: torch.Tensor) -> torch.Tensor:
-        return self._logprobs(self._hidden(tokens[:, None]), self._banned)
-
-    def select(self, rows: torch.Tensor) -> None:
-        self._cache.batch_select_indices(rows)
-        self._states = self._states[rows]
-
-    def _hidden(self, ids: torch.Tensor) -> torch.Tensor:
-        return self._model.model.decoder(  # type: ignore[no-any-return]
-            input_ids=ids, encoder_hidden_states=self._states, past_key_values=self._cache, use_cache=True
-        ).last_hidden_state
-
-    def _logprobs(self, hidden: torch.Tensor, banned: torch.Tensor) -> torch.Tensor:
-        return F.log_softmax(self._model.proj_out(hidden[:, -1]).float() + banned, dim=-1)
+        return [codes[i] for i in self.model.proj_out(hidden[:, -1])[:, ids].argmax(-1).tolist()]
 
 
 FAMILY: type[Family] = Whisper

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,24 +15,25 @@ from govor.corpus.samples import WINDOW_SECONDS, check_length, fitted
 from govor.errors import GovorError
 from govor.examples.spec import ExampleSpec
 from govor.families.base import IGNORED, Batch, Labels, spelled
-from govor.families.whisper.features import FULL_FRAMES, bucket_frames, log_mel
+from govor.families.whisper.features import FULL_FRAMES, bucket_frames, log_mel, silence_level
 from govor.families.whisper.labels import build_labels
 from govor.families.whisper.tokens import WhisperTokens
 
 
 @dataclass(frozen=True, slots=True)
 class WhisperExample:
-    """mel [n_mels, frames] and the decoder's tokens."""
+    """mel [n_mels, frames], the decoder's tokens, and the level of the silence that stands behind the clip, if any does."""
 
     mel: torch.Tensor
     labels: Labels
+    level: float = math.nan
 
 
 class WhisperRenderer:
     """Renders examples; holds the vocabulary and sizes, no weights."""
 
     longest_seconds: float = WINDOW_SECONDS
-    features: tuple[str, ...] = ("timestamps", "previous", "full_length")
+    features: tuple[str, ...] = ("timestamps", "previous", "full_length", "cached")
 
     def __init__(self, tokens: WhisperTokens, n_mels: int, max_tokens: int) -> None:
         self.tokens = tokens
@@ -52,14 +54,15 @@ class WhisperRenderer:
         """Features and labels; the samples past the manifest's duration (a rounding) are cut."""
         frames = self.cost_frames(spec)
         mel = log_mel(fitted(samples), self.n_mels, frames)
-        return WhisperExample(mel, self.labels(spec))
+        return WhisperExample(mel, self.labels(spec), silence_level(mel) if spec.cached else math.nan)
 
     def labels(self, spec: ExampleSpec) -> Labels:
         """The decoder's tokens of an example, without its audio."""
         return build_labels(spec, self.tokens, self.max_tokens)
 
     def collate(self, examples: Sequence[WhisperExample]) -> Batch:
-        """mels (a list of [n_mels, F]), decoder inputs [B, T] padded with the end token, targets [B, T] with -100.
+        """mels (a list of [n_mels, F]), decoder inputs [B, T] padded with the end token, targets [B, T] with -100, and levels
+        [B] of the silence behind each clip (NaN where there is none).
 
         Padding is to the right of a causal decoder, so no valid token sees it and no mask is needed.
         """
@@ -70,7 +73,8 @@ class WhisperRenderer:
             ids = torch.tensor(example.labels.tokens)
             inputs[row, : len(ids) - 1] = ids[:-1]
             targets[row, example.labels.given - 1 : len(ids) - 1] = ids[example.labels.given :]
-        return {"mels": [example.mel for example in examples], "inputs": inputs, "targets": targets}
+        levels = torch.tensor([example.level for example in examples])
+        return {"mels": [example.mel for example in examples], "inputs": inputs, "targets": targets, "levels": levels}
 
     def spelled(self, spec: ExampleSpec) -> list[tuple[str, int, bool]]:
         """See `Renderer.spelled`."""

@@ -1,0 +1,106 @@
+"""Attention of each clip to its own positions and to positions that all clips share, without a copy of what is shared.
+
+Shapes: B clips, H heads, T queries, S own positions, P shared positions, D the width of a head.
+
+The two parts are computed apart and merged by the logarithm of their summed exponentials, as in ring attention (Liu,
+Zaharia and Abbeel 2023): attention over both is their mean, weighted by exp(lse). The gradient of each part follows from
+the merged output and the merged sum alone, so the backward pass is two ordinary ones.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+_forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+
+def attend_jointly(
+    queries_BHTD: torch.Tensor,
+    keys_BHSD: torch.Tensor,
+    values_BHSD: torch.Tensor,
+    shared_keys_HPD: torch.Tensor,
+    shared_values_HPD: torch.Tensor,
+) -> torch.Tensor:
+    """Attention [B, H, T, D] over the S own and the P shared positions; the scale is already in the queries."""
+    if queries_BHTD.device.type == "cpu":
+        joint: Any = _Joint.apply
+        mixed: torch.Tensor = joint(queries_BHTD, keys_BHSD, values_BHSD, shared_keys_HPD, shared_values_HPD)
+        return mixed
+    rows = len(queries_BHTD)
+    keys, values = (
+        torch.cat([own, shared.expand(rows, -1, -1, -1)], dim=2)
+        for own, shared in ((keys_BHSD, shared_keys_HPD), (values_BHSD, shared_values_HPD))
+    )
+    return F.scaled_dot_product_attention(queries_BHTD, keys, values, scale=1.0)
+
+
+Part = tuple[torch.Tensor, torch.Tensor]
+
+
+def attend_part(queries_BHTD: torch.Tensor, keys_BHSD: torch.Tensor, values_BHSD: torch.Tensor) -> Part:
+    """Attention [B, H, T, D] over some of the positions, and the logarithm [B, H, T] of the sum that it was divided by."""
+    if queries_BHTD.device.type == "cpu":
+        return _forward(queries_BHTD, keys_BHSD, values_BHSD, 0.0, False, scale=1.0)  # type: ignore[no-any-return]
+    scores = (queries_BHTD @ keys_BHSD.transpose(-1, -2)).float()
+    return torch.softmax(scores, dim=-1).to(values_BHSD.dtype) @ values_BHSD, torch.logsumexp(scores, dim=-1)
+
+
+def merge_parts(one: Part, other: Part) -> Part:
+    """Attention over the positions of both parts."""
+    both = torch.logaddexp(one[1], other[1])
+    # one + share · (other − one), so that a part whose share is nothing changes nothing.
+    share = torch.exp(other[1] - both)[..., None]
+    return torch.lerp(one[0].float(), other[0].float(), share).to(one[0].dtype), both
+
+
+def _folded(tensor_BHTX: torch.Tensor) -> torch.Tensor:
+    """All rows as one: [1, H, B x T, ...]."""
+    return tensor_BHTX.transpose(0, 1).flatten(1, 2)[None]
+
+
+def _unfolded(tensor: torch.Tensor, rows: int) -> torch.Tensor:
+    """The inverse of `_folded`."""
+    return tensor[0].view(tensor.shape[1], rows, -1, *tensor.shape[3:]).transpose(0, 1)
+
+
+class _Joint(torch.autograd.Function):
+    """The two parts by the CPU's flash attention."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        queries: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        shared_keys: torch.Tensor,
+        shared_values: torch.Tensor,
+    ) -> torch.Tensor:
+        rows = len(queries)
+        rest, rest_sum = attend_part(_folded(queries), shared_keys[None], shared_values[None])
+        merged, both = merge_parts(
+            attend_part(queries, keys, values), (_unfolded(rest, rows), _unfolded(rest_sum, rows))
+        )
+        ctx.save_for_backward(queries, keys, values, shared_keys, shared_values, merged, both)
+        return merged
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        queries, keys, values, shared_keys, shared_values, merged, both = ctx.saved_tensors
+        grad = grads[0].contiguous()
+        rows = len(queries)
+        of_queries, of_keys, of_values = _backward(grad, queries, keys, values, merged, both, 0.0, False, scale=1.0)
+        folded = (_folded(tensor) for tensor in (grad, queries))
+        of_folded, of_shared_keys, of_shared_values = _backward(
+            *folded, shared_keys[None], shared_values[None], _folded(merged), _folded(both), 0.0, False, scale=1.0
+        )
+        return (
+            of_queries + _unfolded(of_folded, rows),
+            of_keys,
+            of_values,
+            of_shared_keys[0],
+            of_shared_values[0],
+        )
