@@ -95,7 +95,7 @@ def test_attention_to_both_parts_and_its_gradients_are_those_of_all_keys_at_once
     shapes = [(3, 4, 11, 8), (3, 4, 7, 8), (3, 4, 7, 8), (4, 50, 8), (4, 50, 8)]
     parts = [torch.randn(shape, generator=draw).to(dtype).requires_grad_() for shape in shapes]
     double = [part.detach().double().requires_grad_() for part in parts]
-    mixed = attend_jointly(*parts)
+    mixed = attend_jointly(parts[0], parts[1], parts[2], (parts[3], parts[4]))
     q, k, v, shared_k, shared_v = double
     keys, values = (torch.cat([own, all_.expand(3, -1, -1, -1)], 2) for own, all_ in ((k, shared_k), (v, shared_v)))
     wanted = torch.softmax(q @ keys.transpose(-1, -2), dim=-1) @ values
@@ -106,6 +106,14 @@ def test_attention_to_both_parts_and_its_gradients_are_those_of_all_keys_at_once
     wanted.backward(slope.double())
     for part, other in zip(parts, double, strict=True):
         torch.testing.assert_close(part.grad.double(), other.grad, **near)  # type: ignore[union-attr]
+
+
+def test_with_dropout_both_parts_lose_weights() -> None:
+    parts = [torch.ones(shape) for shape in [(2, 1, 4, 8), (2, 1, 30, 8), (2, 1, 30, 8), (1, 70, 8), (1, 70, 8)]]
+    torch.manual_seed(0)
+    mixed = attend_jointly(parts[0], parts[1], parts[2], (parts[3], parts[4]), 0.5)
+    assert not torch.allclose(mixed, torch.ones_like(mixed)), "of equal values only dropout makes another mean"
+    assert float(mixed.mean()) == pytest.approx(1.0, abs=0.2)
 
 
 @torch.inference_mode()
@@ -150,7 +158,9 @@ def test_search_before_silence_writes_what_transformers_writes_from_the_joined_s
     states = encode(whisper.model, mels, silences(whisper, mels))
     prompts = torch.tensor([whisper.tokens.prompt("cs")] * 2)
     found = greedy(Search(whisper.model, whisper.tokens, states, prompts, 0), whisper.tokens.end, [20, 20])
-    banned = sorted({*whisper.tokens.steering_ids(), *range(whisper.tokens.first_timestamp, whisper.model.config.vocab_size)})
+    banned = sorted(
+        {*whisper.tokens.steering_ids(), *range(whisper.tokens.first_timestamp, whisper.model.config.vocab_size)}
+    )
     for row in range(2):
         _, silent = reference_silence(whisper, states.silences[row].level)  # type: ignore[union-attr]
         whole = torch.cat([states.padded[row], silent[150:]])[None]
@@ -166,7 +176,10 @@ def test_search_before_silence_writes_what_transformers_writes_from_the_joined_s
 @pytest.mark.parametrize("beams", [1, 3])
 def test_how_clips_are_batched_changes_nothing_before_silence(beams: int) -> None:
     whisper = spread()
-    clips = [noise(seconds, seed, loud) for seed, (seconds, loud) in enumerate([(1.2, 0.3), (2.9, 0.001), (1.1, 0.01), (2.8, 0.3)])]
+    clips = [
+        noise(seconds, seed, loud)
+        for seed, (seconds, loud) in enumerate([(1.2, 0.3), (2.9, 0.001), (1.1, 0.01), (2.8, 0.3)])
+    ]
     options = DecodeOptions("cached", beam_size=beams)
     together = whisper.transcribe(clips, ["cs"] * 4, options)
     for clip, hypothesis in zip(clips, together, strict=True):
@@ -219,7 +232,9 @@ def test_the_gradient_before_silence_is_that_of_all_keys_at_once() -> None:
     wanted.backward()  # type: ignore[no-untyped-call]
     for name, weight in whisper.module.named_parameters():
         if name in ours:
-            torch.testing.assert_close(ours[name], weight.grad, atol=2e-3, rtol=2e-3, msg=lambda m, name=name: f"{name}: {m}")
+            torch.testing.assert_close(
+                ours[name], weight.grad, atol=2e-3, rtol=2e-3, msg=lambda m, name=name: f"{name}: {m}"
+            )
 
 
 def _with_memories(
