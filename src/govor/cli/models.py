@@ -38,13 +38,14 @@ def check_model(
         GovorError: with what is wrong. What needs the weights is found later.
     """
     from govor.errors import GovorError, nearest
-    from govor.families.registry import family_here, settings_of
+    from govor.families.registry import check_engine, family_here, settings_of
     from govor.hub import find_here
 
     if device.partition(":")[0] not in ("auto", "cuda", "mps", "cpu"):
         raise GovorError(f"There is no device '{device}'; {nearest(device, ('auto', 'cuda', 'mps', 'cpu'))}")
     source = workspace().model(model)
     find_here(source)
+    check_engine(engine, source)
     kind = None if engine == "ct2" else family_here(source)
     if kind is None:
         return

@@ -35,7 +35,7 @@ def package(
     as_json: Json = False,
 ) -> None:
     """Make a run's best checkpoint a folder that transformers, CTranslate2 and faster-whisper load, proven equal."""
-    from govor.families.registry import known_formats
+    from govor.families.registry import known_formats, transcribes
     from govor.files import refuse_existing
 
     found = workspace().find_run(run)
@@ -53,4 +53,9 @@ def package(
     ]
     console.result("\n".join(lines), result.as_json(), as_json)
     folder = workspace().as_given(found.folder)
-    console.made(f"{folder} ({result.checkpoint}), {result.processor}", f"govor transcribe {folder} AUDIO")
+    then = (
+        f"transcribe {folder} AUDIO"
+        if transcribes(found.record().family)
+        else f"evaluate {folder} --manifest TEST.jsonl"
+    )
+    console.made(f"{folder} ({result.checkpoint}), {result.processor}", f"govor {then}")
