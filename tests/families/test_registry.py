@@ -186,7 +186,13 @@ def test_it_is_packaged_in_a_workspace_that_is_not_the_current_folder(
     assert all(torch.equal(value, state[name]) for name, value in again.model.module.state_dict().items())  # type: ignore[union-attr]
     assert not list((tmp_path / "elsewhere").iterdir())
     with pytest.raises(GovorError, match=r"The format 'ct2' is for whisper models, and .*mine is none"):
-        package(run, ["ct2"])
+        package(run, ["ct2"], overwrite=True)
+    with pytest.raises(GovorError, match="There is no format 'nonsense'; known: ct2, hf, safetensors, thinker"):
+        package(run, ["nonsense"], overwrite=True)
+    proof = run.package_file.read_bytes()
+    with pytest.raises(GovorError, match=r"package.json already exists; give --overwrite to package it again"):
+        package(run, [])
+    assert run.package_file.read_bytes() == proof and package(run, [], overwrite=True).formats == made.formats
     for source in (run.folder, run.folder / "base"):
         with pytest.raises(
             GovorError, match=r"'ct2' is for whisper models, and .* is a tone one; take the engine torch"
