@@ -48,6 +48,31 @@ def test_the_examples_of_the_page_run_without_the_command_line(tmp_path: Path, t
     assert "missing work/missing.wav was not found" in printed and "trial-1 was given up: loss" in printed
 
 
+def test_training_is_refused_before_torch_is_imported(tmp_path: Path, tiny_folder: Path) -> None:
+    make_split(tmp_path / "work", name="mine")
+    code = f"""
+import sys, pathlib, govor
+def refused(*settings, **how):
+    try:
+        given = ["data.split=manifests/splits/mine", "name=mine-1", *settings]
+        govor.train("whisper", govor.Workspace(pathlib.Path("work")), given, **how)
+    except govor.GovorError as error:
+        print(error)
+base = "base_model={tiny_folder}"
+refused(base, device="gpu")
+refused("base_model=./nowhere")
+refused(base, "examples.language=xx")
+refused(base, existing="resume")
+pathlib.Path("work/models/whisper/mine-1").mkdir(parents=True)
+pathlib.Path("work/models/whisper/mine-1/thesis.txt").write_text("mine")
+refused(base)
+print("torch" in sys.modules)
+"""
+    device, model, language, resume, begun, torch = python(code, tmp_path).splitlines()
+    assert "There is no device 'gpu'" in device and "'./nowhere' was not found" in model and "xx" in language
+    assert "mine-1" in resume and "already exists" in begun and torch == "False"
+
+
 def test_every_command_is_a_function_with_the_first_parameter_that_the_page_says() -> None:
     from govor.cli import app
 
