@@ -26,7 +26,7 @@ from transformers.models.whisper.modeling_whisper import (
 )
 
 from govor.families.joint_attention import attend_jointly
-from govor.families.whisper.silence import Memory, Silence
+from govor.families.whisper.silence import Memory, Silence, kept_positions
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +128,12 @@ def encode_silence(model: WhisperForConditionalGeneration, level: float) -> Sile
     states = encoder.layer_norm(states)
     of_decoder = [_memory(layer.encoder_attn, states) for layer in decoder.layers]
     model.train(training)
-    return Silence(level, tuple(of_encoder), tuple(of_decoder))
+    return Silence(level, window, tuple(of_encoder), tuple(of_decoder))
 
 
 def _memory(attention: WhisperAttention, states_PW: torch.Tensor) -> Memory:
-    keys, values = (
-        by_head(projection(states_PW)[None], attention) for projection in (attention.k_proj, attention.v_proj)
-    )
+    kept = states_PW[kept_positions(len(states_PW))][None]
+    keys, values = (by_head(projection(kept), attention) for projection in (attention.k_proj, attention.v_proj))
     return keys[0], values[0]
 
 
@@ -174,6 +173,7 @@ def _attend(
 ) -> torch.Tensor:
     """Attention of layer `index` within each clip and to the silence behind it; the scale is already in the queries."""
     sizes = [group.size for group in groups]
+    dropout = attention.dropout if attention.training else 0.0
     mixed = []
     for group, *parts in zip(groups, *(torch.split(tensor, sizes) for tensor in projected), strict=True):
         q, k, v = (
@@ -183,10 +183,9 @@ def _attend(
             for part in parts
         )
         if group.silence is not None:
-            after = (tensor[:, group.positions :].to(q) for tensor in group.silence.encoder[index])
-            heads = attend_jointly(q, k, v, *after)
+            behind = group.silence.behind(group.silence.encoder[index], group.positions, q)
+            heads = attend_jointly(q, k, v, behind, dropout)
         else:
-            dropout = attention.dropout if attention.training else 0.0
             heads = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=1.0)
         mixed.append(heads.transpose(1, 2).reshape(group.size, -1))
     return torch.cat(mixed)
@@ -263,16 +262,17 @@ def _flat(heads_BHTD: torch.Tensor) -> torch.Tensor:
 def _listen(attention: WhisperAttention, queries_BHTD: torch.Tensor, states: States, index: int) -> torch.Tensor:
     """Cross-attention of each row to its own positions and to the silence behind them."""
     own = [projection(states.padded) for projection in (attention.k_proj, attention.v_proj)]
+    dropout = attention.dropout if attention.training else 0.0
     mixed, order = [], []
     for (positions, silence), rows in states.groups().items():
         order += rows
         keys, values = (by_head(projected[rows, :positions], attention) for projected in own)
         queries = queries_BHTD[rows]
         if silence is None:
-            mixed.append(F.scaled_dot_product_attention(queries, keys, values, scale=1.0))
+            mixed.append(F.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout, scale=1.0))
         else:
-            behind = (tensor[:, positions:].to(keys) for tensor in silence.decoder[index])
-            mixed.append(attend_jointly(queries, keys, values, *behind))
+            behind = silence.behind(silence.decoder[index], positions, keys)
+            mixed.append(attend_jointly(queries, keys, values, behind, dropout))
     places = torch.tensor(sorted(range(len(order)), key=order.__getitem__), device=queries_BHTD.device)
     return torch.cat(mixed)[places]
 

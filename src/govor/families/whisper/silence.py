@@ -4,106 +4,44 @@ A stock Whisper sees 30 s of every clip, and most of that is the same silence ea
 encoded once; a clip's own positions attend to the silence behind them by its keys and values, and the decoder finds its
 final states behind those of the clip. What a clip costs is what its speech costs.
 
-Shapes: H heads, P = 1,500 positions, D the width of a head.
+The positions of silence look much alike, so one of every `STRIDE` is kept, and counts for all of them.
+
+Shapes: H heads, K kept positions of the 1,500, D the width of a head.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from transformers import WhisperForConditionalGeneration
 
-from govor.families.whisper.features import LEVELS
+from govor.families.joint_attention import Shared
 
-# Keys and values [H, P, D].
+STRIDE = 8
+# Keys and values [H, K, D].
 Memory = tuple[torch.Tensor, torch.Tensor]
+
+
+def kept_positions(window: int) -> slice:
+    """Those of a window's positions that are kept."""
+    return slice(STRIDE // 2, window, STRIDE)
 
 
 @dataclass(frozen=True, eq=False)
 class Silence:
-    """One window of silence of the mel value `level`, as every layer of the encoder and of the decoder attends to it."""
+    """One window of silence of the mel value `level`, as every layer of the encoder and of the decoder attends to it.
+
+    `window` is the number of its positions.
+    """
 
     level: float
+    window: int
     encoder: tuple[Memory, ...]
     decoder: tuple[Memory, ...]
 
-
-class Silences:
-    """The windows of silence of one model.
-
-    They are made when they are asked for, and anew where the weights have changed. While a model is trained it is asked
-    for those of some steps ago, which `refresh` makes and nothing else changes.
-    """
-
-    def __init__(self, model: WhisperForConditionalGeneration) -> None:
-        self._model = model
-        self._made: dict[float, Silence] = {}
-        self._state: tuple[object, ...] = ()
-        self._of_training: dict[float, Silence] = {}
-
-    def of(self, levels: Sequence[float]) -> list[Silence | None]:
-        """The silence of each level (see `LEVELS`); none of one that is no number."""
-        wanted = [level for level in dict.fromkeys(levels) if level == level]
-        if self._model.training and self._of_training:
-            return [self._of_training.get(level) for level in levels]
-        # torch counts every change of a tensor in its place.
-        state: tuple[object, ...] = (
-            torch.is_autocast_enabled(self._model.device.type),
-            *(
-                (weight.data_ptr(), 0 if weight.is_inference() else weight._version, weight.dtype)
-                for weight in self._model.parameters()
-            ),
-        )
-        if wanted and state != self._state:
-            self._made.clear()
-            self._state = state
-        for level in wanted:
-            if level not in self._made:
-                self._made[level] = self._encoded(level)
-        return [self._made.get(level) for level in levels]
-
-    def made(self) -> list[Silence]:
-        """Those that were asked for."""
-        return list(self._made.values())
-
-    def refresh(self) -> None:
-        """Make those that a training step attends to, from the weights as they are."""
-        self._of_training = {level: self._encoded(level) for level in LEVELS}
-
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """Those of `refresh`, by name."""
-        return {
-            f"{level}.{side}.{layer}.{name}": tensor
-            for level, silence in self._of_training.items()
-            for side, memories in (("encoder", silence.encoder), ("decoder", silence.decoder))
-            for layer, memory in enumerate(memories)
-            for name, tensor in zip(("keys", "values"), memory, strict=True)
-        }
-
-    def restore(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """The inverse of `tensors`."""
-
-        def memories(level: float, side: str, layers: int) -> tuple[Memory, ...]:
-            names = [f"{level}.{side}.{layer}" for layer in range(layers)]
-            device = self._model.device
-            return tuple((tensors[f"{n}.keys"].to(device), tensors[f"{n}.values"].to(device)) for n in names)
-
-        config = self._model.config
-        self._of_training = {
-            level: Silence(
-                level,
-                memories(level, "encoder", config.encoder_layers),
-                memories(level, "decoder", config.decoder_layers),
-            )
-            for level in LEVELS
-            if tensors
-        }
-
-    def _encoded(self, level: float) -> Silence:
-        from govor.families.whisper.forward import encode_silence
-
-        # They may be attended to while something is learned, whatever is going on now.
-        with torch.inference_mode(False), torch.no_grad():
-            return encode_silence(self._model, level)
+    def behind(self, memory: Memory, positions: int, like: torch.Tensor) -> Shared:
+        """A memory from a position on, in the number format and place of `like`; each key stands for as many positions."""
+        kept = range(self.window)[kept_positions(self.window)]
+        first = min(sum(position < positions for position in kept), len(kept) - 1)
+        keys, values = (tensor[:, first:].to(like) for tensor in memory)
+        return Shared(keys, values, (self.window - positions) / keys.shape[1])
