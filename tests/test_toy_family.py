@@ -103,7 +103,10 @@ def killed(workspace: Path, zygote: Zygote, file: Path) -> None:
 
 def test_a_classifier_goes_the_whole_way(workspace: Path, zygote: Zygote, tones: Path, command: Govor) -> None:
     command("validate", tones)
-    command("split", "manifests/kept.jsonl", "--name", "tones")
+    done = command("split", "manifests/kept.jsonl", "--name", "tones")
+    assert "govor train RECIPE.yaml --set data.split=manifests/splits/tones" in done.stderr, (
+        "no shipped recipe is for it"
+    )
     file, run = recipe(workspace, patience=3, average=2), workspace / "models/tone/tone-1"
 
     killed(workspace, zygote, file)
@@ -138,7 +141,8 @@ def test_a_classifier_goes_the_whole_way(workspace: Path, zygote: Zygote, tones:
     )
     assert refused["gates"][0]["measured"] == scored["macro_f1"]
 
-    command("package", "tone-1")
+    done = command("package", "tone-1")
+    assert "govor evaluate models/tone/tone-1 --manifest TEST.jsonl" in done.stderr and "transcribe" not in done.stderr
     package = read_json(run / "package.json")
     assert package["formats"] == ["safetensors"] and package["checks"]["safetensors"]["clips"] > 0
     assert "audio-classification" in (run / "README.md").read_text()
@@ -153,9 +157,11 @@ def test_what_it_cannot_do_is_one_sentence(workspace: Path, tones: Path, command
         ("evaluate", "base", "--hallucination"),
         ("align", tones, "--model", "base"),
         ("audit", tones, "--model", "base"),
+        ("evaluate", "base", "--manifest", tones, "--engine", "ct2"),
     ):
         done = command(*arguments, expect=2)
         assert "Traceback" not in done.stderr and done.stderr.count("govor: ") == 1, done.stderr
+        assert "govor package" not in done.stderr, "what is suggested is not refused"
 
 
 def test_a_recogniser_refuses_rows_without_words(

@@ -24,6 +24,7 @@ from govor.families import registry
 from govor.families.base import Family, Recogniser, Renderer
 from govor.families.opening import open_model
 from govor.families.task import DecodeOptions
+from govor.measure.accept import accept, gates_given
 from govor.package.build import package
 from govor.runs import Run, RunRecord, Workspace
 from toy_family.model import Tone
@@ -185,4 +186,34 @@ def test_it_is_packaged_in_a_workspace_that_is_not_the_current_folder(
     assert all(torch.equal(value, state[name]) for name, value in again.model.module.state_dict().items())  # type: ignore[union-attr]
     assert not list((tmp_path / "elsewhere").iterdir())
     with pytest.raises(GovorError, match=r"The format 'ct2' is for whisper models, and .*mine is none"):
-        package(run, ["ct2"])
+        package(run, ["ct2"], overwrite=True)
+    with pytest.raises(GovorError, match="There is no format 'nonsense'; known: ct2, hf, safetensors, thinker"):
+        package(run, ["nonsense"], overwrite=True)
+    proof = run.package_file.read_bytes()
+    with pytest.raises(GovorError, match=r"package.json already exists; give --overwrite to package it again"):
+        package(run, [])
+    assert run.package_file.read_bytes() == proof and package(run, [], overwrite=True).formats == made.formats
+    for source in (run.folder, run.folder / "base"):
+        with pytest.raises(
+            GovorError, match=r"'ct2' is for whisper models, and .* is a tone one; take the engine torch"
+        ):
+            open_model(str(source), engine="ct2", workspace=workspace)
+
+
+def test_a_run_that_was_judged_and_never_compared_is_packaged(toy: str, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "w")
+    run = a_run(workspace, tiny(), tones(workspace))
+    run.recipe_file.write_text("family: tone\nacceptance: {macro_f1: 0.9}\n", encoding="utf-8")
+    verdict, file = accept(run)
+    assert not verdict["accepted"] and json.loads(file.read_text(encoding="utf-8"))["contexts"] == {}
+    asked = verdict["gates"][0]["reason"]
+    assert (
+        "run: govor evaluate models/tone/mine --manifest TEST.jsonl, then govor compare BEFORE AFTER --run mine"
+        in asked
+    )
+    package(run, [])
+    card = (run.folder / "README.md").read_text(encoding="utf-8")
+    assert "Not scored yet" in card and "model-index" not in card
+    suite = gates_given(run, ["macro_f1=0.9", "measured_on=hebrew/eval-d1"])
+    with pytest.raises(GovorError, match="mine is for audio-classification, and suites are of speech recognition"):
+        accept(run, suite)

@@ -145,6 +145,7 @@ def open_model(
 
 def _exported(path: Path, engine: str) -> Opened:
     """The files of a package that another engine runs."""
+    registry.check_engine(engine, str(path))
     name, load = registry.engine(engine)
     folder = path / engine if (path / engine).is_dir() else path
     return Opened(_name(path), load(folder), folder, registry.task_of(name), _training(folder))
