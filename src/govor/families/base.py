@@ -20,6 +20,7 @@ from torch import nn
 
 from govor.audio import Samples
 from govor.corpus.records import Clip
+from govor.examples.settings import Examples
 from govor.examples.spec import ExampleSpec
 from govor.families.task import ContextMode, DecodeOptions, Task
 from govor.languages import language_of_all
@@ -224,8 +225,8 @@ class Family(Protocol):
         ...
 
     @staticmethod
-    def load_renderer(folder: Path) -> Renderer:
-        """What renders its examples, without weights."""
+    def load_renderer(folder: Path, examples: Examples) -> Renderer:
+        """What renders its examples as a recipe wants them, without weights."""
         ...
 
     @property
@@ -233,8 +234,12 @@ class Family(Protocol):
         """What renders its examples."""
         ...
 
-    def prepare_training(self) -> None:
-        """What must hold before a weight is trained and was not so in the model as it came (every text can be written)."""
+    def prepare_training(self, examples: Examples) -> None:
+        """What must hold before a weight is trained and was not so in the model as it came (every text can be written).
+
+        `examples` is the family's own section of the recipe. What of it the trained model needs (which label it was taught)
+        becomes a part of the model here: `renderer` goes by it, and `save_base` writes it.
+        """
         ...
 
     def loss(self, batch: Batch, label_smoothing: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -18,6 +18,7 @@ from govor.corpus.records import Clip
 from govor.corpus.samples import check_length, clip_samples, fits_window
 from govor.corpus.validate import noise_of
 from govor.errors import AudioError, GovorError
+from govor.examples.settings import Examples
 from govor.families.settings import Gates
 from govor.families.task import ContextMode, DecodeOptions, Row
 from govor.metrics import compare, recognition
@@ -75,7 +76,7 @@ class SpeechRecognition:
     contexts: tuple[ContextMode, ...] = ("speech", "padded", "cached")
     evidence: tuple[str, ...] = ("reference", "hypothesis", "words", "characters")
 
-    def refuse(self, clip: Clip) -> str | None:
+    def refuse(self, clip: Clip, examples: Examples | None = None) -> str | None:
         """See `Task.refuse`."""
         if clip.transcribed:
             return None
@@ -124,7 +125,7 @@ class SpeechRecognition:
                 for clip, audio, hypothesis in zip(block, samples, hypotheses, strict=True)
             ]
 
-    def unanswered(self, clip: Clip) -> Row:
+    def unanswered(self, clip: Clip, model: object = None) -> Row:
         """See `Task.unanswered`: an empty text."""
         return {**clip_row(clip, 0, clip.snr_db), "duration": clip.duration, "hypothesis": ""}
 

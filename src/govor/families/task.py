@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 
 from govor.corpus.records import Clip
 from govor.errors import AudioError
+from govor.examples.settings import Examples
 from govor.metrics.metric import Metric
 from govor.runs import Json
 
@@ -48,8 +49,13 @@ class Task(Protocol):
     contexts: tuple[ContextMode, ...]
     evidence: tuple[str, ...]
 
-    def refuse(self, clip: Clip) -> str | None:
-        """What a row lacks for this task, in one sentence; None where it can be used."""
+    def refuse(self, clip: Clip, examples: Examples | None = None) -> str | None:
+        """What a row lacks for this task, in one sentence; None where it can be used.
+
+        Args:
+            examples: how a recipe makes examples, in the family's own section; None where a model is scored, which knows
+                what it was taught (`check_clips`).
+        """
         ...
 
     def check_clips(self, model: Any, clips: Sequence[Clip], manifest: Path, options: DecodeOptions) -> None:
@@ -75,8 +81,8 @@ class Task(Protocol):
         """
         ...
 
-    def unanswered(self, clip: Clip) -> Row:
-        """The row of a clip that got no answer."""
+    def unanswered(self, clip: Clip, model: object = None) -> Row:
+        """The row of a clip that got no answer of `model`, where it is opened here."""
         ...
 
     def counted(self, rows: Sequence[Row]) -> list[Row]:

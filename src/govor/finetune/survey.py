@@ -64,7 +64,7 @@ class Survey:
         """Refuse a row of the manifest `path` that cannot become an example."""
         if not split_blob(clip.file)[0].is_file():
             raise GovorError(f"{path}: the audio of clip '{clip.id}' was not found at {clip.audio}.")
-        lacking = self.task.refuse(clip)
+        lacking = self.task.refuse(clip, self.examples)
         if lacking:
             raise GovorError(f"{path}: {lacking}.")
         if clip.transcribed and not clip.transcript.strip():

@@ -150,7 +150,9 @@ def test_search_before_silence_writes_what_transformers_writes_from_the_joined_s
     states = encode(whisper.model, mels, silences(whisper, mels))
     prompts = torch.tensor([whisper.tokens.prompt("cs")] * 2)
     found = greedy(Search(whisper.model, whisper.tokens, states, prompts, 0), whisper.tokens.end, [20, 20])
-    banned = sorted({*whisper.tokens.steering_ids(), *range(whisper.tokens.first_timestamp, whisper.model.config.vocab_size)})
+    banned = sorted(
+        {*whisper.tokens.steering_ids(), *range(whisper.tokens.first_timestamp, whisper.model.config.vocab_size)}
+    )
     for row in range(2):
         _, silent = reference_silence(whisper, states.silences[row].level)  # type: ignore[union-attr]
         whole = torch.cat([states.padded[row], silent[150:]])[None]
@@ -166,7 +168,10 @@ def test_search_before_silence_writes_what_transformers_writes_from_the_joined_s
 @pytest.mark.parametrize("beams", [1, 3])
 def test_how_clips_are_batched_changes_nothing_before_silence(beams: int) -> None:
     whisper = spread()
-    clips = [noise(seconds, seed, loud) for seed, (seconds, loud) in enumerate([(1.2, 0.3), (2.9, 0.001), (1.1, 0.01), (2.8, 0.3)])]
+    clips = [
+        noise(seconds, seed, loud)
+        for seed, (seconds, loud) in enumerate([(1.2, 0.3), (2.9, 0.001), (1.1, 0.01), (2.8, 0.3)])
+    ]
     options = DecodeOptions("cached", beam_size=beams)
     together = whisper.transcribe(clips, ["cs"] * 4, options)
     for clip, hypothesis in zip(clips, together, strict=True):
@@ -219,7 +224,9 @@ def test_the_gradient_before_silence_is_that_of_all_keys_at_once() -> None:
     wanted.backward()  # type: ignore[no-untyped-call]
     for name, weight in whisper.module.named_parameters():
         if name in ours:
-            torch.testing.assert_close(ours[name], weight.grad, atol=2e-3, rtol=2e-3, msg=lambda m, name=name: f"{name}: {m}")
+            torch.testing.assert_close(
+                ours[name], weight.grad, atol=2e-3, rtol=2e-3, msg=lambda m, name=name: f"{name}: {m}"
+            )
 
 
 def _with_memories(
