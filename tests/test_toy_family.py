@@ -154,7 +154,16 @@ def test_a_setting_of_its_own_reaches_it(workspace: Path, tones: Path, command: 
     refused = command("train", file, "--set", "examples.label=colour", expect=2)
     assert "has no label 'colour'" in refused.stderr and not run.exists()
 
-    command("train", file, "--set", "examples.label=timbre", "--set", "finetune.max_steps=60", "--set", "evaluation.evaluations=1")
+    command(
+        "train",
+        file,
+        "--set",
+        "examples.label=timbre",
+        "--set",
+        "finetune.max_steps=60",
+        "--set",
+        "evaluation.evaluations=1",
+    )
     assert read_json(run / "base/config.json")["label"] == "timbre" and read_json(workspace / "base/config.json") == {
         **read_json(run / "base/config.json"),
         "label": "tone",
@@ -166,6 +175,39 @@ def test_a_setting_of_its_own_reaches_it(workspace: Path, tones: Path, command: 
     answers = workspace / "manifests/evals/tone-1__tones-test__speech.clips.jsonl"
     references = {row["id"]: row["reference"] for row in map(json.loads, answers.read_text().splitlines())}
     assert references == {row["id"]: row["labels"]["timbre"] for row in rows} and scored["macro_f1"] > 0.9
+
+
+def test_adapters_are_trained_on_a_label_of_its_own(workspace: Path, tones: Path, command: Govor) -> None:
+    command("split", tones, "--name", "tones")
+    file, run = recipe(workspace), workspace / "models/tone/tone-1"
+    changes = ["examples.label=timbre", "finetune.method=lora", "finetune.max_steps=40", "evaluation.evaluations=1"]
+    command("train", file, *(part for change in changes for part in ("--set", change)))
+    assert list(run.glob("checkpoints/*/adapter_model.safetensors"))
+    command("package", "tone-1")
+    assert read_json(run / "config.json")["label"] == "timbre"
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        (
+            "finetune.activation_checkpointing=true",
+            "finetune.activation_checkpointing is set and the family tone has no",
+        ),
+        ("examples.context=padded", "examples.context is set and the family tone has no examples with it"),
+        ("examples.context=cached", "examples.context is set and the family tone has no examples with it"),
+        ("examples.contexts={speech: 0.5, padded: 0.5}", "examples.contexts.padded is set"),
+        ("examples.contexts={speech: 0.5, cached: 0.5}", "examples.contexts.cached is set"),
+        ("examples.full_length_share=0.5", "examples.full_length_share is set"),
+    ],
+)
+def test_a_setting_that_it_lacks_is_refused_by_its_name(
+    workspace: Path, tones: Path, command: Govor, setting: str, sentence: str
+) -> None:
+    command("split", tones, "--name", "tones")
+    done = command("train", recipe(workspace), "--set", setting, expect=2)
+    assert sentence in done.stderr and "Traceback" not in done.stderr
+    assert not (workspace / "models/tone/tone-1").exists()
 
 
 def test_what_it_cannot_do_is_one_sentence(workspace: Path, tones: Path, command: Govor) -> None:

@@ -110,7 +110,9 @@ class Tone:
 
     def parts(self) -> dict[str, list[str]]:
         """The hidden layer and the head."""
-        return {"encoder.0": ["hidden.weight", "hidden.bias"], "head": ["head.weight", "head.bias"]}
+        names = [name for name, _ in self.module.named_parameters()]
+        layers = {"encoder.0": "hidden.", "head": "head."}
+        return {part: [name for name in names if name.startswith(layer)] for part, layer in layers.items()}
 
     def lora_targets(self) -> list[str]:
         """The hidden layer."""

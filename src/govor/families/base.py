@@ -259,8 +259,8 @@ class Family(Protocol):
         """Names of all parameters that training may change, by part.
 
         The parts of a recogniser are called encoder.stem, encoder.0 … encoder.N-1, encoder.norm, projector, embeddings,
-        decoder.0 …, decoder.norm, head; a tied parameter stands in one of them. `finetune.groups` makes people's groups of
-        them.
+        decoder.0 …, decoder.norm, head; a tied parameter stands in one of them. Made of `module.named_parameters()` at
+        every call, since adapters that are put into the model add theirs. `finetune.groups` makes people's groups of them.
         """
         ...
 

@@ -19,6 +19,7 @@ from govor.families.base import Family
 from govor.families.opening import base_sha256, find_model, trainable_folder
 from govor.families.registry import family_class, family_of
 from govor.finetune import groups
+from govor.finetune.optim import recomputing
 from govor.finetune.phases import forecast, phases_of
 from govor.finetune.planning import load_augmenter
 from govor.finetune.survey import SourceData, chances, survey
@@ -109,6 +110,8 @@ def load(recipe: Recipe, ready: Ready, device: str) -> tuple[Family, list[str]]:
     options = _quantized(settings, device) if settings.lora.quantize != "none" else {}
     family: Family = family_class(recipe.family).load(ready.base, **options)
     family.prepare_training(recipe.examples)
+    if settings.activation_checkpointing:
+        recomputing(family)
     targets: list[str] = []
     parts = family.parts()
     if settings.method == "lora":
