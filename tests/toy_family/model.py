@@ -44,7 +44,7 @@ class Tone:
 
     name: ClassVar[str] = "tone"
     task: ClassVar[Task] = TONES
-    exports: ClassVar[Mapping[str, Exporter]] = {"safetensors": Safetensors()}
+    exports: ClassVar[Mapping[str, Exporter[Tone]]] = {"safetensors": Safetensors()}
 
     def __init__(self, module: ToneNet, classes: Sequence[str], label: str = LABEL) -> None:
         self.module: nn.Module = module

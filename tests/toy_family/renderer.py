@@ -12,7 +12,7 @@ from govor.audio import Samples
 from govor.errors import GovorError
 from govor.examples.settings import Examples
 from govor.examples.spec import ExampleSpec
-from govor.families.base import Batch
+from govor.families.base import Batch, all_of
 from govor.jsons import read_json
 from govor.mel import FRAMES_PER_SECOND
 from toy_family.examples import LABEL, label_of
@@ -49,10 +49,11 @@ class ToneRenderer:
         """Features and class."""
         return ToneExample(log_mel(samples), self.classes.index(spec.clip.labels[self.label]))
 
-    def collate(self, examples: Sequence[ToneExample]) -> Batch:
+    def collate(self, examples: Sequence[object]) -> Batch:
         """mels (a list of [bands, F]) and targets [B]."""
-        targets = torch.tensor([example.target for example in examples])
-        return {"mels": [example.mel for example in examples], "targets": targets}
+        tones = all_of(ToneExample, examples)
+        targets = torch.tensor([example.target for example in tones])
+        return {"mels": [example.mel for example in tones], "targets": targets}
 
     def check(self, spec: ExampleSpec) -> None:
         """Refuse a class that the model does not have."""

@@ -45,7 +45,8 @@ class Classifier(Protocol):
 
 
 def _classifier(model: object) -> Classifier:
-    assert isinstance(model, Classifier)
+    if not isinstance(model, Classifier):
+        raise TypeError(f"{type(model).__name__} is no Classifier")
     return model
 
 

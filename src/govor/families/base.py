@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
+from typing import ClassVar, Literal, Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -90,12 +90,12 @@ class Renderer(Protocol):
         """What an example costs in memory, in frames of 10 ms; it depends on the example alone."""
         ...
 
-    def encode(self, spec: ExampleSpec, samples: Samples) -> Any:
-        """Features (as `mel` [bands, frames]) and labels of one example, a dataclass."""
+    def encode(self, spec: ExampleSpec, samples: Samples) -> object:
+        """Features (as `mel` [bands, frames]) and labels of one example, a dataclass that nobody else looks into."""
         ...
 
-    def collate(self, examples: Sequence[Any]) -> Batch:
-        """Examples as one batch."""
+    def collate(self, examples: Sequence[object]) -> Batch:
+        """Examples that it encoded as one batch; see `all_of`."""
         ...
 
     def check(self, spec: ExampleSpec) -> None:
@@ -105,6 +105,21 @@ class Renderer(Protocol):
     def spelled(self, spec: ExampleSpec) -> list[tuple[str, int, bool]]:
         """What the model is taught for an example, as a person reads it: (text, number of tokens, whether it is in the loss)."""
         ...
+
+
+Encoded = TypeVar("Encoded")
+
+
+def all_of(kind: type[Encoded], examples: Sequence[object]) -> list[Encoded]:
+    """Examples as what a renderer made of them.
+
+    Raises:
+        TypeError: another one made them.
+    """
+    own = [example for example in examples if isinstance(example, kind)]
+    if len(own) < len(examples):
+        raise TypeError(f"examples of another renderer; {kind.__name__} was wanted")
+    return own
 
 
 def spelled(tokenizer: Tokenizer, labels: Labels) -> list[tuple[str, int, bool]]:
@@ -171,7 +186,10 @@ class ExportOptions:
         return language_of_all(self.languages)
 
 
-class Exporter(Protocol):
+Packaged = TypeVar("Packaged", contravariant=True)
+
+
+class Exporter(Protocol[Packaged]):
     """One format that a family can be packaged in. `folder` is where below the package it lies; "." is its root.
 
     What is written into the root comes first, so that the others can be made of it.
@@ -183,11 +201,11 @@ class Exporter(Protocol):
         """Raise GovorError where a program that it needs is not installed."""
         ...
 
-    def write(self, family: Any, target: Path, options: ExportOptions) -> None:
+    def write(self, family: Packaged, target: Path, options: ExportOptions) -> None:
         """Write the model into `target`, which need not be there."""
         ...
 
-    def verify(self, family: Any, target: Path, clips: Sequence[Clip], options: ExportOptions) -> Json:
+    def verify(self, family: Packaged, target: Path, clips: Sequence[Clip], options: ExportOptions) -> Json:
         """What a consumer of the format gives on some clips beside what the trained model gives.
 
         Raises:
@@ -210,7 +228,7 @@ class Family(Protocol):
 
     name: ClassVar[str]
     task: ClassVar[Task]
-    exports: ClassVar[Mapping[str, Exporter]]
+    exports: ClassVar[Mapping[str, Exporter[Self]]]
     module: nn.Module
     notes: list[str]
 

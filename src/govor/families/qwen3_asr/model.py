@@ -57,7 +57,7 @@ class Qwen3Asr(Inference):
 
     name: ClassVar[str] = "qwen3_asr"
     task: ClassVar[Task] = RECOGNITION
-    exports: ClassVar[Mapping[str, Exporter]] = {"hf": Transformers(), "thinker": Thinker()}
+    exports: ClassVar[Mapping[str, Exporter[Qwen3Asr]]] = {"hf": Transformers(), "thinker": Thinker()}
     longest_seconds = Qwen3AsrRenderer.longest_seconds
 
     def __init__(self, module: Qwen3ASRForConditionalGeneration, tokens: QwenTokens) -> None:

@@ -54,7 +54,7 @@ class Whisper(Inference):
 
     name: ClassVar[str] = "whisper"
     task: ClassVar[Task] = RECOGNITION
-    exports: ClassVar[Mapping[str, Exporter]] = {"hf": Transformers(), "ct2": CTranslate2()}
+    exports: ClassVar[Mapping[str, Exporter[Whisper]]] = {"hf": Transformers(), "ct2": CTranslate2()}
     longest_seconds = WhisperRenderer.longest_seconds
     contexts: ClassVar[tuple[ContextMode, ...]] = ("cached", "padded", "speech")
 
