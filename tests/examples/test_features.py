@@ -38,13 +38,14 @@ def test_what_is_put_on_an_example_is_seen_there_and_nothing_else(feature: Featu
 
 
 def test_names_and_settings_are_a_recipes_own() -> None:
-    assert len({feature.name for feature in FEATURES}) == len({feature.shown for feature in FEATURES}) == 5
+    assert len({feature.name for feature in FEATURES}) == len({feature.shown for feature in FEATURES}) == 6
     for feature in FEATURES:
         value: Any = Examples()
         for part in feature.setting.split("."):
             value = getattr(value, part)
         assert not feature.asked(Examples())
     assert [f.name for f in FEATURES if f.asked(Examples(context="padded"))] == ["full_length"]
+    assert [f.name for f in FEATURES if f.asked(Examples(context="cached"))] == ["cached"]
 
 
 @pytest.mark.parametrize("name", family_names())

@@ -19,9 +19,10 @@ from govor.corpus.manifests import Manifest
 from govor.errors import GovorError
 from govor.examples.batching import Plan
 from govor.examples.dataset import Choices, TrainingSource
-from govor.examples.features import FullLength
+from govor.examples.features import CachedSilence, FullLength
 from govor.examples.mixing import Mixture
 from govor.examples.phases import Phase
+from govor.examples.settings import Contexts, Examples
 from govor.families.whisper.model import Whisper
 from govor.families.whisper.tiny import tiny
 from govor.finetune.loop import StepRecord, Trainer
@@ -181,6 +182,38 @@ def test_full_length_share_is_honoured(workspace: Path) -> None:
     source = TrainingSource([Manifest(split / "train.jsonl")], family.renderer, 0, choices)
     full = sum(source.spec(draw % 12, draw).full_length for draw in range(2000))
     assert 0.2 < full / 2000 < 0.3
+
+
+def test_activation_checkpointing_changes_no_loss_before_silence(workspace: Path) -> None:
+    split = make_split(workspace)
+    losses = []
+    for checkpointing in (False, True):
+        _, trainer = run_steps(split, 1, budget=1000.0, activation_checkpointing=checkpointing)
+        family = trainer.family
+        assert isinstance(family, Whisper)
+        family.module.train()
+        family.refresh()
+        mels = [torch.randn(80, frames, generator=torch.Generator().manual_seed(frames)) for frames in (200, 300)]
+        inputs = torch.arange(12).view(2, 6)
+        loss, _ = family.loss({"mels": mels, "inputs": inputs, "targets": inputs, "levels": torch.tensor([-0.5, -1.0])})
+        loss.backward()  # type: ignore[no-untyped-call]
+        gradient = family.model.model.encoder.layers[0].fc1.weight.grad
+        losses.append((loss.item(), gradient))
+    assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-6)
+    torch.testing.assert_close(losses[0][1], losses[1][1], atol=1e-6, rtol=1e-5)
+
+
+def test_the_share_of_cached_examples_is_honoured_beside_padded_ones(workspace: Path) -> None:
+    split = make_split(workspace)
+    family = tiny()
+    wanted = Examples(contexts=Contexts(speech=0.3, cached=0.5, padded=0.2))
+    probabilities = {f.name: f.chance(wanted, [1.0], [0.0], [1.0]).probability for f in (FullLength(), CachedSilence())}  # type: ignore[union-attr]
+    choices = Choices(features=(FullLength(), CachedSilence()), probabilities=((0, probabilities),))
+    source = TrainingSource([Manifest(split / "train.jsonl")], family.renderer, 0, choices)
+    drawn = [source.spec(draw % 12, draw) for draw in range(4000)]
+    assert not any(spec.full_length and spec.cached for spec in drawn)
+    assert sum(spec.cached for spec in drawn) / 4000 == pytest.approx(0.5, abs=0.03)
+    assert sum(spec.full_length for spec in drawn) / 4000 == pytest.approx(0.2, abs=0.03)
 
 
 def test_bf16_trains_close_to_fp32(workspace: Path, tiny_folder: Path) -> None:

@@ -67,9 +67,17 @@ def kill_between(start: Start, workspace: Path, recipe: str, first: int, last: i
     raise AssertionError("the run was never caught between two checkpoints")
 
 
-def test_resume_after_sigkill_gives_bit_equal_losses(workspace: Path, tiny_folder: Path, start: Start) -> None:
+# Silence is made anew at step 10, the checkpoint lies at step 12: it must hold what was made.
+CACHED = {"context": "cached", "contexts": {"speech": 0.4, "cached": 0.6}, "silence_steps": 5}
+
+
+@pytest.mark.parametrize("examples", [{}, CACHED], ids=["speech", "cached"])
+def test_resume_after_sigkill_gives_bit_equal_losses(
+    workspace: Path, tiny_folder: Path, start: Start, examples: dict[str, object]
+) -> None:
     split = make_split(workspace)
-    recipe = str(toy_recipe(split, tiny_folder, workspace / "toy.yaml", finetune=SETTINGS, evaluation=EVALUATIONS))
+    sections: dict[str, dict[str, object]] = {"finetune": SETTINGS, "evaluation": EVALUATIONS, "examples": examples}
+    recipe = str(toy_recipe(split, tiny_folder, workspace / "toy.yaml", **sections))
     metrics = kill_between(start, workspace, recipe, 14, 23)
     assert [path.name for path in (metrics.parent / "checkpoints").glob("step-*")] == ["step-000012"]
     whole = start(recipe, "--set", "name=whole")
@@ -93,10 +101,10 @@ def test_a_full_disk_leaves_the_previous_checkpoint_whole(workspace: Path, tiny_
         "import resource, sys\n"
         "from govor.finetune import checkpoints\n"
         "plain = checkpoints.save\n"
-        "def save(folder, module, optimizer, state, adapters=None):\n"
+        "def save(folder, module, optimizer, state, *rest):\n"
         "    if state.step > 2:\n"
         "        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
-        "    return plain(folder, module, optimizer, state, adapters)\n"
+        "    return plain(folder, module, optimizer, state, *rest)\n"
         "checkpoints.save = save\n"
         "from govor.cli import main\n"
         "main()\n"

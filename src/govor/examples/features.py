@@ -192,7 +192,7 @@ class CachedSilence(Feature):
 
     name = "cached"
     shown = "cached silence"
-    setting = "contexts.cached"
+    setting = "context"
 
     def share(self, examples: Examples) -> float:
         """All that are not padded where the recipe's context is cached."""

@@ -22,20 +22,23 @@ def attend_jointly(
     queries_BHTD: torch.Tensor,
     keys_BHSD: torch.Tensor,
     values_BHSD: torch.Tensor,
-    shared_keys_HPD: torch.Tensor,
-    shared_values_HPD: torch.Tensor,
+    shared_HPD: tuple[torch.Tensor, torch.Tensor],
+    dropout: float = 0.0,
 ) -> torch.Tensor:
-    """Attention [B, H, T, D] over the S own and the P shared positions; the scale is already in the queries."""
-    if queries_BHTD.device.type == "cpu":
+    """Attention [B, H, T, D] over the S own positions and the P `shared` ones (keys and values).
+
+    The scale is already in the queries.
+    """
+    if queries_BHTD.device.type == "cpu" and not dropout:  # its kernel drops nothing
         joint: Any = _Joint.apply
-        mixed: torch.Tensor = joint(queries_BHTD, keys_BHSD, values_BHSD, shared_keys_HPD, shared_values_HPD)
+        mixed: torch.Tensor = joint(queries_BHTD, keys_BHSD, values_BHSD, *shared_HPD)
         return mixed
     rows = len(queries_BHTD)
     keys, values = (
         torch.cat([own, shared.expand(rows, -1, -1, -1)], dim=2)
-        for own, shared in ((keys_BHSD, shared_keys_HPD), (values_BHSD, shared_values_HPD))
+        for own, shared in zip((keys_BHSD, values_BHSD), shared_HPD, strict=True)
     )
-    return F.scaled_dot_product_attention(queries_BHTD, keys, values, scale=1.0)
+    return F.scaled_dot_product_attention(queries_BHTD, keys, values, dropout_p=dropout, scale=1.0)
 
 
 Part = tuple[torch.Tensor, torch.Tensor]

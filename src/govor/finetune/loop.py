@@ -169,6 +169,8 @@ class Trainer:
                 "The device ran out of memory for AdamW's moments (8 bytes for each trained parameter); take "
                 "finetune.method=lora, fewer groups or a smaller model. The last checkpoint is whole."
             ) from None
+        # The fused AdamW does not count its changes, and what is made of weights is made anew by that count.
+        torch.autograd.graph.increment_version(trained)
         self.optimizer.zero_grad(set_to_none=True)
         self._raise_loss_scale()
         return replace(

@@ -95,7 +95,7 @@ def test_attention_to_both_parts_and_its_gradients_are_those_of_all_keys_at_once
     shapes = [(3, 4, 11, 8), (3, 4, 7, 8), (3, 4, 7, 8), (4, 50, 8), (4, 50, 8)]
     parts = [torch.randn(shape, generator=draw).to(dtype).requires_grad_() for shape in shapes]
     double = [part.detach().double().requires_grad_() for part in parts]
-    mixed = attend_jointly(*parts)
+    mixed = attend_jointly(parts[0], parts[1], parts[2], (parts[3], parts[4]))
     q, k, v, shared_k, shared_v = double
     keys, values = (torch.cat([own, all_.expand(3, -1, -1, -1)], 2) for own, all_ in ((k, shared_k), (v, shared_v)))
     wanted = torch.softmax(q @ keys.transpose(-1, -2), dim=-1) @ values
@@ -106,6 +106,14 @@ def test_attention_to_both_parts_and_its_gradients_are_those_of_all_keys_at_once
     wanted.backward(slope.double())
     for part, other in zip(parts, double, strict=True):
         torch.testing.assert_close(part.grad.double(), other.grad, **near)  # type: ignore[union-attr]
+
+
+def test_with_dropout_both_parts_lose_weights() -> None:
+    parts = [torch.ones(shape) for shape in [(2, 1, 4, 8), (2, 1, 30, 8), (2, 1, 30, 8), (1, 70, 8), (1, 70, 8)]]
+    torch.manual_seed(0)
+    mixed = attend_jointly(parts[0], parts[1], parts[2], (parts[3], parts[4]), 0.5)
+    assert not torch.allclose(mixed, torch.ones_like(mixed)), "of equal values only dropout makes another mean"
+    assert float(mixed.mean()) == pytest.approx(1.0, abs=0.2)
 
 
 @torch.inference_mode()

@@ -174,6 +174,7 @@ def _attend(
 ) -> torch.Tensor:
     """Attention of layer `index` within each clip and to the silence behind it; the scale is already in the queries."""
     sizes = [group.size for group in groups]
+    dropout = attention.dropout if attention.training else 0.0
     mixed = []
     for group, *parts in zip(groups, *(torch.split(tensor, sizes) for tensor in projected), strict=True):
         q, k, v = (
@@ -183,13 +184,18 @@ def _attend(
             for part in parts
         )
         if group.silence is not None:
-            after = (tensor[:, group.positions :].to(q) for tensor in group.silence.encoder[index])
-            heads = attend_jointly(q, k, v, *after)
+            after = _behind(group.silence.encoder[index], group.positions, q)
+            heads = attend_jointly(q, k, v, after, dropout)
         else:
-            dropout = attention.dropout if attention.training else 0.0
             heads = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=1.0)
         mixed.append(heads.transpose(1, 2).reshape(group.size, -1))
     return torch.cat(mixed)
+
+
+def _behind(memory: Memory, positions: int, like: torch.Tensor) -> Memory:
+    """Keys and values of the silence from a position on, in the number format of a clip's."""
+    keys, values = memory
+    return keys[:, positions:].to(like), values[:, positions:].to(like)
 
 
 def _pad(states_ND: torch.Tensor, groups: list[_Group]) -> States:
@@ -263,16 +269,17 @@ def _flat(heads_BHTD: torch.Tensor) -> torch.Tensor:
 def _listen(attention: WhisperAttention, queries_BHTD: torch.Tensor, states: States, index: int) -> torch.Tensor:
     """Cross-attention of each row to its own positions and to the silence behind them."""
     own = [projection(states.padded) for projection in (attention.k_proj, attention.v_proj)]
+    dropout = attention.dropout if attention.training else 0.0
     mixed, order = [], []
     for (positions, silence), rows in states.groups().items():
         order += rows
         keys, values = (by_head(projected[rows, :positions], attention) for projected in own)
         queries = queries_BHTD[rows]
         if silence is None:
-            mixed.append(F.scaled_dot_product_attention(queries, keys, values, scale=1.0))
+            mixed.append(F.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout, scale=1.0))
         else:
-            behind = (tensor[:, positions:].to(keys) for tensor in silence.decoder[index])
-            mixed.append(attend_jointly(queries, keys, values, *behind))
+            behind = _behind(silence.decoder[index], positions, keys)
+            mixed.append(attend_jointly(queries, keys, values, behind, dropout))
     places = torch.tensor(sorted(range(len(order)), key=order.__getitem__), device=queries_BHTD.device)
     return torch.cat(mixed)[places]
 

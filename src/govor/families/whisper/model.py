@@ -38,7 +38,8 @@ from govor.families.whisper.forward import States, decode, encode, parts_of
 from govor.families.whisper.generation import completed
 from govor.families.whisper.renderer import WhisperRenderer
 from govor.families.whisper.search import Search
-from govor.families.whisper.silence import Silence, Silences
+from govor.families.whisper.silence import Silence
+from govor.families.whisper.silences import Silences
 from govor.families.whisper.tokens import END, WhisperTokens, token_code
 from govor.files import write_text
 from govor.jsons import to_json, write_json
