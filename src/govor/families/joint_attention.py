@@ -9,7 +9,8 @@ the merged output and the merged sum alone, so the backward pass is two ordinary
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch.nn import functional as F
@@ -30,9 +31,8 @@ def attend_jointly(
     The scale is already in the queries.
     """
     if queries_BHTD.device.type == "cpu" and not dropout:  # its kernel drops nothing
-        joint: Any = _Joint.apply
-        mixed: torch.Tensor = joint(queries_BHTD, keys_BHSD, values_BHSD, *shared_HPD)
-        return mixed
+        joint: Callable[..., torch.Tensor] = _Joint.apply
+        return joint(queries_BHTD, keys_BHSD, values_BHSD, *shared_HPD)
     rows = len(queries_BHTD)
     keys, values = (
         torch.cat([own, shared.expand(rows, -1, -1, -1)], dim=2)
@@ -70,12 +70,20 @@ def _unfolded(tensor: torch.Tensor, rows: int) -> torch.Tensor:
     return tensor[0].view(tensor.shape[1], rows, -1, *tensor.shape[3:]).transpose(0, 1)
 
 
+class _Context(Protocol):
+    """What autograd hands from the forward pass to the backward one."""
+
+    saved_tensors: tuple[torch.Tensor, ...]
+
+    def save_for_backward(self, *tensors: torch.Tensor) -> None: ...
+
+
 class _Joint(torch.autograd.Function):
     """The two parts by the CPU's flash attention."""
 
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx: _Context,
         queries: torch.Tensor,
         keys: torch.Tensor,
         values: torch.Tensor,
@@ -91,7 +99,7 @@ class _Joint(torch.autograd.Function):
         return merged
 
     @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def backward(ctx: _Context, *grads: torch.Tensor) -> tuple[torch.Tensor, ...]:
         queries, keys, values, shared_keys, shared_values, merged, both = ctx.saved_tensors
         grad = grads[0].contiguous()
         rows = len(queries)
