@@ -177,6 +177,17 @@ def test_a_setting_of_its_own_reaches_it(workspace: Path, tones: Path, command: 
     assert references == {row["id"]: row["labels"]["timbre"] for row in rows} and scored["macro_f1"] > 0.9
 
 
+def test_a_run_that_goes_on_for_another_label_is_of_that_one(
+    workspace: Path, zygote: Zygote, tones: Path, command: Govor
+) -> None:
+    command("split", tones, "--name", "tones")
+    file, base = recipe(workspace), workspace / "models/tone/tone-1/base/config.json"
+    killed(workspace, zygote, file)
+    assert read_json(base)["label"] == "tone"
+    command("train", file, "--resume-changed", "--set", "examples.label=timbre")
+    assert read_json(base)["label"] == "timbre"
+
+
 def test_adapters_are_trained_on_a_label_of_its_own(workspace: Path, tones: Path, command: Govor) -> None:
     command("split", tones, "--name", "tones")
     file, run = recipe(workspace), workspace / "models/tone/tone-1"
