@@ -79,6 +79,7 @@ class Silences:
         self._of_training = {
             level: Silence(
                 level,
+                config.max_source_positions,
                 memories(level, "encoder", config.encoder_layers),
                 memories(level, "decoder", config.decoder_layers),
             )
