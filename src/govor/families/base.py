@@ -163,6 +163,9 @@ class Inference:
 
     contexts: ClassVar[tuple[ContextMode, ...]] = ("padded", "speech")
 
+    def opened_for_use(self, cache: Path, notify: Callable[[str], None]) -> None:
+        """Called when the model is opened to be used as it is. What it makes of its weights can be kept below `cache`."""
+
     def __init_subclass__(cls, **options: object) -> None:
         super().__init_subclass__(**options)
         for name in ("transcribe", "nbest", "attend"):

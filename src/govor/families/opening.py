@@ -139,6 +139,8 @@ def open_model(
         family = kind.load(folder, dtype)
     tell_mended(family, notify)
     family.module.to(device)
+    if isinstance(family, Inference):
+        family.opened_for_use(cache_folder(), notify)
     return Opened(scored_name(source), family, folder, family.task, _training(folder))
 
 

@@ -342,3 +342,54 @@ def test_alignment_hears_the_silence(tmp_path: Path) -> None:
         assert together[row].weights.shape == padded[row].weights.shape  # type: ignore[union-attr]
         # What lies on the silence is missing from the clip.
         assert float(together[row].weights.sum(-1).max()) < 0.9  # type: ignore[union-attr]
+
+
+def test_silence_is_kept_on_disk_and_a_file_that_is_no_good_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("govor.families.whisper.silences.WORTH_SECONDS", 0.0)
+    monkeypatch.setattr("govor.families.whisper.silences.MOST_FILES", 3)
+    said: list[str] = []
+
+    def opened(seed: int = 0) -> Whisper:
+        whisper = tiny(seed=seed)
+        whisper.opened_for_use(tmp_path, said.append)
+        return whisper
+
+    made = silences(opened(), [mel(200)])[0]
+    (file,) = (tmp_path / "silence").iterdir()
+    monkeypatch.setattr("govor.families.whisper.silences.encode_silence", None)  # what is on disk is not encoded
+    read = silences(opened(), [mel(200)])[0]
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(made.encoder, read.encoder, strict=True))  # type: ignore[union-attr]
+    monkeypatch.undo()
+    monkeypatch.setattr("govor.families.whisper.silences.WORTH_SECONDS", 0.0)
+
+    whole = file.read_bytes()
+    for content in (whole[: len(whole) // 2], b"", b"x" * 100):
+        file.write_bytes(content)
+        again = silences(opened(), [mel(200)])[0]
+        assert torch.equal(again.encoder[0][0], made.encoder[0][0])  # type: ignore[union-attr]
+        assert "cannot be read" in said[-1] and "made anew" in said[-1]
+        assert len(file.read_bytes()) == len(whole)
+    silences(opened(7), [mel(200)])
+    (other,) = set((tmp_path / "silence").iterdir()) - {file}
+    file.write_bytes(other.read_bytes())
+    again = silences(opened(), [mel(200)])[0]
+    assert torch.equal(again.encoder[0][0], made.encoder[0][0]) and "of other weights" in said[-1]  # type: ignore[union-attr]
+
+    changed = opened()
+    with torch.no_grad():
+        changed.model.model.encoder.conv1.weight.mul_(2)
+    files = set((tmp_path / "silence").iterdir())
+    silences(changed, [mel(200)])
+    assert set((tmp_path / "silence").iterdir()) == files, "weights that were changed since have no file"
+
+
+def test_a_cache_folder_that_cannot_be_written_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("govor.families.whisper.silences.WORTH_SECONDS", 0.0)
+    (tmp_path / "silence").write_text("a file is in the way")
+    said: list[str] = []
+    whisper = tiny()
+    whisper.opened_for_use(tmp_path, said.append)
+    assert silences(whisper, [mel(200)])[0] is not None
+    assert "cannot be kept" in said[-1]

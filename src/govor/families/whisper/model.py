@@ -157,6 +157,10 @@ class Whisper(Inference):
         levels = batch.get("levels")
         return None if levels is None else self.silences.of([float(levels[row]) for row in rows])
 
+    def opened_for_use(self, cache: Path, notify: Callable[[str], None]) -> None:
+        """See `Inference.opened_for_use`: cached silence."""
+        self.silences.keep_in(cache / "silence", notify)
+
     def refresh(self) -> None:
         """See `Refreshing.refresh`: the cached silence."""
         self.silences.refresh()
