@@ -23,6 +23,7 @@ from govor.examples.spec import ExampleSpec
 from govor.families import registry
 from govor.families.base import Family, Recogniser, Renderer
 from govor.families.opening import open_model
+from govor.families.recogniser import RECOGNITION
 from govor.families.task import DecodeOptions
 from govor.measure.accept import accept, gates_given
 from govor.package.build import package
@@ -146,6 +147,15 @@ def test_its_task_answers_counts_and_compares(toy: str, tmp_path: Path) -> None:
     assert low <= summary["macro_f1"] <= high and task.rates([])["macro_f1"] is None
     compared = task.compare(wrong, perfect, ("a", "b"))
     assert compared["macro_f1"]["difference"] > 0 and compared["better"] == 4 and compared["verdict"] == "B is better"
+
+
+def test_what_is_of_another_family_is_no_silent_guess(toy: str) -> None:
+    with pytest.raises(TypeError, match="Tone is no Recogniser"):
+        next(RECOGNITION.answers(tiny(), [], DecodeOptions()), None)
+    with pytest.raises(TypeError, match="Tone is no Recogniser"):
+        RECOGNITION.check_clips(tiny(), [], Path("m.jsonl"), DecodeOptions())
+    with pytest.raises(TypeError, match="examples of another renderer; ToneExample was wanted"):
+        tiny().renderer.collate([object()])
 
 
 def test_its_recipe_is_its_own(toy: str) -> None:

@@ -10,8 +10,9 @@ the merged output and the merged sum alone, so the backward pass is two ordinary
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch.nn import functional as F
@@ -41,9 +42,8 @@ def attend_jointly(
     The scale is already in the queries.
     """
     if queries_BHTD.device.type == "cpu" and not dropout:  # its kernel drops nothing
-        joint: Any = _Joint.apply
-        mixed: torch.Tensor = joint(queries_BHTD, keys_BHSD, values_BHSD, shared.keys, shared.values, shared.weight)
-        return mixed
+        joint: Callable[..., torch.Tensor] = _Joint.apply
+        return joint(queries_BHTD, keys_BHSD, values_BHSD, shared.keys, shared.values, shared.weight)
     rows = len(queries_BHTD)
     keys, values = (
         torch.cat([own, all_rows.expand(rows, -1, -1, -1)], dim=2)
@@ -90,12 +90,21 @@ def _unfolded(tensor: torch.Tensor, rows: int) -> torch.Tensor:
     return tensor[0].view(tensor.shape[1], rows, -1, *tensor.shape[3:]).transpose(0, 1)
 
 
+class _Context(Protocol):
+    """What autograd hands from the forward pass to the backward one."""
+
+    weight: float
+    saved_tensors: tuple[torch.Tensor, ...]
+
+    def save_for_backward(self, *tensors: torch.Tensor) -> None: ...
+
+
 class _Joint(torch.autograd.Function):
     """The two parts by the CPU's flash attention."""
 
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx: _Context,
         queries: torch.Tensor,
         keys: torch.Tensor,
         values: torch.Tensor,
@@ -110,7 +119,7 @@ class _Joint(torch.autograd.Function):
         return merged
 
     @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: _Context, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         queries, keys, values, shared_keys, shared_values, merged, both = ctx.saved_tensors
         grad = grads[0].contiguous()
         rows = len(queries)

@@ -11,12 +11,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from govor import hub
-from govor.config import read_yaml
+from govor.config import parse, read_yaml
 from govor.errors import GovorError
+from govor.examples.settings import Examples
 from govor.families import registry
 from govor.families.base import Family, Inference, Recogniser
 from govor.families.checking import check_adapters, loading
-from govor.families.registry import family_class, family_of
+from govor.families.registry import family_class, family_of, settings_of
 from govor.families.task import ContextMode, Task
 from govor.files import atomic_folder, sha256_of, sha256_of_lines
 from govor.hub import ModelFiles, Notify, cache_folder
@@ -244,8 +245,14 @@ def load_base(run: Run) -> Family:
     kind = family_class(family_of(folder, source))
     with loading(folder):
         family = kind.load(folder)
-    family.prepare_training()
+    family.prepare_training(_examples_of(run, kind.name))
     return family
+
+
+def _examples_of(run: Run, family: str) -> Examples:
+    """How a run made its examples."""
+    file = run.recipe_file
+    return parse(settings_of(family).examples, read_yaml(file).get("examples") or {}, str(file))
 
 
 def base_sha256(folder: Path) -> str:
