@@ -404,6 +404,9 @@ def test_a_recipe_extends_another(tmp_path: Path) -> None:
         ("finetun.lr=1", "did you mean 'finetune'"),
         ("finetune.lr=fast", "finetune.lr: "),
         ("examples.full_length_share=2", "less than or equal to 1"),
+        ("examples.contexts={speech: 0.5, cached: 0.4}", "add up to 0.9; they must add up to 1"),
+        ("examples.contexts={speech: 0.5, quiet: 0.5}", "unknown setting 'examples.contexts.quiet'"),
+        ("examples.silence_steps=0", "greater than or equal to 1"),
         ("name=../x", "a name of letters"),
         ("lr", "NAME=VALUE was wanted"),
     ],
@@ -419,6 +422,10 @@ def test_a_bad_setting_is_one_sentence(override: str, sentence: str) -> None:
         (
             ["examples.context=padded", "examples.full_length_share=0.2"],
             "context is 'padded'.*full_length_share is 0.2",
+        ),
+        (
+            ["examples.contexts={cached: 0.5, padded: 0.5}", "examples.full_length_share=0.2"],
+            r"full_length_share is 0.2.*\(0.5\); drop one",
         ),
         (["evaluation.decode_clips=0"], "metric is 'wer' and decode_clips is 0"),
         (

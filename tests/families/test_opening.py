@@ -510,3 +510,14 @@ def test_tiny_models_are_what_their_files_hold(tmp_path: Path) -> None:
     again = Whisper.load(tmp_path)
     assert all(torch.equal(v, again.module.state_dict()[k]) for k, v in tiny(seed=3).module.state_dict().items())
     assert isinstance(Tokenizer.from_file(str(tmp_path / "tokenizer.json")), Tokenizer)
+
+
+def test_a_context_is_the_models_own_or_one_that_it_can_be_given(tiny_folder: Path, qwen_folder: Path) -> None:
+    whisper, qwen = open_model(str(tiny_folder)), open_model(str(qwen_folder))
+    assert whisper.context == "cached", "what stands for padding is the default of a model that nobody adapted"
+    assert [whisper.in_context(name) for name in (None, "padded", "speech")] == ["cached", "padded", "speech"]
+    assert qwen.context == "padded"
+    with pytest.raises(
+        GovorError, match=r"cannot be given the audio context 'cached' here; --context padded or speech"
+    ):
+        qwen.in_context("cached")

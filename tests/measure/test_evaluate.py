@@ -131,3 +131,14 @@ def test_options_that_would_do_nothing_are_refused(
     test = make_split(workspace) / "test.jsonl"
     given = [test if argument == "TEST" else argument for argument in arguments]
     assert said in govor("evaluate", tiny_folder, *given, expect=2).stderr
+
+
+def test_cached_silence_is_scored_by_name_and_by_default_where_it_is_the_models_own(
+    govor: Govor, workspace: Path, tiny_folder: Path, qwen_folder: Path
+) -> None:
+    test = make_split(workspace) / "test.jsonl"
+    scored = json.loads(govor("evaluate", tiny_folder, "--manifest", test, "--json").stdout)
+    assert [one["context"] for one in scored] == ["padded", "speech", "cached"]
+    govor("evaluate", tiny_folder, "--manifest", test, "--context", "cached", "--overwrite")
+    refused = govor("evaluate", qwen_folder, "--manifest", test, "--context", "cached", expect=2).stderr
+    assert "cannot be given the audio context 'cached'" in refused
