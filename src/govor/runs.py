@@ -339,13 +339,17 @@ class Run:
 
     def whole_checkpoints(self) -> list[Path]:
         """Checkpoints `step-N` that were finished, oldest first."""
-        whole = (path for path in self.checkpoints.glob("step-*") if exists(path / STATE))
+        whole = filter(is_whole, self.checkpoints.glob("step-*"))
         return sorted(whole, key=lambda path: int(path.name.removeprefix("step-")))
+
+    def averages(self) -> list[Path]:
+        """Averages `average-N` that were finished."""
+        return [path for path in sorted(self.checkpoints.glob("average-*")) if is_whole(path)]
 
     def last_checkpoint(self) -> Path | None:
         """The newest of them."""
-        found = self.whole_checkpoints()
-        return found[-1] if found else None
+        checkpoints = self.whole_checkpoints()
+        return checkpoints[-1] if checkpoints else None
 
     def best_checkpoint(self) -> Path:
         """The one that the run's own metric names best.
@@ -373,11 +377,11 @@ class Run:
         Raises:
             GovorError: there is none of that name.
         """
-        found = self.checkpoints / name
-        if not exists(found / STATE):
-            known = ", ".join(path.parent.name for path in sorted(self.checkpoints.glob(f"*/{STATE}")))
+        checkpoint = self.checkpoints / name
+        if not is_whole(checkpoint):
+            known = ", ".join(path.name for path in sorted(self.checkpoints.glob("*")) if is_whole(path))
             raise GovorError(f"{self.folder} has no checkpoint '{name}'; there are: {known}.")
-        return found
+        return checkpoint
 
     @property
     def package_file(self) -> Path:
@@ -391,7 +395,11 @@ class Run:
 
     def package(self) -> Package:
         """What was packaged."""
-        return Package.of(read_json(self.folder / PACKAGE, _OF_PACKAGE))
+        return Package.of(read_json(self.package_file, _OF_PACKAGE))
+
+    def unpackage(self) -> None:
+        """From now on its folder is no package, whatever files of one lie in it."""
+        self.package_file.unlink(missing_ok=True)
 
     def read(self, name: str) -> Record:
         """A small JSON file of its folder: base_model, precision, metrics, diagnosis, average, phases."""
@@ -434,6 +442,16 @@ def write_package(folder: Path, package: Package) -> None:
     write_json(folder / PACKAGE, package.as_json())
 
 
+def state_file(checkpoint: Path) -> Path:
+    """The file that makes a checkpoint whole: whoever copies one copies it last."""
+    return checkpoint / STATE
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint was finished."""
+    return exists(state_file(checkpoint))
+
+
 def read_state(checkpoint: Path) -> Record:
     """A checkpoint's `state.json`."""
     return read_json(checkpoint / STATE, _OF_STATE)
@@ -447,6 +465,11 @@ def write_state(checkpoint: Path, values: Json) -> None:
 def read_scoring(file: Path) -> Record:
     """The summary of a scoring, or of a measurement or a headline."""
     return read_json(file, _OF_SCORINGS)
+
+
+def write_scoring(file: Path, summary: Json) -> None:
+    """The summary of a scoring or of a measurement, last of its files."""
+    write_json(file, summary)
 
 
 def check_name(name: str) -> str:

@@ -16,9 +16,8 @@ from govor.errors import GovorError
 from govor.families.registry import task_named
 from govor.families.task import Row, Task
 from govor.files import exists, refuse_existing
-from govor.jsons import write_json
 from govor.measure.partial import Partial
-from govor.runs import NAME, Json, Run, Workspace, read_scoring
+from govor.runs import NAME, Json, Run, Workspace, read_scoring, write_scoring
 
 # What becomes of a scoring that is there: it is refused; gone on with, or taken, where it is this very one; taken where it is
 # this very one and replaced where it is not; replaced.
@@ -251,4 +250,4 @@ def _files(file: Path) -> tuple[Path, Path]:
 def _write(file: Path, summary: Json, rows: Sequence[Row]) -> None:
     summary_file, clips_file = _files(file)
     write_rows(clips_file, rows)
-    write_json(summary_file, summary)
+    write_scoring(summary_file, summary)

@@ -10,7 +10,6 @@ from govor.corpus.manifests import read_clips
 from govor.errors import GovorError
 from govor.families.task import Row
 from govor.files import exists
-from govor.jsons import read_json, write_json
 from govor.machine import now
 from govor.measure.evaluate import EvalOptions, evaluate, refuse_other_task
 from govor.measure.overlap import overlap, overlap_line, training_manifests
@@ -20,7 +19,7 @@ from govor.metrics.intervals import choose_clusters, interval
 from govor.metrics.text import NAME
 from govor.metrics.wer import score, total
 from govor.progress import SILENT, Progress
-from govor.runs import Json, Workspace
+from govor.runs import Json, Workspace, read_scoring, write_scoring
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +81,10 @@ def score_suite(
     name = str(summaries[0]["model"])
     part = "" if wanted.max_samples is None else f"-{wanted.max_samples}"
     file = workspace.scoring(name, f"suite-{Path(wanted.name).stem}{part}")
-    results = with_earlier(results, read_json(file) if exists(file) else None)
+    results = with_earlier(results, read_scoring(file) if exists(file) else None)
     about = {"suite": wanted.name, "model": model, "created": now()}
     result = {**about, "sets": results, "not_run": not_run, "table": table(suite, name, results)}
-    write_json(file, result)
+    write_scoring(file, result)
     return SuiteScores(suite, file, result, summaries)
 
 

@@ -21,7 +21,7 @@ from govor.files import atomic_folder, put_in_place, remove, sha256_of, write_te
 from govor.machine import now
 from govor.package.card import model_card
 from govor.package.processor import package_processor
-from govor.runs import PACKAGE, Json, Package, Run, RunRecord, write_package
+from govor.runs import Json, Package, Run, RunRecord, write_package
 from govor.timing.heads import stored_heads_for_padding, write_to_configs
 
 # Of each manifest so many transcripts must survive the tokenizer.
@@ -73,7 +73,7 @@ def _package(run: Run, wanted: Sequence[str], checkpoint: str | None, quantizati
         processor_name = run.workspace.relative(processor)
         result = Package(now(), chosen.name, sorted(names), checks, processor_name, weights)
         write_package(folder, result)
-    _move(made, run.folder, [exporter.folder for exporter in family.exports.values()])
+    _move(Run(made), run, [exporter.folder for exporter in family.exports.values()])
     return result
 
 
@@ -111,16 +111,16 @@ def _usage(run: Run, family: Family, names: Sequence[str], options: ExportOption
     return [line for place, block in enumerate(blocks) for line in ([""] if place else []) + block]
 
 
-def _move(made: Path, run: Path, folders: Sequence[str]) -> None:
+def _move(made: Run, run: Run, folders: Sequence[str]) -> None:
     """Put a whole package into its run; in the meantime the run is no package, rather than one mixed of two."""
-    with disk_errors(run, "the package"):
-        (run / PACKAGE).unlink(missing_ok=True)
+    with disk_errors(run.folder, "the package"):
+        run.unpackage()
         for older in folders:  # of the checkpoint that was packaged before
             if older != ".":
-                remove(run / older)
-        for path in sorted(made.iterdir(), key=lambda path: path.name == PACKAGE):
-            put_in_place(path, run / path.name)
-        made.rmdir()
+                remove(run.folder / older)
+        for path in sorted(made.folder.iterdir(), key=lambda path: path == made.package_file):
+            put_in_place(path, run.folder / path.name)
+        made.folder.rmdir()
 
 
 def _merged(run: Run, checkpoint: Path, clips: Sequence[Clip]) -> tuple[Family, dict[str, Json]]:
