@@ -133,7 +133,7 @@ EAF = """<ANNOTATION_DOCUMENT><HEADER TIME_UNITS="milliseconds"/><TIME_ORDER>
 )  # fmt: skip
 def test_what_is_read(suffix: str, text: str, wanted: Spans) -> None:
     assert spans(text, suffix) == wanted
-    assert timed.parse(text, suffix)[0] == " ".join(said for *_, said in wanted)
+    assert timed.read(text, suffix).text == " ".join(said for *_, said in wanted)
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,13 @@ def test_sound_too_short_or_silent_has_no_fingerprint() -> None:
     assert not fingerprint(np.zeros(16_000, np.float32)).audible.any()
 
 
+def test_a_frame_is_heard_that_is_at_most_35_db_under_the_loudest() -> None:
+    quiet, loud = real_like(1), real_like(2)
+    for decibels, heard in ((-25.0, True), (-50.0, False)):
+        print_ = fingerprint(np.concatenate([loud, quiet * 10 ** (decibels / 20)]).astype(np.float32))
+        assert bool(print_.audible[-100:-30].any()) is heard
+
+
 def write(folder: Path, name: str, samples: np.ndarray, **row: Any) -> dict[str, Any]:
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -237,7 +237,8 @@ def test_earlier_results_are_drafts_over_separated_vocals(tmp_path: Path) -> Non
     ],
 )  # fmt: skip
 def test_timed_transcripts(suffix: str, text: str, segments: list[tuple[float, float | None, str]]) -> None:
-    plain, found = timed.parse(text.lstrip("\ufeff"), suffix)
+    transcript = timed.read(text.lstrip("\ufeff"), suffix)
+    plain, found = transcript.text, transcript.segments
     assert [(s.start, s.end, s.text) for s in found] == segments
     assert "<|" not in plain and (plain == timed.plain(found) or not found)
 
@@ -248,7 +249,7 @@ def test_timed_transcripts(suffix: str, text: str, segments: list[tuple[float, f
 )  # fmt: skip
 def test_bad_timed_transcripts_have_a_reason(suffix: str, text: str) -> None:
     with pytest.raises(AudioError) as error:
-        timed.parse(text, suffix)
+        timed.read(text, suffix)
     assert error.value.rule == "bad_transcript"
 
 
@@ -265,7 +266,8 @@ def test_inline_times_come_back(spans: list[tuple[int, int, str]], cut: bool) ->
     if cut and segments:
         segments.append(Segment((at + 1) / 50, None, ""))
     assert timed.from_inline(timed.to_inline(segments))[1] == tuple(segments)
-    assert timed.from_srt(timed.to_srt([s for s in segments if s.text])) == tuple(s for s in segments if s.text)
+    written = timed.to_srt([s for s in segments if s.text])
+    assert timed.read(written, ".srt").segments == tuple(s for s in segments if s.text)
 
 
 def test_times_are_written_from_integers() -> None:

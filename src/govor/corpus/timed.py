@@ -52,12 +52,6 @@ def plain(segments: Sequence[Segment]) -> str:
     return " ".join(" ".join(segment.text for segment in segments).split())
 
 
-def parse(text: str, suffix: str) -> tuple[str, tuple[Segment, ...]]:
-    """`read`, its text and segments alone."""
-    found = read(text, suffix)
-    return found.text, found.segments
-
-
 def read(text: str, suffix: str) -> Transcript:
     """A transcript file's content; a file without times has no segments.
 
@@ -195,16 +189,6 @@ def to_inline(segments: Sequence[Segment]) -> str:
 def snap(seconds: float) -> float:
     """The nearest multiple of `TIME_STEP_SECONDS`."""
     return round(round(seconds * _STEPS_PER_SECOND) / _STEPS_PER_SECOND, 2)
-
-
-def from_srt(text: str) -> tuple[Segment, ...]:
-    """SubRip and WebVTT."""
-    return read(text, ".srt").segments
-
-
-def from_lrc(text: str) -> tuple[Segment, ...]:
-    """LRC."""
-    return read(text, ".lrc").segments
 
 
 def from_json(text: str) -> tuple[Segment, ...]:
