@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from safetensors import SafetensorError
@@ -22,8 +21,6 @@ from govor.files import atomic_folder, sha256_of, sha256_of_lines
 from govor.hub import ModelFiles, Notify, cache_folder
 from govor.languages import language_of_all
 from govor.runs import Run, Workspace
-
-Engine = Literal["torch", "ct2"]
 
 
 def _quiet(_: str) -> None:
@@ -110,7 +107,7 @@ def open_model(
     source: str,
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
-    engine: Engine = "torch",
+    engine: str = "torch",
     notify: Notify = _quiet,
     workspace: Workspace | None = None,
 ) -> Opened:
@@ -118,7 +115,7 @@ def open_model(
 
     Args:
         source: a package, a run folder (its best checkpoint), a checkpoint folder, a ggml file, a Hub id.
-        engine: torch, or that of an export of a package (ct2).
+        engine: torch, or one that runs an export of a package; see `registry.engines`.
         workspace: the one that a run's files name its base model in.
     """
     path = Path(source)

@@ -23,7 +23,6 @@ from govor.runs import Json, Workspace
 if TYPE_CHECKING:  # clips are checked before torch is imported
     from govor.families.opening import Opened
 
-Engine = Literal["torch", "ct2"]
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 CONTEXTS: tuple[ContextMode, ...] = ("padded", "speech")
 
@@ -34,7 +33,7 @@ class EvalOptions:
 
     contexts: tuple[ContextMode, ...] | None = None
     beam_size: int = 1
-    engine: Engine = "torch"
+    engine: str = "torch"
     precision: PrecisionName = "auto"
     device: str = "auto"
     existing: Existing = "refuse"
@@ -70,7 +69,7 @@ def open_model(
     precision = pick_precision(options.precision, device).value
     source = workspace.model(model)
     opened = open_source(source, torch_dtype(precision), device, options.engine, progress.note, workspace)
-    return opened, "as stored" if options.engine == "ct2" else precision
+    return opened, precision if options.engine == "torch" else "as stored"
 
 
 def refuse_other_task(workspace: Workspace, model: str, wanted: str) -> None:

@@ -41,7 +41,7 @@ def dataset_name(manifest: Path) -> str:
 
 def decoded_name(model: str, beam_size: int = 1, engine: str = "torch") -> str:
     """The name that scores of a model are filed under, which says how it was decoded: `mine-1-beam5-ct2`."""
-    return model + (f"-beam{beam_size}" if beam_size > 1 else "") + ("-ct2" if engine == "ct2" else "")
+    return model + (f"-beam{beam_size}" if beam_size > 1 else "") + ("" if engine == "torch" else f"-{engine}")
 
 
 def clips_to_score(workspace: Workspace, manifest: Path, most: int | None = None) -> list[Clip]:

@@ -16,13 +16,13 @@ from govor.examples.spec import ExampleSpec
 from govor.families import adapters
 from govor.families.base import Aligner, ExportOptions, Family, Quantization
 from govor.families.opening import load_base, load_checkpoint
-from govor.families.registry import family_class, family_of, formats
+from govor.families.registry import family_class, family_of, formats, settings_of
 from govor.files import atomic_folder, put_in_place, remove, sha256_of, write_text
 from govor.machine import now
 from govor.package.card import model_card
 from govor.package.processor import package_processor
 from govor.runs import Json, Package, Run, RunRecord, write_package
-from govor.timing.heads import stored_heads_for_padding, write_to_configs
+from govor.timing.heads import stored_heads_for_padding
 
 # Of each manifest so many transcripts must survive the tokenizer.
 _TEXTS = 1000
@@ -101,7 +101,7 @@ def _hand_over_heads(family: Family, folder: Path, measured_in: tuple[Path, ...]
     """Write the heads that follow the speech, as they were measured for the run, into the package."""
     heads = stored_heads_for_padding(measured_in, family.heads) if isinstance(family, Aligner) else None
     if heads:
-        write_to_configs(folder, heads)
+        settings_of(family.name).write_heads(folder, heads)
 
 
 def _usage(run: Run, family: Family, names: Sequence[str], options: ExportOptions) -> list[str]:
