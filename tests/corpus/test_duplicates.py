@@ -12,11 +12,11 @@ import pytest
 import soundfile
 
 from govor.audio import decode
+from govor.corpus.diskmap import DiskMap
 from govor.corpus.fingerprint import MAX_BIT_ERROR, Index, best_match, fingerprint
 from govor.corpus.formats import read_source
 from govor.corpus.inventory import Statement
 from govor.corpus.moves import move, plan_moves, undo, with_sidecars
-from govor.corpus.ondisk import DiskMap
 from govor.corpus.records import Clip
 from govor.corpus.validate import Checks, Limits, validate
 from govor.errors import GovorError
@@ -182,9 +182,9 @@ def test_undo_never_overwrites(tmp_path: Path) -> None:
 
 
 def test_a_large_map_moves_to_disk_and_keeps_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    import govor.corpus.ondisk as ondisk
+    from govor.corpus import diskmap
 
-    monkeypatch.setattr(ondisk, "_IN_MEMORY", 10)
+    monkeypatch.setattr(diskmap, "_IN_MEMORY", 10)
     with DiskMap() as held:
         for number in range(200):
             assert held.setdefault(f"k{number % 50}\udc80", f"v{number}") == f"v{number % 50}"

@@ -9,7 +9,7 @@ import pytest
 import webvtt
 from praatio import textgrid
 
-from govor.corpus.timed import from_json, read
+from govor.corpus.transcripts import from_json, read
 from govor.errors import GovorError
 from govor.timing.files import file_id, output_path, write_outputs
 from govor.timing.subtitles import FORMATS, right_to_left, write_format

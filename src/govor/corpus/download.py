@@ -20,8 +20,8 @@ from urllib.parse import unquote, urljoin, urlsplit
 from urllib.request import Request
 
 from govor.audio import AUDIO_SUFFIXES, probe
-from govor.corpus.guarded import check_url, opener
 from govor.corpus.provenance import Provenance, item_file
+from govor.corpus.public_http import check_url, opener
 from govor.errors import AudioError, GovorError
 from govor.files import sha256_of
 from govor.jsons import parse_json, write_json

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from govor.corpus.download import HarvestError, Item, Notify, Options, fetch, url_key
-from govor.corpus.guarded import check_url
 from govor.corpus.inventory import Statement, find_recordings
 from govor.corpus.licenses import canonical
 from govor.corpus.manifests import read_rows, rejected, row_writer
 from govor.corpus.outputs import Rejections
 from govor.corpus.provenance import ITEM_SUFFIX, Provenance, item_file, read_item, there
+from govor.corpus.public_http import check_url
 from govor.corpus.records import Row
 from govor.corpus.scan import InventoryReport, take_inventory
 from govor.errors import GovorError

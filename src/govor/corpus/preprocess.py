@@ -30,7 +30,7 @@ from govor.corpus.records import Clip, Row, Segment, Word, is_blank
 from govor.corpus.samples import OVER_WINDOW_SECONDS, WINDOW_SECONDS, clip_samples
 from govor.corpus.slicing import MAX_CHARACTERS_PER_SECOND, Rejected, Slice, characters_per_second, plan_slices
 from govor.corpus.speakers import one_person
-from govor.corpus.timed import TIME_STEP_SECONDS, closed, plain, shifted, snap
+from govor.corpus.transcripts import TIME_STEP_SECONDS, closed, plain, shifted, snap
 from govor.corpus.vad import Kind, Spans, Vad, open_vad, seconds_of_speech
 from govor.errors import AudioError, GovorError
 from govor.files import refuse_existing

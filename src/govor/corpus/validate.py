@@ -24,11 +24,11 @@ from govor import engine
 from govor.audio import SAMPLE_RATE, Samples, decode, probe
 from govor.audio.channels import Listener, Relation
 from govor.config import Settings
+from govor.corpus.diskmap import DiskMap
 from govor.corpus.duplicates import Duplicates
 from govor.corpus.fingerprint import Fingerprint, fingerprint
 from govor.corpus.inventory import INVENTORY_ONLY, is_inventory_row
 from govor.corpus.manifests import read_rows, rejected
-from govor.corpus.ondisk import DiskMap
 from govor.corpus.outputs import outputs
 from govor.corpus.records import Clip, Row, is_blank
 from govor.corpus.samples import WINDOW_SECONDS, duration_tolerance, fits_window

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from govor.corpus.guarded import is_public
+from govor.corpus.public_http import is_public
 
 # YouTube's one Creative Commons choice, and what some other sites say.
 _LICENSES = {

@@ -18,7 +18,7 @@ from govor.corpus.preprocess import safe_name
 from govor.corpus.provenance import Provenance, item_file
 from govor.corpus.records import Clip, Row, Segment, segment_row
 from govor.corpus.samples import clip_samples
-from govor.corpus.timed import to_inline, to_lrc, to_srt
+from govor.corpus.transcripts import to_inline, to_lrc, to_srt
 from govor.errors import AudioError
 from govor.files import atomic_folder, write_text
 from govor.jsons import to_json, write_json

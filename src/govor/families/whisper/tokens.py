@@ -16,7 +16,7 @@ from pathlib import Path
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
 
 from govor.corpus.samples import WINDOW_SECONDS
-from govor.corpus.timed import TIME_STEP_SECONDS
+from govor.corpus.transcripts import TIME_STEP_SECONDS
 from govor.errors import GovorError, nearest
 from govor.families.vocabulary import (
     Merges,
