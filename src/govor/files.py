@@ -212,8 +212,8 @@ def beside(path: Path, kind: str = "tmp") -> Path:
 
 def temporary_name_of(path: Path) -> str | None:
     """What a temporary name stands for; None where it is none."""
-    found = _TEMPORARY.fullmatch(path.name)
-    return found["name"] if found else None
+    match = _TEMPORARY.fullmatch(path.name)
+    return match["name"] if match else None
 
 
 def sweep(folder: Path, alone: bool = False) -> None:

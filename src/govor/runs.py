@@ -178,12 +178,12 @@ class Workspace:
             if place.is_dir():
                 return Run(place, self)
             raise GovorError(f"{name} is no folder; a run's name or folder was wanted.")
-        found = [run for run in self.runs() if run.name == name]
-        if len(found) > 1:
-            folders = ", ".join(str(run.folder) for run in found)
-            raise GovorError(f"There are {len(found)} runs called '{name}': {folders}; give one of the paths.")
-        if found:
-            return found[0]
+        named = [run for run in self.runs() if run.name == name]
+        if len(named) > 1:
+            folders = ", ".join(str(run.folder) for run in named)
+            raise GovorError(f"There are {len(named)} runs called '{name}': {folders}; give one of the paths.")
+        if named:
+            return named[0]
         raise GovorError(f"There is no run '{shortened(name)}'; {nearest(name, [run.name for run in self.runs()])}")
 
 
@@ -219,7 +219,7 @@ class RunRecord:
     more: Json = field(default_factory=dict)
 
     @classmethod
-    def of(cls, found: Record) -> Self:
+    def of(cls, content: Record) -> Self:
         """From a file's content. What earlier versions did not write has its empty value.
 
         Raises:
@@ -229,8 +229,8 @@ class RunRecord:
         empty: Json = {"language_token": None, "licenses": {}, "augment_sha256": None, "split": {}, "sources": {}}
         empty |= {"seed": 0, "phases": {}, "devices": 1, "memory_halvings": 0, "resumed": [], "created": ""}
         empty |= {"languages": [], "environment": {}, "result": {}, "base_sha256": "", "precision": "", "family": ""}
-        values = {name: found[name] if name in found or name not in empty else empty[name] for name in names}
-        return cls(**values, more={key: value for key, value in found.items() if key not in names})
+        values = {name: content[name] if name in content or name not in empty else empty[name] for name in names}
+        return cls(**values, more={key: value for key, value in content.items() if key not in names})
 
     def as_json(self) -> Json:
         """What is written."""
@@ -245,10 +245,10 @@ def read_record(file: Path) -> RunRecord:
     """
     if not file.is_file():
         raise GovorError(f"The record {file} was not found.")
-    found = read_json(file, _OF_RECORD)
-    if not {"recipe", "data", "run", "precision", "base_sha256"} <= found.keys():
+    content = read_json(file, _OF_RECORD)
+    if not {"recipe", "data", "run", "precision", "base_sha256"} <= content.keys():
         raise GovorError(f"{file} is no run_manifest.json of a finished run; a recipe or such a record was wanted.")
-    return RunRecord.of(found)
+    return RunRecord.of(content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,18 +264,18 @@ class Package:
     more: Json = field(default_factory=dict)
 
     @classmethod
-    def of(cls, found: Record) -> Self:
+    def of(cls, content: Record) -> Self:
         """From a file's content; what earlier versions did not write has its empty value."""
         known = [one.name for one in fields(cls) if one.name != "more"]
-        more = {key: value for key, value in found.items() if key not in known}
+        more = {key: value for key, value in content.items() if key not in known}
         own = (
-            found["checkpoint"],
-            found["formats"],
-            found["checks"],
-            found.get("processor", ""),
-            found.get("sha256", {}),
+            content["checkpoint"],
+            content["formats"],
+            content["checks"],
+            content.get("processor", ""),
+            content.get("sha256", {}),
         )
-        return cls(found.get("created", ""), *own, more)
+        return cls(content.get("created", ""), *own, more)
 
     def as_json(self) -> Json:
         """What is written."""

@@ -332,12 +332,12 @@ def _of_recording(clip: Clip) -> Clip:
 def _moved(clip: Clip, start_seconds: float, samples: int) -> tuple[Row, ...]:
     """The words that lie in a stretch of the recording, with times from its beginning."""
     length = samples / SAMPLE_RATE
-    kept = []
+    inside = []
     for word in clip.words:
         times = {key: word[key] - start_seconds for key in ("start", "end") if isinstance(word.get(key), int | float)}
         if times and min(times.values()) >= -0.05 and max(times.values()) <= length + 0.05:
-            kept.append({**word, **{key: round(min(max(time, 0.0), length), 3) for key, time in times.items()}})
-    return tuple(kept)
+            inside.append({**word, **{key: round(min(max(time, 0.0), length), 3) for key, time in times.items()}})
+    return tuple(inside)
 
 
 def _slices(

@@ -92,8 +92,8 @@ def is_about_else(text: str, suffix: str) -> bool:
 
 def _untimed(text: str) -> Transcript:
     if has_inline(text):
-        found, segments = from_inline(text)
-        return Transcript(found, segments)
+        said_text, segments = from_inline(text)
+        return Transcript(said_text, segments)
     prefixes: Counter[str] = Counter()
     said = without_prefixes(cues.lines_of(text), prefixes)
     return Transcript(" ".join(" ".join(said).split()), prefixes=dict(prefixes), speakers=tuple(prefixes))
@@ -235,7 +235,7 @@ def srt_of(spans: Iterable[tuple[int, int, str]]) -> str:
 
 def unmarked(text: str) -> str:
     """Words of a subtitle in which nothing can be taken for markup: references stand for what could."""
-    text = _MARKUP.sub(lambda found: "".join(f"&#{ord(letter)};" for letter in found[0]), text)
+    text = _MARKUP.sub(lambda match: "".join(f"&#{ord(letter)};" for letter in match[0]), text)
     if ">" in text:  # else nothing that is opened is closed
         text = text.replace("<", "&#60;")
     return kept_together(text)

@@ -73,11 +73,11 @@ def _guard() -> None:
     resolve = socket.getaddrinfo
 
     def judged(*arguments: Any, **named: Any) -> Any:
-        found = resolve(*arguments, **named)
-        for entry in found:
+        entries = resolve(*arguments, **named)
+        for entry in entries:
             if not is_public(str(entry[4][0])):
                 raise OSError(f"{entry[4][0]} is a private or reserved address")
-        return found
+        return entries
 
     socket.getaddrinfo = judged
 

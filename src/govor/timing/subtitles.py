@@ -65,7 +65,7 @@ def _escaped(text: str) -> str:
 
 
 def _referred(text: str) -> str:
-    return re.sub(r"[&<{\\]", lambda found: f"&#{ord(found[0])};", text)
+    return re.sub(r"[&<{\\]", lambda match: f"&#{ord(match[0])};", text)
 
 
 def to_enhanced_lrc(lines: Sequence[Line]) -> str:

@@ -123,11 +123,11 @@ def layout_row(clip: Clip, names: Mapping[str, str] | None = None) -> Row:
 
 def of_inventory(row: Row) -> Row:
     """A row of our own inventory without what only an inventory needs; its error as an AudioError."""
-    kept = {key: value for key, value in row.items() if key not in INVENTORY_ONLY}
+    own = {key: value for key, value in row.items() if key not in INVENTORY_ONLY}
     if row.get("error"):
         rule, _, message = str(row["error"]).partition(": ")
-        kept["error"] = AudioError(rule, message)
-    return kept
+        own["error"] = AudioError(rule, message)
+    return own
 
 
 def shown(row: Mapping[str, object]) -> Row:
@@ -142,8 +142,8 @@ def _renamed(row: Row) -> Row:
     entry = row.get("entry_id")
     if isinstance(entry, str | int) and not isinstance(entry, bool) and str(entry):
         source = row.get("source")
-        told = source is not None and (str(source) == str(entry) or str(source).endswith(f"/{entry}"))
-        if not told:  # a manifest of our own has it already
+        named = source is not None and (str(source) == str(entry) or str(source).endswith(f"/{entry}"))
+        if not named:  # a manifest of our own has it already
             row["source"] = "/".join(str(part) for part in (source, entry) if part)
     return row
 
