@@ -38,7 +38,8 @@ def tones(workspace: Path) -> Path:
         soundfile.write(file, tone(label, 0.6 + 0.002 * number, seed=number), 16_000)
         seconds = soundfile.info(file).duration
         about = {"id": file.stem, "audio": str(file), "duration": seconds, "language": "cs"}
-        rows.append({**about, "labels": {"tone": label}, "speaker": f"p{number % 12}", "license": "own"})
+        labels = {"tone": label, "timbre": CLASSES[number % 2 == 0]}
+        rows.append({**about, "labels": labels, "speaker": f"p{number % 12}", "license": "own"})
     manifest = workspace / "tones.jsonl"
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
     tiny(seed=1).save(workspace / "base")
@@ -103,7 +104,10 @@ def killed(workspace: Path, zygote: Zygote, file: Path) -> None:
 
 def test_a_classifier_goes_the_whole_way(workspace: Path, zygote: Zygote, tones: Path, command: Govor) -> None:
     command("validate", tones)
-    command("split", "manifests/kept.jsonl", "--name", "tones")
+    done = command("split", "manifests/kept.jsonl", "--name", "tones")
+    assert "govor train RECIPE.yaml --set data.split=manifests/splits/tones" in done.stderr, (
+        "no shipped recipe is for it"
+    )
     file, run = recipe(workspace, patience=3, average=2), workspace / "models/tone/tone-1"
 
     killed(workspace, zygote, file)
@@ -138,7 +142,8 @@ def test_a_classifier_goes_the_whole_way(workspace: Path, zygote: Zygote, tones:
     )
     assert refused["gates"][0]["measured"] == scored["macro_f1"]
 
-    command("package", "tone-1")
+    done = command("package", "tone-1")
+    assert "govor evaluate models/tone/tone-1 --manifest TEST.jsonl" in done.stderr and "transcribe" not in done.stderr
     package = read_json(run / "package.json")
     assert package["formats"] == ["safetensors"] and package["checks"]["safetensors"]["clips"] > 0
     card = (run / "README.md").read_text()
@@ -148,15 +153,90 @@ def test_a_classifier_goes_the_whole_way(workspace: Path, zygote: Zygote, tones:
     assert "macro" in page and "WER" not in page
 
 
+def test_a_setting_of_its_own_reaches_it(workspace: Path, tones: Path, command: Govor) -> None:
+    command("split", tones, "--name", "tones")
+    file, run = recipe(workspace), workspace / "models/tone/tone-1"
+    refused = command("train", file, "--set", "examples.label=colour", expect=2)
+    assert "has no label 'colour'" in refused.stderr and not run.exists()
+
+    command(
+        "train",
+        file,
+        "--set",
+        "examples.label=timbre",
+        "--set",
+        "finetune.max_steps=60",
+        "--set",
+        "evaluation.evaluations=1",
+    )
+    assert read_json(run / "base/config.json")["label"] == "timbre" and read_json(workspace / "base/config.json") == {
+        **read_json(run / "base/config.json"),
+        "label": "tone",
+    }
+    command("package", "tone-1")
+    test = "manifests/splits/tones/test.jsonl"
+    (scored,) = json.loads(command("evaluate", run, "--manifest", test, "--json").stdout)
+    rows = [json.loads(line) for line in (workspace / test).read_text().splitlines()]
+    answers = workspace / "manifests/evals/tone-1__tones-test__speech.clips.jsonl"
+    references = {row["id"]: row["reference"] for row in map(json.loads, answers.read_text().splitlines())}
+    assert references == {row["id"]: row["labels"]["timbre"] for row in rows} and scored["macro_f1"] > 0.9
+
+
+def test_a_run_that_goes_on_for_another_label_is_of_that_one(
+    workspace: Path, zygote: Zygote, tones: Path, command: Govor
+) -> None:
+    command("split", tones, "--name", "tones")
+    file, base = recipe(workspace), workspace / "models/tone/tone-1/base/config.json"
+    killed(workspace, zygote, file)
+    assert read_json(base)["label"] == "tone"
+    command("train", file, "--resume-changed", "--set", "examples.label=timbre")
+    assert read_json(base)["label"] == "timbre"
+
+
+def test_adapters_are_trained_on_a_label_of_its_own(workspace: Path, tones: Path, command: Govor) -> None:
+    command("split", tones, "--name", "tones")
+    file, run = recipe(workspace), workspace / "models/tone/tone-1"
+    changes = ["examples.label=timbre", "finetune.method=lora", "finetune.max_steps=40", "evaluation.evaluations=1"]
+    command("train", file, *(part for change in changes for part in ("--set", change)))
+    assert list(run.glob("checkpoints/*/adapter_model.safetensors"))
+    command("package", "tone-1")
+    assert read_json(run / "config.json")["label"] == "timbre"
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        (
+            "finetune.activation_checkpointing=true",
+            "finetune.activation_checkpointing is set and the family tone has no",
+        ),
+        ("examples.context=padded", "examples.context is set and the family tone has no examples with it"),
+        ("examples.context=cached", "examples.context is set and the family tone has no examples with it"),
+        ("examples.contexts={speech: 0.5, padded: 0.5}", "examples.contexts.padded is set"),
+        ("examples.contexts={speech: 0.5, cached: 0.5}", "examples.contexts.cached is set"),
+        ("examples.full_length_share=0.5", "examples.full_length_share is set"),
+    ],
+)
+def test_a_setting_that_it_lacks_is_refused_by_its_name(
+    workspace: Path, tones: Path, command: Govor, setting: str, sentence: str
+) -> None:
+    command("split", tones, "--name", "tones")
+    done = command("train", recipe(workspace), "--set", setting, expect=2)
+    assert sentence in done.stderr and "Traceback" not in done.stderr
+    assert not (workspace / "models/tone/tone-1").exists()
+
+
 def test_what_it_cannot_do_is_one_sentence(workspace: Path, tones: Path, command: Govor) -> None:
     for arguments in (
         ("transcribe", "base", "uploads/tone000.wav"),
         ("evaluate", "base", "--hallucination"),
         ("align", tones, "--model", "base"),
         ("audit", tones, "--model", "base"),
+        ("evaluate", "base", "--manifest", tones, "--engine", "ct2"),
     ):
         done = command(*arguments, expect=2)
         assert "Traceback" not in done.stderr and done.stderr.count("govor: ") == 1, done.stderr
+        assert "govor package" not in done.stderr, "what is suggested is not refused"
 
 
 def test_a_recogniser_refuses_rows_without_words(

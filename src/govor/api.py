@@ -24,6 +24,7 @@ from govor.runs import Workspace
 
 if TYPE_CHECKING:
     from govor.families.opening import Opened
+    from govor.finetune.callbacks import Callback
     from govor.finetune.reporting import RunProgress
     from govor.finetune.request import Resume
     from govor.finetune.train import Finished
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AudioError", "EvalOptions", "GovorError", "Model", "Workspace", "evaluate", "load", "train"]
 
+ExistingRun = Literal["refuse", "resume", "resume-changed", "overwrite"]
 _HERE = Workspace()
 
 
@@ -153,33 +155,29 @@ def train(
     recipe: str | Path,
     workspace: Workspace = _HERE,
     settings: Sequence[str] = (),
-    resume: Resume = False,
-    overwrite: bool = False,
+    existing: ExistingRun = "refuse",
     device: str = "auto",
     progress: RunProgress | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Finished:
     """Train as a recipe says.
 
     Args:
         recipe: the name of a shipped recipe, a .yaml file, or the run_manifest.json of a run to repeat.
         settings: changes to it, each as NAME=VALUE.
-        resume: go on with the run of that name; "changed" allows it another recipe or data, and writes that down.
-        overwrite: an old run of that name gives way.
+        existing: what becomes of a run of that name that is there already: it is refused; gone on with; gone on with by another
+            recipe or with other data, which its record then says; or gives way.
+        callbacks: called at every moment of the run; one of them can end it.
 
     Raises:
         GovorError: there is no such recipe, its data cannot be used, or the run exists.
+        Pruned: a callback gave the run up; it can be gone on with.
     """
-    from govor.finetune.request import ask, check_early, check_place
+    from govor.finetune.request import ask
 
-    request = ask(workspace, str(recipe), settings, resume, overwrite, device)
-    if request.record is None:
-        check_early(workspace, request)
-        check_place(workspace, request)
-    from govor.finetune.repeat import check_repeatable
+    resume: Resume = "changed" if existing == "resume-changed" else existing == "resume"
+    request = ask(workspace, str(recipe), settings, resume, existing == "overwrite", device)
     from govor.finetune.reporting import SILENT_RUN
-    from govor.finetune.train import train as train_run
+    from govor.finetune.train import train_as_asked  # only now: it imports torch
 
-    shown = progress or SILENT_RUN
-    if request.record is not None:
-        check_repeatable(workspace, request.record, request.recipe, shown)
-    return train_run(workspace, request.recipe, shown, request.resume, request.overwrite, request.device)
+    return train_as_asked(workspace, request, progress or SILENT_RUN, callbacks)

@@ -109,7 +109,7 @@ def quickstart(workspace: Workspace, wish: Wish, progress: Progress = SILENT) ->
     from govor.measure.report.build import report
 
     _begin("compare", progress)
-    pairs = {context: (before[context], after[context]) for context in before}
+    pairs = {context: (before[context], after[context]) for context in before if context in after}
     headline = add_to_headline(workspace, recipe.name, pairs, True, progress)
     _begin("report", progress)
     page = report(run, overwrite=True)

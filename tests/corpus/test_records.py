@@ -53,6 +53,13 @@ def test_every_clip_comes_back_as_it_was(clip: Clip) -> None:
             '{"id": "a", "audio": "a.wav"}',
             r":2: the key 'transcript' and 'duration' and 'language' is missing",
         ),
+        *(
+            (
+                json.dumps({"id": "a", "audio": "a.wav", "duration": 1.5, "language": "he", "labels": labels}),
+                r":2: the key 'transcript' is missing; a manifest row needs id, audio, transcript \(or labels\)",
+            )
+            for labels in ({}, None)
+        ),
         (json.dumps({**ROW, "duration": "long"}), r":2: 'duration' must be a number, found 'long'"),
         (json.dumps({**ROW, "duration": -1}), r":2: 'duration' must be seconds of at least 0"),
         (json.dumps({**ROW, "transcript": None}), r":2: 'transcript' is null"),

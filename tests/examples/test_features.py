@@ -51,7 +51,7 @@ def test_names_and_settings_are_a_recipes_own() -> None:
 @pytest.mark.parametrize("name", family_names())
 def test_a_family_names_features_that_there_are(name: str, tiny_folder: Path, qwen_folder: Path) -> None:
     folder = {"whisper": tiny_folder, "qwen3_asr": qwen_folder}[name]
-    names = family_class(name).load_renderer(folder).features
+    names = family_class(name).load_renderer(folder, Examples()).features
     assert set(names) <= {feature.name for feature in FEATURES}
     assert {"augmentation", "spec_augment"} <= {feature.name for feature in rendered(names)}, "done while loading"
 

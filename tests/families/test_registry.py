@@ -24,7 +24,9 @@ from govor.examples.spec import ExampleSpec
 from govor.families import registry
 from govor.families.base import Family, Recogniser, Renderer
 from govor.families.opening import open_model
+from govor.families.recogniser import RECOGNITION
 from govor.families.task import DecodeOptions
+from govor.measure.accept import accept, gates_given
 from govor.measure.scoring import decoded_name
 from govor.package.build import package
 from govor.runs import Run, RunRecord, Workspace
@@ -149,6 +151,15 @@ def test_its_task_answers_counts_and_compares(toy: str, tmp_path: Path) -> None:
     assert compared["macro_f1"]["difference"] > 0 and compared["better"] == 4 and compared["verdict"] == "B is better"
 
 
+def test_what_is_of_another_family_is_no_silent_guess(toy: str) -> None:
+    with pytest.raises(TypeError, match="Tone is no Recogniser"):
+        next(RECOGNITION.answers(tiny(), [], DecodeOptions()), None)
+    with pytest.raises(TypeError, match="Tone is no Recogniser"):
+        RECOGNITION.check_clips(tiny(), [], Path("m.jsonl"), DecodeOptions())
+    with pytest.raises(TypeError, match="examples of another renderer; ToneExample was wanted"):
+        tiny().renderer.collate([object()])
+
+
 def test_its_recipe_is_its_own(toy: str) -> None:
     values = {"name": "x", "family": toy, "base_model": "base", "data": {"split": "s"}}
     made = recipes.parse_recipe(values, "x.yaml")
@@ -199,4 +210,34 @@ def test_it_is_packaged_in_a_workspace_that_is_not_the_current_folder(
     assert all(torch.equal(value, state[name]) for name, value in again.model.module.state_dict().items())  # type: ignore[union-attr]
     assert not list((tmp_path / "elsewhere").iterdir())
     with pytest.raises(GovorError, match=r"The format 'ct2' is for whisper models, and .*mine is none"):
-        package(run, ["ct2"])
+        package(run, ["ct2"], overwrite=True)
+    with pytest.raises(GovorError, match="There is no format 'nonsense'; known: ct2, hf, safetensors, thinker"):
+        package(run, ["nonsense"], overwrite=True)
+    proof = run.package_file.read_bytes()
+    with pytest.raises(GovorError, match=r"package.json already exists; give --overwrite to package it again"):
+        package(run, [])
+    assert run.package_file.read_bytes() == proof and package(run, [], overwrite=True).formats == made.formats
+    for source in (run.folder, run.folder / "base"):
+        with pytest.raises(
+            GovorError, match=r"'ct2' is for whisper models, and .* is a tone one; take the engine torch"
+        ):
+            open_model(str(source), engine="ct2", workspace=workspace)
+
+
+def test_a_run_that_was_judged_and_never_compared_is_packaged(toy: str, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "w")
+    run = a_run(workspace, tiny(), tones(workspace))
+    run.recipe_file.write_text("family: tone\nacceptance: {macro_f1: 0.9}\n", encoding="utf-8")
+    verdict, file = accept(run)
+    assert not verdict["accepted"] and json.loads(file.read_text(encoding="utf-8"))["contexts"] == {}
+    asked = verdict["gates"][0]["reason"]
+    assert (
+        "run: govor evaluate models/tone/mine --manifest TEST.jsonl, then govor compare BEFORE AFTER --run mine"
+        in asked
+    )
+    package(run, [])
+    card = (run.folder / "README.md").read_text(encoding="utf-8")
+    assert "Not scored yet" in card and "model-index" not in card
+    suite = gates_given(run, ["macro_f1=0.9", "measured_on=hebrew/eval-d1"])
+    with pytest.raises(GovorError, match="mine is for audio-classification, and suites are of speech recognition"):
+        accept(run, suite)

@@ -45,7 +45,7 @@ def test_an_average_takes_the_best_by_loss_and_no_others(workspace: Path, tiny_f
     assert checks.checkpoint == "average-5"
     card = (finished.run.folder / "README.md").read_text()
     assert "the mean of several checkpoints was taken: step-000005" in card
-    package(finished.run, ["hf"], "step-000006")
+    package(finished.run, ["hf"], "step-000006", overwrite=True)
     assert "step-000006 was taken by hand" in (finished.run.folder / "README.md").read_text()
 
 

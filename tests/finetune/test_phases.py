@@ -101,6 +101,13 @@ def test_groups_divide_the_parameters_and_the_narrower_name_wins(family: Any) ->
         assign(parts, {"decoder.top9": 1e-5})
 
 
+def test_a_group_of_nothing_is_said_to_hold_nothing() -> None:
+    with pytest.raises(GovorError, match="The group 'all' holds nothing: the family names no parameter"):
+        assign({}, {"all": 1e-4})
+    with pytest.raises(GovorError, match="holds nothing beside b; drop one"):
+        assign({"a.b": ["x"], "b": ["x"]}, {"a": 1e-4, "b": 1e-4})
+
+
 def test_whispers_sinusoids_never_train() -> None:
     family = tiny()
     (everything,) = assign(family.parts(), {"all": 1e-5})

@@ -4,8 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from govor.errors import GovorError
+from govor.families import registry
 from govor.families.recogniser import RecognitionGates
-from govor.measure.accept import accept
+from govor.measure.accept import OWN_TEST_SET, accept
 from govor.measure.compare import compare
 from govor.measure.headline import add_to_headline
 from govor.measure.scoring import write_eval
@@ -96,4 +100,37 @@ def test_a_verdict_on_a_suites_set_holds_whatever_is_compared(tmp_path: Path) ->
     run = judged_run(place)
     verdict, _ = accept(run, RecognitionGates(measured_on="hebrew/eval-d1", wer=0.2))
     add_to_headline(place, "r1", {"speech": (scored(place, "base", 6), scored(place, "r1", 5))}, fresh=True)
-    assert headline(run)["acceptance"] == verdict and "earlier_verdicts" not in headline(run)
+    assert headline(run)["acceptance"] == verdict
+    assert [one["measured_on"] for one in headline(run)["earlier_verdicts"]] == [OWN_TEST_SET], "the first one alone"
+
+
+def test_a_verdict_after_a_verdict_keeps_the_first(tmp_path: Path) -> None:
+    place = Workspace(tmp_path / "w")
+    run = judged_run(place)
+    first = headline(run)["acceptance"]
+    second, _ = accept(run, RecognitionGates(wer=0.01))
+    third, _ = accept(run, RecognitionGates(wer=0.3))
+    assert headline(run)["acceptance"] == third and headline(run)["accepted"] is True
+    earlier = headline(run)["earlier_verdicts"]
+    assert [{key: one[key] for key in first} for one in earlier] == [first, second]
+    assert [one["scores"]["wer"] for one in earlier] == [2 / 16] * 2
+
+
+def test_scores_of_another_task_are_not_a_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Workspace(tmp_path / "w")
+    run = judged_run(place)
+    monkeypatch.setattr(registry, "_FAMILIES", {**registry._FAMILIES, "tone": "toy_family"})
+    before = headline(run)
+    tones = []
+    for model in ("base", "tone-1"):
+        rows = [
+            {"id": f"c{i}", "audio": "a.wav", "duration": 1.0, "speaker": f"s{i}", "source": None, "language": "cs",
+             "reference": "low", "hypothesis": "low" if model == "tone-1" else "high"} for i in range(8)
+        ]  # fmt: skip
+        about = {"model": model, "set": "m", "context": "speech", "task": "audio-classification"}
+        write_eval(place, place.scoring(model, "m", "speech"), rows, about, place.path("m.jsonl"))
+        tones.append(place.scoring(model, "m", "speech"))
+    with pytest.raises(GovorError, match="r1 is for automatic-speech-recognition, and these scores are of audio-class"):
+        compare(place, *tones, "r1")
+    assert headline(run) == before and not (place.manifests / "compare").exists()
+    assert compare(place, *tones, "another").run == "another", "a run elsewhere, of which nothing is known here"

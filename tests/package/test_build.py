@@ -33,7 +33,7 @@ def run(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_packaged_equals_trained_bit_for_bit(run: Path) -> None:
-    result = package(Run(run), ["hf"], None)
+    result = package(Run(run), ["hf"], None, overwrite=True)
     assert result.checks["hf"]["clips"] == 4 and result.checks["hf"]["max_logit_difference"] < 1e-4
     checkpoint = load_file(run / "checkpoints" / result.checkpoint / "model.safetensors")
     packaged = load_file(run / "model.safetensors")
@@ -44,7 +44,7 @@ def test_packaged_equals_trained_bit_for_bit(run: Path) -> None:
 def test_the_stock_pipeline_transcribes_with_the_package(run: Path) -> None:
     from transformers import pipeline
 
-    package(Run(run), ["hf"], None)
+    package(Run(run), ["hf"], None, overwrite=True)
     asr = pipeline("automatic-speech-recognition", str(run), device="cpu")
     clips = Manifest("manifests/splits/toy/train.jsonl")
     clip = next(iter(clips))
@@ -63,7 +63,7 @@ def test_ct2_and_faster_whisper_load_the_package(run: Path) -> None:
     from faster_whisper import WhisperModel
     from faster_whisper.tokenizer import Tokenizer
 
-    checks = package(Run(run), ["hf", "ct2"], None).checks["ct2"]
+    checks = package(Run(run), ["hf", "ct2"], None, overwrite=True).checks["ct2"]
     assert checks["encoder_relative_error"] < 1e-4 and checks["same_text"] == checks["clips"]
     clips = list(Manifest("manifests/splits/toy/train.jsonl"))
     ours = transcribe_clips(open_model(str(run)).recogniser, clips, "speech")
@@ -103,7 +103,7 @@ def test_the_package_carries_its_record_and_a_card_with_scores(run: Path) -> Non
             test,
         )
     add_to_headline(Workspace(), "toy", {"speech": (files["before"], files["after"])})
-    package(Run(run), ["hf"], None)
+    package(Run(run), ["hf"], None, overwrite=True)
     card = (run / "README.md").read_text()
     assert "| speech |" in card and "own (8)" in card and "base_model:" in card
     assert json.loads((run / "run_manifest.json").read_text())["run"] == "toy"
@@ -139,26 +139,26 @@ def test_an_export_that_differs_fails_and_leaves_the_package_before_as_it_was(
         whisper.save = save
         return whisper
 
-    package(Run(run), ["hf"], None)
+    package(Run(run), ["hf"], None, overwrite=True)
     before = [(file.name, file.read_bytes()) for file in sorted(run.iterdir()) if file.is_file()]
     monkeypatch.setattr(build, "load_checkpoint", other)
     with pytest.raises(GovorError, match="other logits than the trained one"):
-        package(Run(run), ["hf"], None)
+        package(Run(run), ["hf"], None, overwrite=True)
     after = [(file.name, file.read_bytes()) for file in sorted(run.iterdir()) if file.is_file()]
     assert after == before and not list(run.glob(".hf*"))
 
 
 def test_an_unknown_checkpoint_or_an_unfinished_run_is_one_sentence(run: Path, tmp_path: Path) -> None:
     with pytest.raises(GovorError, match="no checkpoint 'step-9'; there are: step-"):
-        package(Run(run), ["hf"], "step-9")
+        package(Run(run), ["hf"], "step-9", overwrite=True)
     with pytest.raises(GovorError, match="no finished run"):
         package(Run(tmp_path), ["hf"], None)
 
 
 def test_a_new_package_leaves_no_older_ct2_behind(run: Path) -> None:
-    package(Run(run), ["hf", "ct2"], None)
+    package(Run(run), ["hf", "ct2"], None, overwrite=True)
     assert (run / "ct2/model.bin").exists()
-    assert package(Run(run), ["hf"], None).formats == ["hf"]
+    assert package(Run(run), ["hf"], None, overwrite=True).formats == ["hf"]
     assert not (run / "ct2").exists()
 
 
@@ -167,7 +167,7 @@ def test_a_conversion_that_fails_is_one_sentence_and_leaves_the_package_before(
 ) -> None:
     from ctranslate2.converters import TransformersConverter
 
-    package(Run(run), ["hf", "ct2"], None)
+    package(Run(run), ["hf", "ct2"], None, overwrite=True)
     before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
 
     def fails(*_: object, **__: object) -> None:
@@ -177,5 +177,5 @@ def test_a_conversion_that_fails_is_one_sentence_and_leaves_the_package_before(
     with pytest.raises(
         GovorError, match="CTranslate2 could not convert the model: unknown layer; nothing was packaged"
     ):
-        package(Run(run), ["hf", "ct2"], None)
+        package(Run(run), ["hf", "ct2"], None, overwrite=True)
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before

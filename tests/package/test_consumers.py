@@ -123,7 +123,7 @@ def test_the_package_assumes_the_language_of_its_run_alone(run: Path, languages:
         (run / "run_manifest.json").write_text(json.dumps(changed))
         left = {"language": "ja", "task": "translate", "forced_decoder_ids": [[1, 50266], [2, 50358]]}
         base.write_text(json.dumps({**json.loads(before), **left}))
-        package(Run(run), ["hf", "ct2"], None)
+        package(Run(run), ["hf", "ct2"], None, overwrite=True)
         found = json.loads((run / "generation_config.json").read_text())
         assert found.get("language") == (token or ("en" if languages == ["en"] else None))
         assert found["task"] == "transcribe" and found.get("forced_decoder_ids") is None
@@ -151,7 +151,7 @@ def test_an_english_only_model_is_told_no_language(tmp_path: Path) -> None:
 def test_the_stock_pipeline_needs_no_language_and_gives_times(run: Path) -> None:
     from transformers import pipeline
 
-    package(Run(run), ["hf"], None)
+    package(Run(run), ["hf"], None, overwrite=True)
     samples = samples_of(run, 3)
     ours = [
         item.text for item in open_model(str(run)).recogniser.transcribe(samples, ["en"] * 3, DecodeOptions("padded"))
@@ -205,7 +205,7 @@ def stated(run: Path) -> list[list[list[int]]]:
 
 def test_measured_heads_reach_the_package_before_and_after(run: Path) -> None:
     (run / heads.FILE).unlink(missing_ok=True)
-    package(Run(run), ["hf", "ct2"], None)
+    package(Run(run), ["hf", "ct2"], None, overwrite=True)
     assert stated(run) == [[[1, 0], [1, 1]]] * 2, "those of its base"
     heads.store_heads(run, measured(((0, 1), (1, 1))), "speech", "toy")
     assert stated(run) == [[[0, 1], [1, 1]]] * 2, "measured on a package that was there"
@@ -213,7 +213,7 @@ def test_measured_heads_reach_the_package_before_and_after(run: Path) -> None:
     assert stated(run) == [[[0, 0]]] * 2, "stock tools pad"
     heads.store_heads(run, measured(((1, 0),)), "speech", "toy")
     assert stated(run) == [[[0, 0]]] * 2
-    package(Run(run), ["hf", "ct2"], None)
+    package(Run(run), ["hf", "ct2"], None, overwrite=True)
     assert stated(run) == [[[0, 0]]] * 2, "measured before it is packaged"
     (run / heads.FILE).unlink()
 
@@ -245,7 +245,7 @@ def test_the_hubs_own_parser_reads_the_card(run: Path) -> None:
     from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 
     contexts = scored(run)
-    package(Run(run), ["hf", "ct2"], None)
+    package(Run(run), ["hf", "ct2"], None, overwrite=True)
     card = ModelCard.load(run / "README.md")
     data = card.data
     assert isinstance(data, ModelCardData)
@@ -284,7 +284,7 @@ def test_the_card_states_the_licence_as_the_hub_spells_it(
     before = file.read_text()
     try:
         file.write_text(json.dumps({**json.loads(before), "licenses": stated_licenses, "languages": ["no", "he"]}))
-        package(Run(run), ["hf"], None)
+        package(Run(run), ["hf"], None, overwrite=True)
     finally:
         file.write_text(before)
     data = ModelCard.load(run / "README.md").data
@@ -293,7 +293,7 @@ def test_the_card_states_the_licence_as_the_hub_spells_it(
 
 
 def test_the_snippets_of_the_card_run_as_they_stand(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    package(Run(run), ["hf", "ct2"], None)
+    package(Run(run), ["hf", "ct2"], None, overwrite=True)
     soundfile.write("clip.wav", samples_of(run)[0], 16_000)
     blocks = re.findall(r"```python\n(.*?)```", (run / "README.md").read_text(), re.S)
     assert len(blocks) == 2 and all("models/whisper/toy" in block for block in blocks)
@@ -308,7 +308,7 @@ def test_the_snippets_of_the_card_run_as_they_stand(run: Path, capsys: pytest.Ca
 def test_files_are_as_readable_as_the_umask_lets_them(run: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
-        package(Run(run), ["hf", "ct2"], None)
+        package(Run(run), ["hf", "ct2"], None, overwrite=True)
     finally:
         os.umask(before)
     packaged = [*(file for file in run.iterdir() if file.is_file()), *(run / "ct2").iterdir()]
@@ -338,7 +338,7 @@ def test_the_processor_alone_is_a_package_with_its_proof(run: Path) -> None:
     try:
         hebrew = [clip.replace(transcript="שָׁלוֹם, צה״ל") for clip in rows]
         write_clips(Path("manifests/splits/toy/train.jsonl"), hebrew)
-        result = package(Run(run), ["hf"], None)
+        result = package(Run(run), ["hf"], None, overwrite=True)
     finally:
         write_clips(Path("manifests/splits/toy/train.jsonl"), rows)
     folder = Path(result.processor)
@@ -357,7 +357,7 @@ def test_the_processor_alone_is_a_package_with_its_proof(run: Path) -> None:
 def test_a_tokenizer_that_loses_letters_is_refused_and_the_package_before_stays(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package(Run(run), ["hf"], None)
+    package(Run(run), ["hf"], None, overwrite=True)
     before = {
         file: file.read_bytes() for file in [*run.iterdir(), *Path("models/processor/toy").iterdir()] if file.is_file()
     }
@@ -371,7 +371,7 @@ def test_a_tokenizer_that_loses_letters_is_refused_and_the_package_before_stays(
     ascii_only = WhisperTokens(build_tokenizer([bytes([byte]) for byte in range(128)], []))
     monkeypatch.setattr(build, "load_checkpoint", lossy)
     with pytest.raises(GovorError, match="does not keep this text"):
-        package(Run(run), ["hf"], None)
+        package(Run(run), ["hf"], None, overwrite=True)
     after = {
         file: file.read_bytes() for file in [*run.iterdir(), *Path("models/processor/toy").iterdir()] if file.is_file()
     }

@@ -74,7 +74,7 @@ def a_package(make: Callable[[], Any], family: str, method: str) -> Callable[[Pa
     def write(root: Path) -> str:
         saved(make)(root)
         run = trained(root, family, "base", method, "earlier")
-        package(Run(run), ["hf"], None)
+        package(Run(run), ["hf"], None, overwrite=True)
         return str(run)
 
     return write
@@ -157,7 +157,7 @@ def test_trained_scored_packaged_and_loaded_again(
     assert (chosen / "adapter_model.safetensors").exists() == (method == "lora")
     wanted = said(str(run))
     assert wanted == said(str(chosen)), "a run is its best checkpoint"
-    result = package(Run(run), ["hf", FORMATS[family]], None)  # type: ignore[list-item]
+    result = package(Run(run), ["hf", FORMATS[family]], None, overwrite=True)  # type: ignore[list-item]
     assert ("merge" in result.checks) == (method == "lora")
     assert result.checks["hf"]["max_logit_difference"] < 1e-3
     assert said(str(run)) == wanted, "the package is the run"
@@ -182,7 +182,7 @@ def test_adapters_are_exported_in_small_number_formats_too(
     monkeypatch.chdir(tmp_path)
     saved(whisper)(tmp_path)
     run = trained(tmp_path, "whisper", "base", "lora", "mine")
-    assert package(Run(run), ["ct2"], None, quantization).checks["ct2"]["quantization"] == quantization
+    assert package(Run(run), ["ct2"], None, quantization, overwrite=True).checks["ct2"]["quantization"] == quantization
 
 
 def test_the_command_packages_adapters(govor: Any, workspace: Path) -> None:

@@ -30,7 +30,7 @@ def test_a_package_stands_until_the_new_one_is_whole(
         pytest.importorskip("ctranslate2")
     run, _ = trained(recipe_of(workspace, tiny_folder))
     formats: list[Any] = ["hf", "ct2"] if stage == "ct2" else ["hf"]
-    build.package(runs.Run(run), formats, None)
+    build.package(runs.Run(run), formats, None, overwrite=True)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
     def fail(*_: object) -> None:
@@ -44,7 +44,7 @@ def test_a_package_stands_until_the_new_one_is_whole(
         }
         patch.setattr(*places[stage], fail)
         with pytest.raises(GovorError, match="broken"):
-            build.package(runs.Run(run), formats, "step-000003")
+            build.package(runs.Run(run), formats, "step-000003", overwrite=True)
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
@@ -61,7 +61,7 @@ def test_a_killed_package_leaves_nothing_for_ever(
         "    if count < 0: os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return plain(*a, **k)\n"
         "files.put_in_place = build.put_in_place = put\n"
-        "build.package(runs.Run(Path('models/whisper/toy')), ['hf'], None)\n"
+        "build.package(runs.Run(Path('models/whisper/toy')), ['hf'], None, overwrite=True)\n"
     )
     for moves in (0, 3):
         ended = zygote.run([moves], workspace, {}, code)

@@ -14,10 +14,12 @@ from torch.nn import functional as F
 
 from govor.audio import SAMPLE_RATE, Samples
 from govor.errors import GovorError
+from govor.examples.settings import Examples
 from govor.families.base import Batch, Exporter, Family
 from govor.families.loading import check_dtypes, check_finite, weight_files
 from govor.families.task import Task
 from govor.jsons import read_json, write_json
+from toy_family.examples import LABEL, label_of
 from toy_family.exports import Safetensors
 from toy_family.features import BANDS, log_mel
 from toy_family.renderer import ToneRenderer
@@ -42,12 +44,12 @@ class Tone:
 
     name: ClassVar[str] = "tone"
     task: ClassVar[Task] = TONES
-    exports: ClassVar[Mapping[str, Exporter]] = {"safetensors": Safetensors()}
+    exports: ClassVar[Mapping[str, Exporter[Tone]]] = {"safetensors": Safetensors()}
 
-    def __init__(self, module: ToneNet, classes: Sequence[str]) -> None:
+    def __init__(self, module: ToneNet, classes: Sequence[str], label: str = LABEL) -> None:
         self.module: nn.Module = module
         self.notes: list[str] = []
-        self.renderer = ToneRenderer(classes)
+        self.renderer = ToneRenderer(classes, label)
 
     @classmethod
     def load(cls, folder: Path, dtype: torch.dtype = torch.float32, **options: object) -> Tone:
@@ -61,22 +63,33 @@ class Tone:
     @classmethod
     def from_base(cls, folder: Path, weights: dict[str, torch.Tensor]) -> Tone:
         """From a configuration and a checkpoint's weights."""
-        config = read_json(folder / "config.json", classes=list, width=int)
+        config = read_json(folder / "config.json", classes=list, width=int, label=str)
         module = ToneNet(len(config["classes"]), config["width"])
         try:
             module.load_state_dict(weights)
         except RuntimeError as error:
             raise GovorError(f"The weights do not fit {folder / 'config.json'}: {error}.") from None
         check_finite(module, folder)
-        return cls(module.eval(), config["classes"])
+        return cls(module.eval(), config["classes"], config["label"])
 
     @staticmethod
-    def load_renderer(folder: Path) -> ToneRenderer:
+    def load_renderer(folder: Path, examples: Examples) -> ToneRenderer:
         """See `Family.load_renderer`."""
-        return ToneRenderer.load(folder)
+        return ToneRenderer.load(folder, examples)
 
-    def prepare_training(self) -> None:
-        """Nothing to prepare."""
+    def prepare_training(self, examples: Examples) -> None:
+        """From here on it is a model of the recipe's label."""
+        self.renderer = ToneRenderer(self.classes, label_of(examples))
+
+    @property
+    def classes(self) -> list[str]:
+        """What a clip can be."""
+        return self.renderer.classes
+
+    @property
+    def label(self) -> str:
+        """What of a clip is told."""
+        return self.renderer.label
 
     def logits(self, batch: Batch) -> torch.Tensor:
         """Logits [B, classes]."""
@@ -93,11 +106,13 @@ class Tone:
     @property
     def chance_loss(self) -> float:
         """Of classes that are equally many: ln 2."""
-        return math.log(len(self.renderer.classes))
+        return math.log(len(self.classes))
 
     def parts(self) -> dict[str, list[str]]:
         """The hidden layer and the head."""
-        return {"encoder.0": ["hidden.weight", "hidden.bias"], "head": ["head.weight", "head.bias"]}
+        names = [name for name, _ in self.module.named_parameters()]
+        layers = {"encoder.0": "hidden.", "head": "head."}
+        return {part: [name for name in names if name.startswith(layer)] for part, layer in layers.items()}
 
     def lora_targets(self) -> list[str]:
         """The hidden layer."""
@@ -107,7 +122,7 @@ class Tone:
     def classify(self, clips: Sequence[Samples]) -> list[str]:
         """The class of each clip."""
         numbers = self.logits({"mels": [log_mel(samples) for samples in clips]}).argmax(-1).tolist()
-        return [self.renderer.classes[number] for number in numbers]
+        return [self.classes[number] for number in numbers]
 
     def save_processor(self, folder: Path) -> None:
         """The rate of the audio."""
@@ -118,7 +133,8 @@ class Tone:
         """config.json and the processor."""
         self.save_processor(folder)
         width = cast(ToneNet, self.module).hidden.out_features
-        write_json(folder / "config.json", {"model_type": self.name, "classes": self.renderer.classes, "width": width})
+        about = {"model_type": self.name, "classes": self.classes, "label": self.label, "width": width}
+        write_json(folder / "config.json", about)
 
     def save(self, folder: Path) -> None:
         """Everything."""

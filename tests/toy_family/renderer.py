@@ -10,12 +10,13 @@ import torch
 
 from govor.audio import Samples
 from govor.errors import GovorError
+from govor.examples.settings import Examples
 from govor.examples.spec import ExampleSpec
-from govor.families.base import Batch
+from govor.families.base import Batch, all_of
 from govor.jsons import read_json
 from govor.mel import FRAMES_PER_SECOND
+from toy_family.examples import LABEL, label_of
 from toy_family.features import log_mel
-from toy_family.settings import LABEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +28,18 @@ class ToneExample:
 
 
 class ToneRenderer:
-    """Renders examples; knows the classes, no weights."""
+    """Renders examples; knows the label that is learned and its classes, no weights."""
 
     longest_seconds: float = 30.0
     features: tuple[str, ...] = ()
 
-    def __init__(self, classes: Sequence[str]) -> None:
-        self.classes = list(classes)
+    def __init__(self, classes: Sequence[str], label: str = LABEL) -> None:
+        self.classes, self.label = list(classes), label
 
     @classmethod
-    def load(cls, folder: Path) -> ToneRenderer:
-        """From a model's configuration."""
-        return cls(read_json(folder / "config.json", classes=list)["classes"])
+    def load(cls, folder: Path, examples: Examples) -> ToneRenderer:
+        """From a model's configuration and a recipe."""
+        return cls(read_json(folder / "config.json", classes=list)["classes"], label_of(examples))
 
     def cost_frames(self, spec: ExampleSpec) -> int:
         """The clip's frames."""
@@ -46,19 +47,20 @@ class ToneRenderer:
 
     def encode(self, spec: ExampleSpec, samples: Samples) -> ToneExample:
         """Features and class."""
-        return ToneExample(log_mel(samples), self.classes.index(spec.clip.labels[LABEL]))
+        return ToneExample(log_mel(samples), self.classes.index(spec.clip.labels[self.label]))
 
-    def collate(self, examples: Sequence[ToneExample]) -> Batch:
+    def collate(self, examples: Sequence[object]) -> Batch:
         """mels (a list of [bands, F]) and targets [B]."""
-        targets = torch.tensor([example.target for example in examples])
-        return {"mels": [example.mel for example in examples], "targets": targets}
+        tones = all_of(ToneExample, examples)
+        targets = torch.tensor([example.target for example in tones])
+        return {"mels": [example.mel for example in tones], "targets": targets}
 
     def check(self, spec: ExampleSpec) -> None:
         """Refuse a class that the model does not have."""
-        label = spec.clip.labels.get(LABEL)
+        label = spec.clip.labels.get(self.label)
         if label not in self.classes:
             raise GovorError(f"Clip '{spec.clip.id}' is '{label}', and one of {', '.join(self.classes)} was wanted.")
 
     def spelled(self, spec: ExampleSpec) -> list[tuple[str, int, bool]]:
         """The class."""
-        return [(spec.clip.labels[LABEL], 1, True)]
+        return [(spec.clip.labels[self.label], 1, True)]

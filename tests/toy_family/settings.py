@@ -7,15 +7,8 @@ from pydantic import Field
 from govor.config import Share
 from govor.examples.settings import Examples
 from govor.families.settings import FamilySettings, Gates
-from toy_family.task import LABEL, TONES
-
-__all__ = ["LABEL", "SETTINGS"]
-
-
-class ToneExamples(Examples):
-    """Clips have no words, so nothing of an example can be about words."""
-
-    label: str = Field(LABEL, description="the label of a row that is learned")
+from toy_family.examples import ToneExamples
+from toy_family.task import TONES
 
 
 class ToneGates(Gates):

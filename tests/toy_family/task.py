@@ -5,25 +5,50 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from govor.audio import Samples
 from govor.corpus.records import Clip
 from govor.corpus.samples import clip_samples
 from govor.errors import AudioError, GovorError
+from govor.examples.settings import Examples
 from govor.families.recogniser import clip_row
 from govor.families.task import ContextMode, DecodeOptions, Measurement, Row
 from govor.metrics.errors import ErrorReport, of_labels
 from govor.metrics.intervals import FEWEST_CLUSTERS, Clusters, choose_clusters
 from govor.metrics.metric import Metric
+from govor.runs import Json
+from toy_family.examples import label_of
 
-if TYPE_CHECKING:
-    from toy_family.model import Tone
-
-LABEL = "tone"
 _BLOCK = 64
 _ROUNDS = 1000
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """What the task asks of a model."""
+
+    @property
+    def label(self) -> str:
+        """The label that it was taught."""
+        ...
+
+    @property
+    def classes(self) -> list[str]:
+        """What that label can be."""
+        ...
+
+    def classify(self, clips: Sequence[Samples]) -> list[str]:
+        """The class of each clip."""
+        ...
+
+
+def _classifier(model: object) -> Classifier:
+    if not isinstance(model, Classifier):
+        raise TypeError(f"{type(model).__name__} is no Classifier")
+    return model
 
 
 class ToneTask:
@@ -39,25 +64,32 @@ class ToneTask:
         """Both are of clips."""
         return "scoring", gate
 
-    def refuse(self, clip: Clip) -> str | None:
-        """A row needs the label."""
-        return None if LABEL in clip.labels else f"clip '{clip.id}' has no label '{LABEL}'"
+    def refuse(self, clip: Clip, examples: Examples | None = None) -> str | None:
+        """A row needs the recipe's label, or any where no recipe is."""
+        if examples is not None and label_of(examples) not in clip.labels:
+            return f"clip '{clip.id}' has no label '{label_of(examples)}'"
+        return None if clip.labels else f"clip '{clip.id}' has no label"
 
-    def check_clips(self, model: Tone, clips: Sequence[Clip], manifest: Path, options: DecodeOptions) -> None:
+    def check_clips(self, model: object, clips: Sequence[Clip], manifest: Path, options: DecodeOptions) -> None:
         """Every clip is of a class that the model has."""
+        one = _classifier(model)
         for clip in clips:
-            if clip.labels.get(LABEL) not in model.renderer.classes:
-                raise GovorError(f"{manifest}: {self.refuse(clip) or f'{clip.id} is of another class'}.")
+            if clip.labels.get(one.label) not in one.classes:
+                said = clip.labels.get(one.label)
+                raise GovorError(
+                    f"{manifest}: the {one.label} of {clip.id} is '{said}', and the model has no such class."
+                )
 
     def answers(
         self,
-        model: Tone,
+        model: object,
         clips: Sequence[Clip],
         options: DecodeOptions,
         on_done: Callable[[int], None] | None = None,
         on_unreadable: Callable[[Clip, AudioError], None] | None = None,
     ) -> Iterator[list[Row]]:
         """One class for each clip."""
+        classifier = _classifier(model)
         for at in range(0, len(clips), _BLOCK):
             rows: list[Row] = []
             for clip in clips[at : at + _BLOCK]:
@@ -69,18 +101,18 @@ class ToneTask:
                         raise
                     on_unreadable(clip, error)
                     continue
-                (answer,) = model.classify([samples])
-                row = {**clip_row(clip, len(samples), clip.snr_db), "reference": clip.labels[LABEL]}
+                (answer,) = classifier.classify([samples])
+                row = {**clip_row(clip, len(samples), clip.snr_db), "reference": clip.labels[classifier.label]}
                 took = round(time.perf_counter() - start, 5)
                 rows.append({**row, "hypothesis": answer, "took_seconds": took})
                 if on_done:
                     on_done(1)
             yield rows
 
-    def unanswered(self, clip: Clip) -> Row:
+    def unanswered(self, clip: Clip, model: object = None) -> Row:
         """A class that is never right."""
         row = clip_row(clip, 0, clip.snr_db)
-        return {**row, "duration": clip.duration, "reference": clip.labels[LABEL], "hypothesis": ""}
+        return {**row, "duration": clip.duration, "reference": clip.labels[_classifier(model).label], "hypothesis": ""}
 
     def counted(self, rows: Sequence[Row]) -> list[Row]:
         """Whether each is right."""
@@ -101,10 +133,10 @@ class ToneTask:
         right = sum(row["right"] for row in rows) / len(rows)
         return {"macro_f1": round(macro_f1(rows), 6), "accuracy": round(right, 6)}
 
-    def summarise(self, rows: Sequence[Row]) -> dict[str, Any]:
+    def summarise(self, rows: Sequence[Row]) -> Json:
         """Both with their intervals."""
         clusters = choose_clusters(rows)
-        found: dict[str, Any] = {
+        found: Json = {
             "clips": len(rows),
             "audio_seconds": round(sum(row["duration"] for row in rows), 3),
             "interval": {"unit": clusters.unit, "clusters": clusters.count, "note": clusters.note, "level": 0.95},
@@ -123,7 +155,7 @@ class ToneTask:
         """What was taken for what."""
         return of_labels(before, after)
 
-    def compare(self, before: Sequence[Row], after: Sequence[Row], names: tuple[str, str]) -> dict[str, Any]:
+    def compare(self, before: Sequence[Row], after: Sequence[Row], names: tuple[str, str]) -> Json:
         """The paired bootstrap of both, and clips that got better or worse."""
         a, b = ({row["id"]: row for row in rows} for rows in (before, after))
         if a.keys() != b.keys():
@@ -132,7 +164,7 @@ class ToneTask:
         first, second = ([rows[name] for name in order] for rows in (a, b))
         clusters = choose_clusters(first)
         draws = [[self.rates([side[i] for i in draw]) for side in (first, second)] for draw in _draws(clusters)]
-        found: dict[str, Any] = {
+        found: Json = {
             "a": names[0],
             "b": names[1],
             "clips": len(order),

@@ -78,26 +78,19 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Fine-tune a model as a recipe says; a checkpoint at every evaluation, exact resume."""
-    from govor.finetune.request import ask, check_early, check_place
+    from govor.finetune.request import ask
 
     overrides = [*(set_ or []), *([f"finetune.max_steps={max_steps}"] if max_steps is not None else [])]
     going_on: Resume = "changed" if resume_changed else resume
     request = ask(workspace(), recipe, overrides, going_on, overwrite, device, fast_dev_run)
-    if request.record is None:
-        check_early(workspace(), request)
-        check_model(request.recipe.base_model, "torch", device, [request.recipe.examples.language])
-        check_place(workspace(), request)
     # Only now: these import torch, which takes seconds.
-    from govor.finetune.repeat import check_repeatable, compare_losses
+    from govor.finetune.repeat import compare_losses
     from govor.finetune.reporting import shown_in
-    from govor.finetune.train import train as run
+    from govor.finetune.train import train_as_asked
     from govor.runs import Run
 
-    if request.record is not None:
-        check_repeatable(workspace(), request.record, request.recipe, console)
-    going = (request.resume, request.overwrite, request.device)
     with saying_how_to_go_on(), shown_in(console, f"train {request.recipe.name}") as shown:
-        finished = run(workspace(), request.recipe, shown, *going)
+        finished = train_as_asked(workspace(), request, shown)
     if int(os.environ.get("RANK", "0")):
         return
     before = None if request.record is None else Run(request.record.parent, workspace())

@@ -32,25 +32,10 @@ Model = Annotated[str, typer.Option("--model", "-m", help="A package, run, ggml 
 def check_model(
     model: str, engine: EngineName = "torch", device: str = "auto", languages: Iterable[str | None] = ()
 ) -> None:
-    """Refuse what is wrong with a model's name, device, files and languages before torch is imported, which takes seconds.
+    """Refuse a model before torch is imported; see `families.early`."""
+    from govor.families.early import check_model as check
 
-    Raises:
-        GovorError: with what is wrong. What needs the weights is found later.
-    """
-    from govor.errors import GovorError, nearest
-    from govor.families.registry import family_here, settings_of
-    from govor.hub import find_here
-
-    if device.partition(":")[0] not in ("auto", "cuda", "mps", "cpu"):
-        raise GovorError(f"There is no device '{device}'; {nearest(device, ('auto', 'cuda', 'mps', 'cpu'))}")
-    source = workspace().model(model)
-    find_here(source)
-    kind = None if engine != "torch" else family_here(source)
-    if kind is None:
-        return
-    for code in languages:
-        if code is not None:
-            settings_of(kind).check_language(code)
+    check(workspace(), model, engine, device, languages)
 
 
 def check_manifest(path: Path) -> None:

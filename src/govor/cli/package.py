@@ -35,22 +35,23 @@ def package(
     as_json: Json = False,
 ) -> None:
     """Make a run's best checkpoint a folder that transformers, CTranslate2 and faster-whisper load, proven equal."""
-    from govor.families.registry import known_formats
-    from govor.files import refuse_existing
+    from govor.families.registry import transcribes
+    from govor.package.request import check_package
 
     found = workspace().find_run(run)
-    wanted = known_formats(format_.split(",")) if format_ is not None else []
-    refuse_existing(found.package_file, overwrite, "--overwrite to package it again")
-    found.check_finished()
-    if checkpoint is not None:
-        found.checkpoint(checkpoint)
+    wanted = check_package(found, format_.split(",") if format_ is not None else [], checkpoint, overwrite)
     from govor.package.build import package as build  # only now: it imports torch
 
-    result = build(found, wanted, checkpoint, ct2_quantization)
+    result = build(found, wanted, checkpoint, ct2_quantization, overwrite)
     lines = [
         f"{name}: {', '.join(f'{key} {value}' for key, value in check.items())}"
         for name, check in result.checks.items()
     ]
     console.result("\n".join(lines), result.as_json(), as_json)
     folder = workspace().as_given(found.folder)
-    console.made(f"{folder} ({result.checkpoint}), {result.processor}", f"govor transcribe {folder} AUDIO")
+    then = (
+        f"transcribe {folder} AUDIO"
+        if transcribes(found.record().family)
+        else f"evaluate {folder} --manifest TEST.jsonl"
+    )
+    console.made(f"{folder} ({result.checkpoint}), {result.processor}", f"govor {then}")

@@ -13,6 +13,7 @@ from govor.cli.summary import MANIFESTS, exit_if, lines
 
 if TYPE_CHECKING:
     from govor.corpus.records import Row
+    from govor.corpus.split import Division
 
 
 def register(app: typer.Typer) -> None:
@@ -125,11 +126,17 @@ def split(
         )
     console.made(
         f"{target}/ with train, validation, test and proof.json",
-        f"govor train whisper --set data.split={target} --set name={folder.name}-1",
+        f"{_train_command(division)} --set data.split={target} --set name={folder.name}-1",
     )
     if not division.clean:
         console.note("overlap was allowed and counted; the proof is marked, and the exit code is 1")
     exit_if(not division.clean)
+
+
+def _train_command(division: Division) -> str:
+    """With a shipped recipe where the clips have transcripts; what learns anything else has one of its own."""
+    clip, *_ = next(division.rows())
+    return "govor train whisper" if clip.transcribed else "govor train RECIPE.yaml"
 
 
 def _split_lines(proof: Row) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -16,7 +15,6 @@ from govor.cli.options import Json, Language, Out, Overwrite, examples, workspac
 from govor.cli.summary import exit_if
 
 if TYPE_CHECKING:  # a command's help must not wait for torch
-    from govor.errors import AudioError
     from govor.timing.manifest import AlignedManifest
     from govor.timing.transcribe import Transcript
 
@@ -72,15 +70,12 @@ def transcribe(
     overwrite: Overwrite = False,
 ) -> None:
     """Write down what is said in recordings. Without --language the model's own or a detected one is taken."""
-    from govor.audio import probe
     from govor.corpus.vad import open_vad
     from govor.errors import AudioError
-    from govor.timing.files import USUAL_KINDS, recording_folder, refuse_existing_outputs
+    from govor.timing.request import Outputs, check_transcribe
 
-    if len(audio) == 1:
-        probe(audio[0])  # a file that is no audio is said before a model is loaded
-    folders = [recording_folder(workspace(), path, audio) for path in audio] if outputs else []
-    refuse_existing_outputs(folders, USUAL_KINDS, overwrite, "--overwrite to replace it")
+    written = Outputs(overwrite) if outputs else None
+    check_transcribe(workspace(), audio, written)
     check_model(model, engine, device, [language])
     # Only now: these import torch, which takes seconds.
     from govor.timing.transcribe import options_for, transcribe_files
@@ -89,17 +84,15 @@ def transcribe(
     detector = None if vad == "off" else open_vad(vad, console.note)
     options = options_for(opened, language, context, beam_size, previous, detector, guard)
     timed = outputs or format_ not in ("txt", "json")
-    errors = []
-    transcripts = transcribe_files(workspace(), opened, audio, options, timed, console)
-    for transcript, folder in zip_longest(transcripts, folders):
+    unread = 0
+    for transcript in transcribe_files(workspace(), opened, audio, options, timed, console, written):
         if isinstance(transcript, AudioError):
-            errors.append(transcript)
+            unread += 1
             continue
-        if folder is not None:
-            console.made(_names(transcript.write(folder, USUAL_KINDS)))
+        if transcript.files:
+            console.made(_names(transcript.files))
         console.say(_shown(transcript, format_, timed, len(audio) > 1))
-    _check_any_read(errors, len(audio))
-    exit_if(bool(errors))
+    exit_if(bool(unread))
 
 
 def _shown(transcript: Transcript, format_: Format, timed: bool, several: bool) -> str:
@@ -108,14 +101,6 @@ def _shown(transcript: Transcript, format_: Format, timed: bool, several: bool) 
     if format_ == "json":
         return transcript.as_json()
     return f"{transcript.audio}\t{transcript.text}" if several else transcript.text
-
-
-def _check_any_read(errors: Sequence[AudioError], files: int) -> None:
-    from govor.errors import GovorError
-
-    if errors and len(errors) == files:
-        several = f"None of the {files} files could be read; the reasons stand above."
-        raise GovorError(str(errors[0]) if len(errors) == 1 else several)
 
 
 def align(
@@ -135,37 +120,21 @@ def align(
     as_json: Json = False,
 ) -> None:
     """Put times to the words of transcripts: fills `segments` and `words` of a manifest, so that long recordings can be sliced."""
-    from govor.corpus.manifests import read_clips
-    from govor.files import refuse_existing
-    from govor.timing.files import check_kinds, output_folder, refuse_existing_outputs
+    from govor.timing.files import check_kinds
+    from govor.timing.request import AlignOptions, check_align
 
-    kinds = check_kinds(formats)
     target = out or manifest.with_name(f"{manifest.stem}-aligned.jsonl")
-    refuse_existing(target, overwrite)
-    total = _rows(manifest)
+    options = AlignOptions(check_kinds(formats.split(",")), context, measure_heads, overwrite)
+    check_align(workspace(), manifest, target, options)
     check_model(model, device=device)
-    folders = (output_folder(workspace(), clip.id) for clip in read_clips(manifest, workspace().root)) if kinds else ()
-    refuse_existing_outputs(folders, kinds, overwrite, "--overwrite to replace it, or --formats none")
-    # Only now: these import torch, which takes seconds.
-    from govor.timing.manifest import AlignOptions, align_manifest
+    from govor.timing.manifest import align_manifest  # only now: it imports torch, which takes seconds
 
     opened = open_model(model, precision=precision, device=device)
-    options = AlignOptions(kinds, context, measure_heads)
     made = align_manifest(workspace(), opened, manifest, target, options, console)
-    console.result(_summary(made, total), _row(made), as_json)
+    console.result(_summary(made), _row(made), as_json)
     place = workspace().as_given(target)
     console.made(place, f"govor preprocess {shlex.quote(place)}")
     exit_if(bool(made.dropped))
-
-
-def _rows(manifest: Path) -> int:
-    from govor.corpus.manifests import Manifest
-    from govor.errors import GovorError
-
-    total = len(Manifest(manifest))
-    if not total:
-        raise GovorError(f"{manifest} holds no clips to align.")
-    return total
 
 
 def _row(made: AlignedManifest) -> dict[str, object]:
@@ -178,8 +147,8 @@ def _row(made: AlignedManifest) -> dict[str, object]:
     }
 
 
-def _summary(made: AlignedManifest, total: int) -> str:
-    text = f"{made.aligned} of {total} rows aligned, {made.words_placed} of {made.words} words placed"
+def _summary(made: AlignedManifest) -> str:
+    text = f"{made.aligned} of {made.aligned + made.dropped} rows aligned, {made.words_placed} of {made.words} words placed"
     if made.dropped:
         text += f"; {made.dropped} rows were not, reasons in {workspace().as_given(made.dropped_rows)}"
     return text + ("; times are approximate: this family has no aligner" if made.approximate else "")
@@ -199,20 +168,17 @@ def karaoke(
     overwrite: Overwrite = False,
 ) -> None:
     """One page that plays a recording and lights up each word, and a karaoke.lrc for players."""
-    from govor.files import refuse_existing
-    from govor.timing.files import output_path, page_paths
     from govor.timing.lyrics import read_song
+    from govor.timing.request import KaraokeOptions, check_karaoke
 
-    page, folder = page_paths(workspace(), audio, out)
-    refuse_existing(page, overwrite)
-    refuse_existing(output_path(folder, "lrc"), overwrite)
+    options = KaraokeOptions(out, language, context, overwrite)
+    check_karaoke(workspace(), audio, options)
     song = read_song(audio, text)
     check_model(model, device=device, languages=[language])
-    # Only now: these import torch, which takes seconds.
-    from govor.timing.karaoke import KaraokeOptions, make_karaoke
+    from govor.timing.karaoke import make_karaoke  # only now: it imports torch, which takes seconds
 
     opened = open_model(model, precision=precision, device=device)
-    made = make_karaoke(workspace(), opened, song, KaraokeOptions(out, language, context), console)
+    made = make_karaoke(workspace(), opened, song, options, console)
     console.say(f"{made.words_placed} of {made.words} words placed")
     console.made(_names([made.page, *made.files]))
 

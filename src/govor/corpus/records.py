@@ -95,7 +95,7 @@ class Clip:
         """
         if not isinstance(row, dict):
             raise GovorError(f"{where}: a JSON object was wanted, found {type(row).__name__}.")
-        needed = _REQUIRED if "labels" in row else _WITH_WORDS
+        needed = _REQUIRED if row.get("labels") else _WITH_WORDS
         missing = [key for key in needed if key not in row]
         if missing:
             raise GovorError(

@@ -36,11 +36,11 @@ class Renders(Protocol):
         """What an example costs in memory, in frames of 10 ms."""
         ...
 
-    def encode(self, spec: ExampleSpec, samples: Samples) -> Any:
+    def encode(self, spec: ExampleSpec, samples: Samples) -> object:
         """One example."""
         ...
 
-    def collate(self, examples: Sequence[Any]) -> Batch:
+    def collate(self, examples: Sequence[object]) -> Batch:
         """Examples as one batch."""
         ...
 

@@ -28,7 +28,7 @@ class Feature:
     Attributes:
         name: in logs and records, in `Renderer.features`, and in the seed of its draws.
         shown: for people.
-        setting: what asks for it, below `examples` in a recipe.
+        setting: what asks for it, below `examples` in a recipe; where there are several, see `asked_by`.
         needs: what a row must have for it, in words; empty where every row can show it.
         recorded: under which key a run's record keeps the share of a source's rows that can show it.
         loaded: whether it is put on while examples are loaded, whatever the family; the others a renderer must name.
@@ -52,6 +52,10 @@ class Feature:
     def asked(self, examples: Examples) -> bool:
         """Whether a recipe wants it at all."""
         return bool(self.share(examples))
+
+    def asked_by(self, examples: Examples) -> str:
+        """The setting by which a recipe asks for it."""
+        return self.setting
 
     def able(self, clip: Clip) -> bool:
         """Whether a row can show it."""
@@ -168,6 +172,12 @@ class FullLength(Feature):
         """All of them where the recipe pads."""
         return examples.padded_share
 
+    def asked_by(self, examples: Examples) -> str:
+        """See `Feature.asked_by`: shares of contexts, the context of all, or a share beside it."""
+        if examples.contexts is not None:
+            return "contexts.padded"
+        return "context" if examples.context == "padded" else self.setting
+
     def present(self, spec: ExampleSpec) -> bool:
         """See `Feature.present`."""
         return spec.full_length
@@ -187,6 +197,10 @@ class CachedSilence(Feature):
     def share(self, examples: Examples) -> float:
         """All that are not padded where the recipe's context is cached."""
         return examples.cached_share
+
+    def asked_by(self, examples: Examples) -> str:
+        """See `Feature.asked_by`: shares of contexts, or the context of all."""
+        return "context" if examples.contexts is None else "contexts.cached"
 
     def chance(
         self, examples: Examples, able: Sequence[float], bound: Sequence[float], shares: Sequence[float]

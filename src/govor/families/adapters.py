@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
@@ -62,9 +61,9 @@ def save_adapters(module: nn.Module, targets: Sequence[str], lora: Lora, base_mo
 def load_weights(module: nn.Module, folder: Path) -> None:
     """Adapter weights into a model that has the adapters already."""
     stored = {name.removeprefix(_PREFIX): value for name, value in load_file(folder / WEIGHTS).items()}
-    outcome: Any = set_peft_model_state_dict(module, stored)
-    missing = [name for name in outcome.missing_keys if is_adapter(name)]
-    if outcome.unexpected_keys or missing:
+    # Torch's two lists of names, which peft's annotation does not say.
+    missing, unexpected = set_peft_model_state_dict(module, stored)  # type: ignore[attr-defined]
+    if unexpected or any(is_adapter(name) for name in missing):
         raise GovorError(f"The adapters in {folder} belong to another model; train anew under another name.")
 
 
@@ -81,10 +80,9 @@ def merge(module: nn.Module) -> None:
     """Add every adapter to its layer and take it out: the model is a plain one again."""
     adapted = [(name, part) for name, part in module.named_modules() if isinstance(part, LoraLayer)]
     for name, layer in adapted:
-        merged: Any = layer
-        merged.merge(safe_merge=True)
+        layer.merge(safe_merge=True)
         parent, _, attribute = name.rpartition(".")
-        setattr(module.get_submodule(parent), attribute, merged.get_base_layer())
+        setattr(module.get_submodule(parent), attribute, layer.get_base_layer())
     for parameter in module.parameters():
         parameter.requires_grad_(True)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
+from typing import ClassVar, Literal, Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from torch import nn
 
 from govor.audio import Samples
 from govor.corpus.records import Clip
+from govor.examples.settings import Examples
 from govor.examples.spec import ExampleSpec
 from govor.families.task import ContextMode, DecodeOptions, Task
 from govor.languages import language_of_all
@@ -89,12 +90,12 @@ class Renderer(Protocol):
         """What an example costs in memory, in frames of 10 ms; it depends on the example alone."""
         ...
 
-    def encode(self, spec: ExampleSpec, samples: Samples) -> Any:
-        """Features (as `mel` [bands, frames]) and labels of one example, a dataclass."""
+    def encode(self, spec: ExampleSpec, samples: Samples) -> object:
+        """Features (as `mel` [bands, frames]) and labels of one example, a dataclass that nobody else looks into."""
         ...
 
-    def collate(self, examples: Sequence[Any]) -> Batch:
-        """Examples as one batch."""
+    def collate(self, examples: Sequence[object]) -> Batch:
+        """Examples that it encoded as one batch; see `all_of`."""
         ...
 
     def check(self, spec: ExampleSpec) -> None:
@@ -104,6 +105,21 @@ class Renderer(Protocol):
     def spelled(self, spec: ExampleSpec) -> list[tuple[str, int, bool]]:
         """What the model is taught for an example, as a person reads it: (text, number of tokens, whether it is in the loss)."""
         ...
+
+
+Encoded = TypeVar("Encoded")
+
+
+def all_of(kind: type[Encoded], examples: Sequence[object]) -> list[Encoded]:
+    """Examples as what a renderer made of them.
+
+    Raises:
+        TypeError: another one made them.
+    """
+    own = [example for example in examples if isinstance(example, kind)]
+    if len(own) < len(examples):
+        raise TypeError(f"examples of another renderer; {kind.__name__} was wanted")
+    return own
 
 
 def spelled(tokenizer: Tokenizer, labels: Labels) -> list[tuple[str, int, bool]]:
@@ -147,6 +163,9 @@ class Inference:
 
     contexts: ClassVar[tuple[ContextMode, ...]] = ("padded", "speech")
 
+    def opened_for_use(self, cache: Path, notify: Callable[[str], None]) -> None:
+        """Called when the model is opened to be used as it is. What it makes of its weights can be kept below `cache`."""
+
     def __init_subclass__(cls, **options: object) -> None:
         super().__init_subclass__(**options)
         for name in ("transcribe", "nbest", "attend"):
@@ -170,7 +189,10 @@ class ExportOptions:
         return language_of_all(self.languages)
 
 
-class Exporter(Protocol):
+Packaged = TypeVar("Packaged", contravariant=True)
+
+
+class Exporter(Protocol[Packaged]):
     """One format that a family can be packaged in. `folder` is where below the package it lies; "." is its root.
 
     What is written into the root comes first, so that the others can be made of it.
@@ -182,11 +204,11 @@ class Exporter(Protocol):
         """Raise GovorError where a program that it needs is not installed."""
         ...
 
-    def write(self, family: Any, target: Path, options: ExportOptions) -> None:
+    def write(self, family: Packaged, target: Path, options: ExportOptions) -> None:
         """Write the model into `target`, which need not be there."""
         ...
 
-    def verify(self, family: Any, target: Path, clips: Sequence[Clip], options: ExportOptions) -> Json:
+    def verify(self, family: Packaged, target: Path, clips: Sequence[Clip], options: ExportOptions) -> Json:
         """What a consumer of the format gives on some clips beside what the trained model gives.
 
         Raises:
@@ -209,7 +231,7 @@ class Family(Protocol):
 
     name: ClassVar[str]
     task: ClassVar[Task]
-    exports: ClassVar[Mapping[str, Exporter]]
+    exports: ClassVar[Mapping[str, Exporter[Self]]]
     module: nn.Module
     notes: list[str]
 
@@ -224,8 +246,8 @@ class Family(Protocol):
         ...
 
     @staticmethod
-    def load_renderer(folder: Path) -> Renderer:
-        """What renders its examples, without weights."""
+    def load_renderer(folder: Path, examples: Examples) -> Renderer:
+        """What renders its examples as a recipe wants them, without weights."""
         ...
 
     @property
@@ -233,8 +255,12 @@ class Family(Protocol):
         """What renders its examples."""
         ...
 
-    def prepare_training(self) -> None:
-        """What must hold before a weight is trained and was not so in the model as it came (every text can be written)."""
+    def prepare_training(self, examples: Examples) -> None:
+        """What must hold before a weight is trained and was not so in the model as it came (every text can be written).
+
+        `examples` is the family's own section of the recipe. What of it the trained model needs (which label it was taught)
+        becomes a part of the model here: `renderer` goes by it, and `save_base` writes it.
+        """
         ...
 
     def loss(self, batch: Batch, label_smoothing: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -254,8 +280,8 @@ class Family(Protocol):
         """Names of all parameters that training may change, by part.
 
         The parts of a recogniser are called encoder.stem, encoder.0 … encoder.N-1, encoder.norm, projector, embeddings,
-        decoder.0 …, decoder.norm, head; a tied parameter stands in one of them. `finetune.groups` makes people's groups of
-        them.
+        decoder.0 …, decoder.norm, head; a tied parameter stands in one of them. Made of `module.named_parameters()` at
+        every call, since adapters that are put into the model add theirs. `finetune.groups` makes people's groups of them.
         """
         ...
 

@@ -10,12 +10,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from govor import hub
-from govor.config import read_yaml
+from govor.config import parse, read_yaml
 from govor.errors import GovorError
+from govor.examples.settings import Examples
 from govor.families import registry
 from govor.families.base import Family, Inference, Recogniser
 from govor.families.checking import check_adapters, loading
-from govor.families.registry import family_class, family_of
+from govor.families.registry import family_class, family_of, settings_of
 from govor.families.task import ContextMode, Task
 from govor.files import atomic_folder, sha256_of, sha256_of_lines
 from govor.hub import ModelFiles, Notify, cache_folder
@@ -135,11 +136,14 @@ def open_model(
         family = kind.load(folder, dtype)
     tell_mended(family, notify)
     family.module.to(device)
+    if isinstance(family, Inference):
+        family.opened_for_use(cache_folder(), notify)
     return Opened(scored_name(source), family, folder, family.task, _training(folder))
 
 
 def _exported(path: Path, engine: str) -> Opened:
     """The files of a package that another engine runs."""
+    registry.check_engine(engine, str(path))
     name, load = registry.engine(engine)
     folder = path / engine if (path / engine).is_dir() else path
     return Opened(_name(path), load(folder), folder, registry.task_of(name), _training(folder))
@@ -238,8 +242,14 @@ def load_base(run: Run) -> Family:
     kind = family_class(family_of(folder, source))
     with loading(folder):
         family = kind.load(folder)
-    family.prepare_training()
+    family.prepare_training(_examples_of(run, kind.name))
     return family
+
+
+def _examples_of(run: Run, family: str) -> Examples:
+    """How a run made its examples."""
+    file = run.recipe_file
+    return parse(settings_of(family).examples, read_yaml(file).get("examples") or {}, str(file))
 
 
 def base_sha256(folder: Path) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
@@ -18,6 +18,7 @@ from govor.corpus.records import Clip
 from govor.corpus.samples import check_length, clip_samples, fits_window
 from govor.corpus.validate import noise_of
 from govor.errors import AudioError, GovorError
+from govor.examples.settings import Examples
 from govor.families.settings import Gates
 from govor.families.task import ContextMode, DecodeOptions, Measurement, Row
 from govor.metrics import compare, recognition
@@ -25,6 +26,7 @@ from govor.metrics.errors import ErrorReport, of_texts
 from govor.metrics.metric import Metric
 from govor.metrics.text import NAME
 from govor.metrics.wer import COUNTED, Counts, total
+from govor.runs import Json
 
 if TYPE_CHECKING:  # scorings are read and compared without torch
     from govor.families.base import Recogniser
@@ -84,17 +86,18 @@ class SpeechRecognition:
             return "timestamps", gate.removeprefix("timestamp_")
         return "scoring", gate
 
-    def refuse(self, clip: Clip) -> str | None:
+    def refuse(self, clip: Clip, examples: Examples | None = None) -> str | None:
         """See `Task.refuse`."""
         if clip.transcribed:
             return None
         return f"clip '{clip.id}' has no transcript, and speech recognition needs one"
 
-    def check_clips(self, model: Recogniser, clips: Sequence[Clip], manifest: Path, options: DecodeOptions) -> None:
+    def check_clips(self, model: object, clips: Sequence[Clip], manifest: Path, options: DecodeOptions) -> None:
         """See `Task.check_clips`: clips are too long for the model, or in a language that it cannot be told."""
         for clip in clips:
             check_length(clip)
-        longest = model.longest_seconds
+        recogniser = _recogniser(model)
+        longest = recogniser.longest_seconds
         too_long = [clip.id for clip in clips if clip.duration > longest and not fits_window(clip.duration)]
         if too_long:
             raise GovorError(
@@ -103,24 +106,25 @@ class SpeechRecognition:
             )
         for code in sorted({options.language or clip.language for clip in clips}):
             try:
-                model.check_language(code)
+                recogniser.check_language(code)
             except GovorError as error:
                 raise GovorError(f"{manifest}: {error}") from None
 
     def answers(
         self,
-        model: Recogniser,
+        model: object,
         clips: Sequence[Clip],
         options: DecodeOptions,
         on_done: Callable[[int], None] | None = None,
         on_unreadable: Callable[[Clip, AudioError], None] | None = None,
     ) -> Iterator[list[Row]]:
         """See `Task.answers`: raw reference and hypothesis; each row says what share of its block's seconds it took."""
+        recogniser = _recogniser(model)
         for at in range(0, len(clips), _BLOCK):
             start = time.perf_counter()
             block, samples = _readable(clips[at : at + _BLOCK], on_unreadable)
             languages = [options.language or clip.language for clip in block]
-            hypotheses = model.transcribe(samples, languages, options, on_done) if block else []
+            hypotheses = recogniser.transcribe(samples, languages, options, on_done) if block else []
             took = (time.perf_counter() - start) / max(sum(len(audio) for audio in samples), 1)
             yield [
                 {
@@ -133,7 +137,7 @@ class SpeechRecognition:
                 for clip, audio, hypothesis in zip(block, samples, hypotheses, strict=True)
             ]
 
-    def unanswered(self, clip: Clip) -> Row:
+    def unanswered(self, clip: Clip, model: object = None) -> Row:
         """See `Task.unanswered`: an empty text."""
         return {**clip_row(clip, 0, clip.snr_db), "duration": clip.duration, "hypothesis": ""}
 
@@ -158,7 +162,7 @@ class SpeechRecognition:
         words, characters = (total(Counts(**row[unit]) for row in rows).rate for unit in ("words", "characters"))
         return {name: None if rate is None else round(rate, 6) for name, rate in (("wer", words), ("cer", characters))}
 
-    def summarise(self, rows: Sequence[Row]) -> dict[str, Any]:
+    def summarise(self, rows: Sequence[Row]) -> Json:
         """See `Task.summarise`: WER and CER with intervals, strict and lenient, and by slice."""
         return recognition.summarise(rows)
 
@@ -171,9 +175,17 @@ class SpeechRecognition:
         """See `Task.report`: confused letters and words, and where errors lie in clips and by speakers."""
         return of_texts(before, after)
 
-    def compare(self, before: Sequence[Row], after: Sequence[Row], names: tuple[str, str]) -> dict[str, Any]:
+    def compare(self, before: Sequence[Row], after: Sequence[Row], names: tuple[str, str]) -> Json:
         """See `Task.compare`: also what changed by slice and by clip, and a verdict in words."""
         return compare.compare(before, after, *names)
+
+
+def _recogniser(model: object) -> Recogniser:
+    from govor.families.base import Recogniser  # whoever has a model has imported torch
+
+    if not isinstance(model, Recogniser):
+        raise TypeError(f"{type(model).__name__} is no Recogniser")
+    return model
 
 
 def _readable(

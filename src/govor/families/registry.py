@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from govor.families.checking import read_model_config
 from govor.families.recogniser import RECOGNITION
 from govor.families.settings import FamilySettings
 from govor.families.task import Task
-from govor.files import shortened
+from govor.files import exists, shortened
 from govor.hub import PackagedModel, find_here
 from govor.jsons import read_json
 from govor.runs import Run
@@ -49,6 +50,11 @@ def settings_of(name: str) -> FamilySettings:
 def task_of(name: str) -> Task:
     """What a family is trained and judged for; torch is not imported."""
     return settings_of(name).task
+
+
+def transcribes(name: str) -> bool:
+    """Whether the models of a family write down what is said: what suites, transcripts and word times are of."""
+    return task_of(name) is RECOGNITION
 
 
 def task_named(name: str | None, where: object) -> Task:
@@ -104,6 +110,31 @@ def engine(kind: str) -> tuple[str, Callable[[Path], Recogniser]]:
         if opens is not None:
             return name, opens
     raise GovorError(f"There is no engine '{kind}'; {nearest(kind, ['torch', *engines()])}")
+
+
+def check_engine(kind: str, source: str) -> None:
+    """Refuse an engine that runs no exports of the family that a run or package says it is of.
+
+    Raises:
+        GovorError: it is another family's, or no family has it.
+    """
+    if kind == "torch":
+        return
+    name, _ = engine(kind)
+    for folder in (Path(source), Path(source) / "base"):
+        family = _stated_family(folder)
+        if family is not None and family != name:
+            raise GovorError(
+                f"The engine '{kind}' is for {name} models, and {source} is a {family} one; take the engine torch."
+            )
+
+
+def _stated_family(folder: Path) -> str | None:
+    """Of a model in the `transformers` layout; what is damaged there says nothing."""
+    with suppress(GovorError):
+        kind = read_json(folder / "config.json").get("model_type") if exists(folder / "config.json") else None
+        return kind if isinstance(kind, str) and kind in _FAMILIES else None
+    return None
 
 
 def engines() -> list[str]:

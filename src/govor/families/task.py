@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from govor.corpus.records import Clip
 from govor.errors import AudioError
+from govor.examples.settings import Examples
 from govor.metrics.errors import ErrorReport
 from govor.metrics.metric import Metric
 from govor.runs import Json
@@ -40,6 +41,9 @@ class DecodeOptions:
 class Task(Protocol):
     """What a family is trained and judged for. It knows rows of clips and figures, no weights.
 
+    A `model` is one of the task's families or engines; a task says in a Protocol what it asks of one (recognition in
+    `Recogniser`), and raises TypeError where that is not so.
+
     `name` is the Hub's ("automatic-speech-recognition"); `metrics` are what validation and scorings give beside the loss, the
     headline first; `gates` are what `govor accept` can ask, by name of the setting; `contexts` are the audio contexts that a
     scoring can have; `evidence` are the keys of a row that make it a scoring of this task.
@@ -55,11 +59,16 @@ class Task(Protocol):
         """Which measurement a gate is judged by, and the figure's name there; of a bound, `METRIC_lower` or `METRIC_upper`."""
         ...
 
-    def refuse(self, clip: Clip) -> str | None:
-        """What a row lacks for this task, in one sentence; None where it can be used."""
+    def refuse(self, clip: Clip, examples: Examples | None = None) -> str | None:
+        """What a row lacks for this task, in one sentence; None where it can be used.
+
+        Args:
+            examples: how a recipe makes examples, in the family's own section; None where a model is scored, which knows
+                what it was taught (`check_clips`).
+        """
         ...
 
-    def check_clips(self, model: Any, clips: Sequence[Clip], manifest: Path, options: DecodeOptions) -> None:
+    def check_clips(self, model: object, clips: Sequence[Clip], manifest: Path, options: DecodeOptions) -> None:
         """Refuse clips that a model does not take, before any is answered.
 
         Raises:
@@ -69,7 +78,7 @@ class Task(Protocol):
 
     def answers(
         self,
-        model: Any,
+        model: object,
         clips: Sequence[Clip],
         options: DecodeOptions,
         on_done: Callable[[int], None] | None = None,
@@ -82,8 +91,8 @@ class Task(Protocol):
         """
         ...
 
-    def unanswered(self, clip: Clip) -> Row:
-        """The row of a clip that got no answer."""
+    def unanswered(self, clip: Clip, model: object = None) -> Row:
+        """The row of a clip that got no answer of `model`, where it is opened here."""
         ...
 
     def counted(self, rows: Sequence[Row]) -> list[Row]:

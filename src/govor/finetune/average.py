@@ -135,7 +135,7 @@ def _average_run(run: Run, count: int, device: str, progress: Progress) -> Json:
     base = run.folder / "base"
     family = family_class(family_of(base, str(run.folder)))
     metric = metric_named(recipe.evaluation.metric, family.task)
-    sources = survey(run.workspace, recipe, family.load_renderer(base), family.task)
+    sources = survey(run.workspace, recipe, family.load_renderer(base, recipe.examples), family.task)
     number_format = autocast(accelerator.device.type, run.read("precision.json")["value"])
     judge = Judge(run, metric, Validation(recipe, sources, accelerator), number_format, accelerator, progress)
     result = judge.average(count)

@@ -50,6 +50,11 @@ def assign(parts: Mapping[str, Sequence[str]], rates: Mapping[str, float]) -> li
     for group in groups:
         if not group.parameters:
             others = {taken[parameter] for parameter in members[group.name]}
+            if not others:
+                raise GovorError(
+                    f"The group '{group.name}' holds nothing: the family names no parameter that may be trained this way "
+                    "(Family.parts must name those of adapters too)."
+                )
             raise GovorError(f"The group '{group.name}' holds nothing beside {' and '.join(sorted(others))}; drop one.")
     return groups
 

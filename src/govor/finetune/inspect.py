@@ -56,7 +56,7 @@ def look(workspace: Workspace, recipe: Recipe, manifest: Path, count: int, progr
     """
     base = trainable_folder(find_model(workspace.model(recipe.base_model), progress.note), progress.note)
     family = family_class(recipe.family)
-    renderer: Renderer = family.load_renderer(base)
+    renderer: Renderer = family.load_renderer(base, recipe.examples)
     rows = Manifest(manifest, workspace.root)
     if not len(rows):
         raise GovorError(f"{manifest} holds no clips, so there are no examples to show.")

@@ -28,7 +28,7 @@ from govor.families.base import Batch, Family, Refreshing
 from govor.finetune import groups
 from govor.finetune.groups import Group
 from govor.finetune.objective import Objective, objective_of
-from govor.finetune.optim import build_optimizer, rate_factor, set_dropout, set_rates
+from govor.finetune.optim import build_optimizer, rate_factor, recomputing, set_dropout, set_rates
 from govor.finetune.phases import phase_at
 from govor.recipe import Finetune
 
@@ -92,8 +92,7 @@ class Trainer:
         self.good_steps = 0
         set_dropout(family.module, settings.dropout)
         if settings.activation_checkpointing:
-            module: Any = family.module
-            module.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            recomputing(family).gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         family.module.to(accelerator.device)
         self._optimizer: torch.optim.Optimizer | None = None
         self._phase: Phase | None = None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
 
+from govor.errors import GovorError
 from govor.examples.phases import Phase, Schedule
+from govor.families.base import Family
 from govor.finetune.groups import Group
 
 
@@ -68,6 +70,30 @@ def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> dict[str, floa
         group["lr"] = group["peak_lr"] * factor
         rates[str(group["group"])] = float(group["lr"])
     return rates
+
+
+@runtime_checkable
+class Recomputing(Protocol):
+    """A module that can make its activations again in the backward pass, as those of `transformers` can."""
+
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, bool]) -> None:
+        """Do so from here on; the arguments are those of `torch.utils.checkpoint`."""
+        ...
+
+
+def recomputing(family: Family) -> Recomputing:
+    """The family's module, which must be able to do without stored activations.
+
+    Raises:
+        GovorError: it cannot.
+    """
+    module: object = family.module
+    if not isinstance(module, Recomputing):
+        raise GovorError(
+            f"finetune.activation_checkpointing is set and the family {family.name} has no activations that can be made "
+            "again; leave it out."
+        )
+    return module
 
 
 def set_dropout(module: nn.Module, share: float) -> None:

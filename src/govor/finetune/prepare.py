@@ -19,6 +19,7 @@ from govor.families.base import Family
 from govor.families.opening import base_sha256, find_model, trainable_folder
 from govor.families.registry import family_class, family_of
 from govor.finetune import groups
+from govor.finetune.optim import recomputing
 from govor.finetune.phases import forecast, phases_of
 from govor.finetune.planning import load_augmenter
 from govor.finetune.survey import SourceData, chances, survey
@@ -52,7 +53,7 @@ def prepare(workspace: Workspace, recipe: Recipe, state: PartialState, device: s
     if kind != recipe.family:
         raise GovorError(f"{recipe.base_model} is a {kind} model and the recipe's family is {recipe.family}; set one.")
     family = family_class(recipe.family)
-    sources = survey(workspace, recipe, family.load_renderer(base), family.task)
+    sources = survey(workspace, recipe, family.load_renderer(base, recipe.examples), family.task)
     rows = [len(source.train) for source in sources]
     phases = phases_of(recipe, rows)
     check_plan(sum(rows), settings.clips_per_step, state.num_processes)
@@ -108,7 +109,9 @@ def load(recipe: Recipe, ready: Ready, device: str) -> tuple[Family, list[str]]:
     settings = recipe.finetune
     options = _quantized(settings, device) if settings.lora.quantize != "none" else {}
     family: Family = family_class(recipe.family).load(ready.base, **options)
-    family.prepare_training()
+    family.prepare_training(recipe.examples)
+    if settings.activation_checkpointing:
+        recomputing(family)
     targets: list[str] = []
     parts = family.parts()
     if settings.method == "lora":

@@ -13,6 +13,7 @@ from govor.config import apply_overrides
 from govor.corpus.manifests import Manifest
 from govor.errors import GovorError
 from govor.examples.augment import load_settings
+from govor.families.early import check_model
 from govor.finetune.begun import may_start_early, with_code
 from govor.finetune.track import check_installed
 from govor.recipe import Recipe, parse_recipe
@@ -49,7 +50,8 @@ def ask(
     """What `govor train` is asked for. `name` is a shipped recipe's, a .yaml file, or a run_manifest.json to repeat.
 
     Raises:
-        GovorError: there is no such recipe or record, or a setting that it may not have.
+        GovorError: there is no such recipe or record, a setting that it may not have, or what needs no torch to be refused:
+            manifests, trackers or a model that are not there, a run that exists, or one to go on with that does not.
     """
     if resume and overwrite:
         raise GovorError("--resume goes on with a run and --overwrite replaces it; give one of the two.")
@@ -61,7 +63,12 @@ def ask(
     if fast_dev_run:
         # Such a run has a name of its own that nobody else uses, so it may be made again and again.
         recipe, overwrite = shortened(recipe), not resume
-    return Request(recipe, record, resume, overwrite, device, fast_dev_run)
+    request = Request(recipe, record, resume, overwrite, device, fast_dev_run)
+    if record is None:
+        _check_early(workspace, request)
+        check_model(workspace, recipe.base_model, device=device, languages=[recipe.examples.language])
+        _check_place(workspace, request)
+    return request
 
 
 def load_recipe(workspace: Workspace, name: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -81,8 +88,8 @@ def repeated_recipe(file: Path, overrides: Sequence[str] = ()) -> Recipe:
     return parse_recipe(apply_overrides(values, list(overrides)), file.name)
 
 
-def check_early(workspace: Workspace, request: Request) -> None:
-    """Refuse what needs no torch to be refused: manifests and trackers that are not there."""
+def _check_early(workspace: Workspace, request: Request) -> None:
+    """Refuse manifests and trackers that are not there."""
     recipe = request.recipe
     for source in recipe.data.by_name().values():
         for part in ("train", "validation"):
@@ -92,8 +99,8 @@ def check_early(workspace: Workspace, request: Request) -> None:
     check_installed(recipe.tracking.to)
 
 
-def check_place(workspace: Workspace, request: Request) -> None:
-    """Refuse, as early, a run that exists, or one to go on with that does not."""
+def _check_place(workspace: Workspace, request: Request) -> None:
+    """Refuse a run that exists, or one to go on with that does not."""
     recipe = request.recipe
     if not request.fast_dev_run and not int(os.environ.get("RANK", "0")):
         may_start_early(workspace.run(recipe.family, recipe.name), bool(request.resume), request.overwrite)

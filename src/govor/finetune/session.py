@@ -128,7 +128,9 @@ def begin(workspace: Workspace, recipe: Recipe, process: Process, resuming: Resu
     trainer = _trainer(process, recipe, family, ready)
     done = _restored(process, recipe, trainer, start, changes)
     if process.main:
-        _write_begun(run, recipe, family, ready.base_sha256, start is None)
+        # What a model is taught may be a part of its configuration.
+        anew = start is None or any(change.name.startswith("examples.") for change in changes)
+        _write_begun(run, recipe, family, ready.base_sha256, anew)
     trainer.accelerator.wait_for_everyone()
     rows = run.metrics("eval") if done else []
     return Session(

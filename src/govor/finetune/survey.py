@@ -64,7 +64,7 @@ class Survey:
         """Refuse a row of the manifest `path` that cannot become an example."""
         if not split_blob(clip.file)[0].is_file():
             raise GovorError(f"{path}: the audio of clip '{clip.id}' was not found at {clip.audio}.")
-        lacking = self.task.refuse(clip)
+        lacking = self.task.refuse(clip, self.examples)
         if lacking:
             raise GovorError(f"{path}: {lacking}.")
         if clip.transcribed and not clip.transcript.strip():
@@ -112,7 +112,7 @@ def survey(workspace: Workspace, recipe: Recipe, renderer: Renderer, task: Task)
     for feature in FEATURES:
         if feature.asked(recipe.examples) and feature not in looking.rendered and not feature.needs:
             raise GovorError(
-                f"examples.{feature.setting} is set and the family {recipe.family} has no examples with it; leave it out."
+                f"examples.{feature.asked_by(recipe.examples)} is set and the family {recipe.family} has no examples with it; leave it out."
             )
     sources = [_source(workspace, name, source, looking) for name, source in recipe.data.by_name().items()]
     if not any(len(source.validation) for source in sources):
@@ -135,7 +135,7 @@ def chances(recipe: Recipe, sources: Sequence[SourceData], phase: Phase) -> dict
             continue
         if chance.asked and not chance.reachable:
             raise GovorError(
-                f"examples.{feature.setting} is {chance.asked:g} and no row drawn in phase '{phase.name}' {feature.needs}; "
+                f"examples.{feature.asked_by(recipe.examples)} is {chance.asked:g} and no row drawn in phase '{phase.name}' {feature.needs}; "
                 "set it to 0, or make rows that have it with govor preprocess."
             )
         by_feature[feature.name] = chance

@@ -15,8 +15,9 @@ from govor.finetune.evaluate import evaluate, save
 from govor.finetune.logging_callbacks import standard_callbacks
 from govor.finetune.loop import StepRecord
 from govor.finetune.process import taking_part
+from govor.finetune.repeat import check_repeatable
 from govor.finetune.reporting import SILENT_RUN, RunProgress
-from govor.finetune.request import Resume
+from govor.finetune.request import Request, Resume
 from govor.finetune.session import Session, begin
 from govor.finetune.stopping import StopNow
 from govor.recipe import Recipe
@@ -38,6 +39,20 @@ class Finished:
         """What was left out of the run."""
         dropped = self.run.workspace.as_given(self.run.folder / "dropped.jsonl")
         return [f"{self.unreadable} clips could not be read and were left out: {dropped}"] if self.unreadable else []
+
+
+def train_as_asked(
+    workspace: Workspace, request: Request, progress: RunProgress = SILENT_RUN, callbacks: Sequence[Callback] = ()
+) -> Finished:
+    """Train what was asked for with `request.ask`; a run is repeated only from the data and the base model that it had.
+
+    Raises:
+        GovorError: see `check_repeatable` and `train`.
+    """
+    if request.record is not None:
+        check_repeatable(workspace, request.record, request.recipe, progress)
+    how = (request.resume, request.overwrite, request.device)
+    return train(workspace, request.recipe, progress, *how, callbacks)
 
 
 def train(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from govor.config import apply_overrides, parse, read_yaml
 from govor.corpus.manifests import fingerprint
 from govor.errors import GovorError, nearest
-from govor.families.registry import settings_of, task_of
+from govor.families.registry import settings_of, task_named, task_of, transcribes
 from govor.families.settings import Gates
 from govor.families.task import Task
 from govor.files import exists
@@ -34,12 +36,33 @@ class Evidence:
 
 
 def accept(run: Run, gates: Gates | None = None, stage: str | None = None) -> tuple[Json, Path]:
-    """Judge a run and put the verdict into its headline file; returns both. See `judge`."""
+    """Judge a run and put the verdict into its headline file; returns both. See `judge`.
+
+    The verdict that stood there moves to `earlier_verdicts`, with the scores that it judged.
+    """
     verdict = judge(run, gates, stage)
-    headline = run.headline() or {"run": run.name, "created": now(), "contexts": {}}
-    earlier = {key: headline[key] for key in ("earlier_verdicts",) if key in headline}
-    rest = {key: value for key, value in headline.items() if key not in earlier}
-    return verdict, run.write_headline({**rest, "accepted": verdict["accepted"], "acceptance": verdict, **earlier})
+    headline: Json = run.headline() or {"run": run.name, "created": now(), "contexts": {}}
+    earlier = list(headline.get("earlier_verdicts", []))
+    if "acceptance" in headline:
+        earlier.append(with_scores(headline["acceptance"], headline["contexts"]))
+    rest = {key: value for key, value in headline.items() if key != "earlier_verdicts"}
+    filed = {**rest, "accepted": verdict["accepted"], "acceptance": verdict}
+    return verdict, run.write_headline({**filed, "earlier_verdicts": earlier} if earlier else filed)
+
+
+def with_scores(verdict: Json, contexts: Mapping[str, Json]) -> Json:
+    """A verdict as it stands among the earlier ones: with the scores that it judged."""
+    return {**verdict, "scores": judged_scores(verdict, contexts)}
+
+
+def judged_scores(verdict: Json, contexts: Mapping[str, Json]) -> Json | None:
+    """The run's own scores that a verdict is of: which clips, and every metric; None where it is of a suite's set."""
+    if verdict.get("measured_on") != OWN_TEST_SET:
+        return None
+    after = contexts.get(str(verdict.get("context")), {}).get("after", {})
+    task: Task = task_named(after.get("task"), "the headline")
+    keys = [key for metric in task.metrics for key in (metric.name, f"{metric.name}_interval")]
+    return {key: after.get(key) for key in ("manifest", *keys)}
 
 
 def judge(run: Run, gates: Gates | None = None, stage: str | None = None) -> Json:
@@ -64,7 +87,10 @@ def judge(run: Run, gates: Gates | None = None, stage: str | None = None) -> Jso
         raise GovorError(
             f"The recipe of {run.name} states no gates; state some under `acceptance:`, or here, for example --set wer=0.3."
         )
-    task = task_of(family_in(recipe))
+    family = family_in(recipe)
+    task = task_of(family)
+    if wanted.measured_on is not None and not transcribes(family):
+        raise GovorError(f"{run.name} is for {task.name}, and suites are of speech recognition; leave measured_on out.")
     context = wanted.context or recipe.get("examples", {}).get("context", "speech")
     judged_on = _Judged(run, task, wanted.measured_on, context)
     entries = [_entry(_gate(task, name), limit, judged_on.evidence(name)) for name, limit in wanted.gates().items()]
@@ -124,10 +150,9 @@ class _Judged:
         return self._of_own_test(figure) if self.on is None else self._of_suite(figure, *self.on.split("/"))
 
     def _of_hallucination(self, figure: str) -> Evidence:
-        name = self.run.name
-        file = self.run.workspace.scoring(name, "hallucination", self.context)
+        file = self.run.workspace.scoring(self.run.name, "hallucination", self.context)
         if not exists(file):
-            return Evidence(None, f"run: govor evaluate {name} --hallucination")
+            return Evidence(None, f"run: {self._evaluate()} --hallucination")
         return Evidence(read_scoring(file).get(figure), self._shown(file))
 
     def _of_timestamps(self, figure: str) -> Evidence:
@@ -143,7 +168,7 @@ class _Judged:
             if wanted and timed.get("max_samples") is None and _sha256(timed) == wanted:
                 return Evidence(timed["all"][figure], self._shown(file))
         of = self._shown(manifest) if manifest is not None else "TEST.jsonl"
-        return Evidence(None, f"run: govor evaluate {name} --manifest {of} --timestamps --context {self.context}")
+        return Evidence(None, f"run: {self._evaluate()} --manifest {of} --timestamps --context {self.context}")
 
     def _own_test(self) -> Json | None:
         """The scoring of the run's own test set in its headline file."""
@@ -154,7 +179,7 @@ class _Judged:
     def _of_own_test(self, gate: str) -> Evidence:
         name, after = self.run.name, self._own_test()
         if after is None:
-            scored = f"govor evaluate {name} --manifest TEST.jsonl"
+            scored = f"{self._evaluate()} --manifest TEST.jsonl"
             return Evidence(None, f"run: {scored}, then govor compare BEFORE AFTER --run {name}")
         file = self.run.workspace.headline(name)
         return self._of_scoring(after, gate, file, f"govor compare BEFORE AFTER --run {name}")
@@ -163,7 +188,7 @@ class _Judged:
         file = self.run.workspace.scoring(self.run.name, f"suite-{suite}")
         result = read_scoring(file) if exists(file) else {}
         scored: Json | None = result.get("sets", {}).get(label, {}).get("contexts", {}).get(self.context)
-        command = f"govor evaluate {self.run.name} --suite"
+        command = f"{self._evaluate()} --suite"
         if scored is None:
             own = suite if suite in suites() else f"{suite}.yaml"
             return Evidence(None, f"run: {command} {own} --context {self.context}")
@@ -187,6 +212,10 @@ class _Judged:
             return Evidence(spread[bound == "upper"] if spread else None, self._shown(file))
         doubt = f"{clusters} clip(s) are too few to tell it from chance" if few else None
         return Evidence(summary[gate], self._shown(file), doubt)
+
+    def _evaluate(self) -> str:
+        """The command that scores the run, which knows runs by their folders alone."""
+        return f"govor evaluate {shlex.quote(self._shown(self.run.folder))}"
 
     def _shown(self, file: Path) -> str:
         return self.run.workspace.as_given(file)

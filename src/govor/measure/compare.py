@@ -38,7 +38,7 @@ def compare(
         out: in place of `manifests/compare/…`, where an earlier comparison is replaced.
 
     Raises:
-        GovorError: the scorings cannot be compared, or `out` is there.
+        GovorError: the scorings cannot be compared or are of another task than the run, or `out` is there.
     """
     if run is not None:
         check_name(run)
@@ -49,10 +49,10 @@ def compare(
     name = run or _run_of_gain(workspace, before, after)
     parts = f"{before['model']}__vs__{after['model']}__{after['set']}__{after['context']}.json"
     file = out or workspace.manifests / "compare" / parts
-    write_json(file, pair["comparison"])
     headed = name if before["context"] == after["context"] else None
     if headed is not None:
         file_comparisons(workspace, headed, {after["context"]: pair}, progress=progress)
+    write_json(file, pair["comparison"])
     return Comparison(file, pair["comparison"], after.get("task"), headed)
 
 

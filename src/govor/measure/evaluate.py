@@ -173,7 +173,7 @@ def _score(scoring: Scoring, opened: Opened, decode: DecodeOptions, existing: Ex
 
     def unreadable(clip: Clip, error: AudioError) -> None:
         failed.append({"id": clip.id, "reason": str(error)})
-        unanswered.append(scoring.task.unanswered(clip))
+        unanswered.append(scoring.task.unanswered(clip, opened.model))
         bar.advance(1)
 
     for rows in scoring.task.answers(opened.model, left, decode, bar.advance, unreadable):

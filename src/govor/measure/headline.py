@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from govor.config import read_yaml
 from govor.errors import GovorError
-from govor.families.registry import task_named
-from govor.families.task import Task
+from govor.families.registry import task_named, task_of
+from govor.files import exists
 from govor.machine import now
-from govor.measure.accept import OWN_TEST_SET
+from govor.measure.accept import judged_scores, with_scores
 from govor.measure.scoring import read_eval, refuse_unread
 from govor.progress import SILENT, Progress
+from govor.recipe import family_in
 from govor.runs import Json, Workspace
 
 
@@ -58,18 +60,23 @@ def file_comparisons(
 
     Other contexts already there stay, unless `fresh`. The verdict of `govor accept` stays the run's `acceptance` as long as the
     scores that it judged are the same. Where they are not, it moves to `earlier_verdicts`, with those scores: no verdict is lost.
+
+    Raises:
+        GovorError: they are of another task than the run.
     """
+    for comparison in comparisons.values():
+        _refuse_other_task(workspace, run, comparison["after"])
     old: Json = workspace.read_headline(run) or {"contexts": {}}
     contexts = {**({} if fresh else old["contexts"]), **comparisons}
     headline: Json = {"run": run, "created": now(), "contexts": contexts}
     earlier = list(old.get("earlier_verdicts", []))
     if "acceptance" in old:
         verdict = old["acceptance"]
-        judged, current = (_judged_scores(verdict, some) for some in (old["contexts"], contexts))
+        judged, current = (judged_scores(verdict, some) for some in (old["contexts"], contexts))
         if judged == current:
             headline |= {"accepted": old["accepted"], "acceptance": verdict}
         else:
-            earlier.append({**verdict, "scores": judged})
+            earlier.append(with_scores(verdict, old["contexts"]))
             said = "accepted" if old["accepted"] else "not accepted"
             progress.note(
                 f"the verdict of {verdict.get('judged')} ({said}) was of other scores and is one of the earlier verdicts now; "
@@ -81,11 +88,12 @@ def file_comparisons(
     return headline
 
 
-def _judged_scores(verdict: Json, contexts: Mapping[str, Json]) -> Json | None:
-    """The run's own scores that a verdict is of: which clips, and every metric; None where it is of a suite's set."""
-    if verdict.get("measured_on") != OWN_TEST_SET:
-        return None
-    after = contexts.get(str(verdict.get("context")), {}).get("after", {})
-    task: Task = task_named(after.get("task"), "the headline")
-    keys = [key for metric in task.metrics for key in (metric.name, f"{metric.name}_interval")]
-    return {key: after.get(key) for key in ("manifest", *keys)}
+def _refuse_other_task(workspace: Workspace, name: str, summary: Json) -> None:
+    """Refuse scores that no run of that name can have; where there is no such run, anything is taken."""
+    recipes = [run.recipe_file for run in workspace.runs() if run.name == name and exists(run.recipe_file)]
+    tasks = dict.fromkeys(task_of(family_in(read_yaml(file))).name for file in recipes)
+    scored = task_named(summary.get("task"), f"the scoring of {summary.get('model')}").name
+    if tasks and scored not in tasks:
+        raise GovorError(
+            f"{name} is for {' and '.join(tasks)}, and these scores are of {scored}; give the run that they are of."
+        )

@@ -10,17 +10,18 @@ from pathlib import Path
 
 from govor.corpus.manifests import Manifest
 from govor.corpus.records import Clip
-from govor.errors import GovorError, disk_errors
+from govor.errors import disk_errors
 from govor.examples.dataset import load_batch
 from govor.examples.spec import ExampleSpec
 from govor.families import adapters
 from govor.families.base import Aligner, ExportOptions, Family, Quantization
 from govor.families.opening import load_base, load_checkpoint
-from govor.families.registry import family_class, family_of, formats, settings_of
+from govor.families.registry import family_class, family_of, settings_of
 from govor.files import atomic_folder, put_in_place, remove, sha256_of, write_text
 from govor.machine import now
 from govor.package.card import model_card
 from govor.package.processor import package_processor
+from govor.package.request import check_package
 from govor.runs import Json, Package, Run, RunRecord, write_package
 from govor.timing.heads import stored_heads_for_padding
 
@@ -31,7 +32,11 @@ _CLIPS = 4
 
 
 def package(
-    run: Run, wanted: Sequence[str], checkpoint: str | None = None, quantization: Quantization = "float32"
+    run: Run,
+    wanted: Sequence[str],
+    checkpoint: str | None = None,
+    quantization: Quantization = "float32",
+    overwrite: bool = False,
 ) -> Package:
     """Write the package into the run's folder and return what `package.json` says.
 
@@ -40,18 +45,19 @@ def package(
     Args:
         wanted: formats beside the first of the family, which is always written.
         checkpoint: another one than the best, by name.
+        overwrite: what was packaged before gives way.
 
     Raises:
-        GovorError: no run, no such checkpoint, or an export that does not do what was trained.
+        GovorError: it cannot be packaged so (see `check_package`), or an export does not do what was trained.
     """
-    run.check_finished()
+    formats = check_package(run, wanted, checkpoint, overwrite)
     with run.held("packaged"):
-        return _package(run, wanted, checkpoint, quantization)
+        return _package(run, formats, checkpoint, quantization)
 
 
 def _package(run: Run, wanted: Sequence[str], checkpoint: str | None, quantization: Quantization) -> Package:
     chosen = run.checkpoint(run.best_checkpoint().name if checkpoint is None else checkpoint)
-    _check_formats(run, wanted)
+    _check_installed(run, wanted)
     record = run.record()
     clips = _proof_clips(run, record)
     family, checks = _merged(run, chosen, clips)
@@ -77,14 +83,11 @@ def _package(run: Run, wanted: Sequence[str], checkpoint: str | None, quantizati
     return result
 
 
-def _check_formats(run: Run, wanted: Sequence[str]) -> None:
-    """Refuse formats of other families, before a model is loaded."""
-    family = family_of(run.folder / "base", str(run.folder))
+def _check_installed(run: Run, wanted: Sequence[str]) -> None:
+    """Refuse formats whose tools are missing, before a model is loaded."""
+    exports = family_class(family_of(run.folder / "base", str(run.folder))).exports
     for name in wanted:
-        known = formats()[name]
-        if family not in known:
-            raise GovorError(f"The format '{name}' is for {' and '.join(known)} models, and {run.folder} is none.")
-        family_class(family).exports[name].check_installed()
+        exports[name].check_installed()
 
 
 def _written(family: Family, wanted: Sequence[str]) -> list[str]:

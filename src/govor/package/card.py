@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCardData
@@ -27,7 +27,7 @@ def model_card(run: Run, checkpoint: Path, usage: Sequence[str]) -> str:
         checkpoint: the one that is packaged.
         usage: how to use the package, as Markdown.
     """
-    record, scores = run.record(), run.headline()
+    record, scores = run.record(), _scores(run)
     task = task_of(record.family)
     base, languages = _model_name(record.base_model, run), record.languages
     examples = record.recipe["examples"]
@@ -70,7 +70,14 @@ def model_card(run: Run, checkpoint: Path, usage: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _metadata(run: Run, record: RunRecord, task: Task, scores: Json | None) -> ModelCardData:
+def _scores(run: Run) -> dict[str, Json]:
+    """Before and after by audio context; none where the run was accepted or refused, and never compared."""
+    headline: Json = run.headline() or {}
+    contexts: dict[str, Json] = headline.get("contexts", {})
+    return contexts
+
+
+def _metadata(run: Run, record: RunRecord, task: Task, scores: Mapping[str, Json]) -> ModelCardData:
     """The block that model hubs read."""
     return ModelCardData(
         library_name=settings_of(record.family).library,
@@ -141,10 +148,10 @@ def _license(counts: dict[str, int]) -> Json:
     return {"license": "other", "license_name": " + ".join(name.removeprefix(CUSTOM) for name in names) or "unknown"}
 
 
-def _results(scores: Json, task: Task) -> list[EvalResult]:
+def _results(scores: Mapping[str, Json], task: Task) -> list[EvalResult]:
     """The scores after training, as rates (1 is 100 %): padded and unpadded audio are results of their own."""
     results = []
-    for context, item in scores["contexts"].items():
+    for context, item in scores.items():
         after = item["after"]
         for metric in task.metrics:
             if after.get(metric.name) is not None:
@@ -162,16 +169,16 @@ def _results(scores: Json, task: Task) -> list[EvalResult]:
     return results
 
 
-def _score_table(scores: Json, metric: Metric) -> list[str]:
+def _score_table(scores: Mapping[str, Json], metric: Metric) -> list[str]:
     title = metric.label
     rows = [f"| audio context | {title} before | {title} after | change | p |", "|---|---|---|---|---|"]
-    for context, item in scores["contexts"].items():
+    for context, item in scores.items():
         compared = item["comparison"][metric.name]
         p, change = compared["p_value"], compared["relative_change"]
         shown = "n/a" if change is None else f"{change:+.1%}"
         before, after = (_rate(item[side], metric) for side in ("before", "after"))
         rows.append(f"| {context} | {before} | {after} | {shown} | {'n/a' if p is None else f'{p:.4f}'} |")
-    scored = next(iter(scores["contexts"].values()))["after"]
+    scored = next(iter(scores.values()))["after"]
     note = scored["interval"]["note"]
     return [
         *rows,

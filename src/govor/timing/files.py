@@ -63,13 +63,13 @@ def output_path(folder: Path, kind: str) -> Path:
     return folder / _NAMES.get(kind, f"transcription_base{FORMATS[kind]}")
 
 
-def check_kinds(formats: str) -> list[str]:
-    """The formats that stand in a list with commas.
+def check_kinds(formats: Iterable[str]) -> list[str]:
+    """Formats by name, without `none`.
 
     Raises:
         GovorError: there is none of that name.
     """
-    kinds = [kind for kind in formats.split(",") if kind and kind != "none"]
+    kinds = [kind for kind in formats if kind and kind != "none"]
     for kind in kinds:
         if kind not in FORMATS:
             raise GovorError(f"There is no format '{kind}'; {nearest(kind, list(FORMATS))}")

@@ -9,23 +9,14 @@ from pathlib import Path
 from govor.corpus.records import Clip
 from govor.errors import GovorError
 from govor.families.opening import Opened
-from govor.families.task import ContextMode
 from govor.progress import SILENT, Progress
 from govor.runs import Workspace
 from govor.timing.any_length import align_any, alignment_heads
 from govor.timing.files import USUAL_KINDS, about_times, page_paths, write_outputs
 from govor.timing.karaoke_page import write_page
 from govor.timing.lyrics import Song
+from govor.timing.request import KaraokeOptions, check_karaoke
 from govor.timing.words import Line, pieces_of
-
-
-@dataclass(frozen=True, slots=True)
-class KaraokeOptions:
-    """`out` is the page, `<recording>.html` by default; what else is None is what the model was trained for."""
-
-    out: Path | None = None
-    language: str | None = None
-    context: ContextMode | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +40,9 @@ def make_karaoke(
     """Align a song's words and write its page and `outputs/<recording>/`.
 
     Raises:
-        GovorError: the language is not known, or the words cannot be laid over the recording.
+        GovorError: the language is not known, the words cannot be laid over the recording, or its page is there already.
     """
+    check_karaoke(workspace, song.audio, options)
     language = options.language or opened.language
     if language is None:
         raise GovorError("The language is not known: this model was not trained for one; give --language.")

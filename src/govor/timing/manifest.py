@@ -17,16 +17,8 @@ from govor.runs import Json, Workspace
 from govor.timing.align import AlignmentHeads
 from govor.timing.any_length import align_any, alignment_heads, in_taught_language
 from govor.timing.files import about_times, output_folder, write_outputs
+from govor.timing.request import AlignOptions, check_align
 from govor.timing.words import Line, Method, Word, lines_of_speakers, segments_of
-
-
-@dataclass(frozen=True, slots=True)
-class AlignOptions:
-    """`kinds` are the formats written to outputs/<id>/; `context` None is the one that the model was trained for."""
-
-    kinds: Sequence[str] = ()
-    context: ContextMode | None = None
-    measure_heads: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +50,12 @@ def align_manifest(
     options: AlignOptions = AlignOptions(),
     progress: Progress = SILENT,
 ) -> AlignedManifest:
-    """Fill `segments` and `words` of every row; rows that cannot be aligned go to `<target>.dropped.jsonl` with the reason."""
+    """Fill `segments` and `words` of every row; rows that cannot be aligned go to `<target>.dropped.jsonl` with the reason.
+
+    Raises:
+        GovorError: no clips, or what is there would be replaced; see `check_align`.
+    """
+    check_align(workspace, manifest, target, options)
     context = opened.in_context(options.context)
     clips = read_clips(manifest, workspace.root)
     heads = alignment_heads(workspace, opened, clips, context, options.measure_heads, progress)

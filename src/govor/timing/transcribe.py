@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from govor.audio import SAMPLE_RATE, Samples, probe
@@ -16,8 +16,9 @@ from govor.progress import SILENT, Progress
 from govor.runs import Workspace
 from govor.timing.align import AlignmentHeads, align
 from govor.timing.any_length import alignment_heads
-from govor.timing.files import about_times, write_outputs
+from govor.timing.files import USUAL_KINDS, about_times, write_outputs
 from govor.timing.longform import LongFormOptions, Piece, transcribe_with_samples
+from govor.timing.request import Outputs, check_transcribe
 from govor.timing.subtitles import write_format
 from govor.timing.words import Line, Method, Word, filled, make_lines
 
@@ -25,7 +26,7 @@ from govor.timing.words import Line, Method, Word, filled, make_lines
 @dataclass(frozen=True, slots=True)
 class Transcript:
     """What is said in one recording. `lines` of words with times are there where they were wanted; `method` says how these
-    were found."""
+    were found; `files` are what was written of it."""
 
     audio: str
     model: str
@@ -34,6 +35,7 @@ class Transcript:
     pieces: tuple[Piece, ...]
     lines: tuple[Line, ...] = ()
     method: Method = "cross-attention"
+    files: tuple[Path, ...] = ()
 
     @property
     def text(self) -> str:
@@ -83,24 +85,50 @@ def transcribe_files(
     options: LongFormOptions,
     timed: bool = False,
     progress: Progress = SILENT,
+    outputs: Outputs | None = None,
 ) -> Iterator[Transcript | AudioError]:
     """The transcript of each recording in turn, or why it cannot be read.
 
     Args:
         timed: give every word its time.
+        outputs: write the files of each recording too, with the time of every word.
 
     Raises:
-        GovorError: words cannot be timed in a language that is not known.
+        GovorError: words cannot be timed in a language that is not known, or files would be replaced; after the last
+            recording, that none of them could be read.
     """
+    check_transcribe(workspace, files, outputs)
+    timed = timed or outputs is not None
     if timed and options.decode.language is None:
         raise GovorError("Words cannot be timed without knowing the language; give --language.")
     heads = alignment_heads(workspace, opened, (), options.decode.context, progress=progress) if timed else None
-    for file in files:
+    folders = [None] * len(files) if outputs is None else outputs.folders(workspace, files)
+
+    def transcribed(file: Path, folder: Path | None) -> Transcript:
+        timer = _Timer(opened, options, heads, timed)
+        transcript = _transcribe_file(workspace, opened, file, options, timer, progress)
+        return transcript if folder is None else replace(transcript, files=tuple(transcript.write(folder, USUAL_KINDS)))
+
+    return _each(list(zip(files, folders, strict=True)), transcribed, progress)
+
+
+def _each(
+    places: Sequence[tuple[Path, Path | None]],
+    transcribed: Callable[[Path, Path | None], Transcript],
+    progress: Progress,
+) -> Iterator[Transcript | AudioError]:
+    """Recordings that cannot be read are passed over, unless there are no others."""
+    errors = []
+    for file, folder in places:
         try:
-            yield _transcribe_file(workspace, opened, file, options, _Timer(opened, options, heads, timed), progress)
+            yield transcribed(file, folder)
         except AudioError as error:
             progress.note(f"failed  {error}")
+            errors.append(error)
             yield error
+    if errors and len(errors) == len(places):
+        several = GovorError(f"None of the {len(places)} files could be read; the reasons stand above.")
+        raise errors[0] if len(errors) == 1 else several
 
 
 def _transcribe_file(

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from govor.corpus.records import Clip
 from govor.errors import GovorError
+from govor.examples.settings import Examples
 from govor.examples.spec import ExampleSpec
 from govor.families.qwen3_asr.model import Qwen3Asr
 from govor.families.qwen3_asr.tiny import tiny
@@ -123,7 +124,7 @@ def test_the_older_layout_comes_back_as_the_model_it_was(thinker: Path, tmp_path
     back = Qwen3Asr.load(thinker)
     same(back, tiny(seed=2))
     assert tied(back)
-    assert Qwen3Asr.load_renderer(thinker).max_tokens == 4096
+    assert Qwen3Asr.load_renderer(thinker, Examples()).max_tokens == 4096
     back.save(tmp_path)
     names = load_file(tmp_path / "model.safetensors")
     assert all(name.startswith("model.") for name in names), "a converted model is saved natively"
@@ -211,4 +212,4 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
     model = tiny()
     model.save(tmp_path)
     with pytest.raises(GovorError, match=r"audio_token_id is 7 and the tokenizer's <\|audio_pad\|> is 261"):
-        Qwen3Asr.load_renderer(edited(tmp_path, audio_token_id=7))
+        Qwen3Asr.load_renderer(edited(tmp_path, audio_token_id=7), Examples())

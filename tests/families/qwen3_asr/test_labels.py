@@ -10,6 +10,7 @@ from transformers.models.qwen3_asr.processing_qwen3_asr import LANGUAGE_CODE_TO_
 
 from govor.corpus.records import Clip, Segment
 from govor.errors import GovorError
+from govor.examples.settings import Examples
 from govor.examples.spec import ExampleSpec
 from govor.families.base import IGNORED
 from govor.families.qwen3_asr.features import audio_tokens, frames_of
@@ -151,7 +152,7 @@ def test_the_number_of_placeholders_is_the_number_of_audio_tokens(model: Qwen3As
 def test_examples_come_from_files_without_weights_and_can_be_pickled(model: Qwen3Asr, tmp_path: Path) -> None:
     model.save_base(tmp_path)
     assert not list(tmp_path.glob("*.safetensors"))
-    examples = pickle.loads(pickle.dumps(Qwen3Asr.load_renderer(tmp_path)))
+    examples = pickle.loads(pickle.dumps(Qwen3Asr.load_renderer(tmp_path, Examples())))
     assert isinstance(examples, Qwen3AsrRenderer)
     spec, samples = ExampleSpec(clip(seconds=1.234), "he"), np.zeros(int(16_000 * 1.234), np.float32)
     wanted = model.renderer.encode(spec, samples)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from govor.corpus.records import Clip
 from govor.errors import GovorError
+from govor.examples.settings import Examples
 from govor.examples.spec import ExampleSpec
 from govor.families.base import IGNORED, Family, Recogniser
 from govor.families.qwen3_asr import model as family_module
@@ -79,7 +80,7 @@ def trained() -> Qwen3Asr:
 def test_it_is_a_family_and_a_recogniser(model: Qwen3Asr) -> None:
     assert isinstance(model, Family) and isinstance(model, Recogniser)
     assert model.name == "qwen3_asr" and "timestamps" not in model.renderer.features
-    model.prepare_training()
+    model.prepare_training(Examples())
 
 
 # Loss

@@ -14,13 +14,13 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from govor.audio import Samples
 from govor.families.decoding import greedy
-from govor.families.joint_attention import attend_jointly
+from govor.families.joint_attention import Shared, attend_jointly
 from govor.families.task import DecodeOptions
 from govor.families.whisper.features import LEVELS, log_mel, silence_level
 from govor.families.whisper.forward import decode, encode
 from govor.families.whisper.model import Whisper
 from govor.families.whisper.search import Search
-from govor.families.whisper.silence import Silence
+from govor.families.whisper.silence import Silence, kept_positions
 from govor.families.whisper.tiny import tiny
 
 
@@ -89,15 +89,28 @@ def silences(whisper: Whisper, mels: list[torch.Tensor]) -> list[Silence | None]
     return whisper.silences.of([silence_level(item) for item in mels])
 
 
+@pytest.fixture
+def every_position(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of the silence is left out."""
+    monkeypatch.setattr("govor.families.whisper.silence.STRIDE", 1)
+
+
+@pytest.mark.parametrize("weight", [1, 3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_attention_to_both_parts_and_its_gradients_are_those_of_all_keys_at_once(dtype: torch.dtype) -> None:
+def test_attention_to_both_parts_and_its_gradients_are_those_of_all_keys_at_once(
+    dtype: torch.dtype, weight: int
+) -> None:
+    """A key of weight 3 is three keys."""
     draw = torch.Generator().manual_seed(0)
     shapes = [(3, 4, 11, 8), (3, 4, 7, 8), (3, 4, 7, 8), (4, 50, 8), (4, 50, 8)]
     parts = [torch.randn(shape, generator=draw).to(dtype).requires_grad_() for shape in shapes]
     double = [part.detach().double().requires_grad_() for part in parts]
-    mixed = attend_jointly(parts[0], parts[1], parts[2], (parts[3], parts[4]))
+    mixed = attend_jointly(parts[0], parts[1], parts[2], Shared(parts[3], parts[4], weight))
     q, k, v, shared_k, shared_v = double
-    keys, values = (torch.cat([own, all_.expand(3, -1, -1, -1)], 2) for own, all_ in ((k, shared_k), (v, shared_v)))
+    keys, values = (
+        torch.cat([own, all_.repeat_interleave(weight, 1).expand(3, -1, -1, -1)], 2)
+        for own, all_ in ((k, shared_k), (v, shared_v))
+    )
     wanted = torch.softmax(q @ keys.transpose(-1, -2), dim=-1) @ values
     near = {"atol": 1e-5, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 4e-2, "rtol": 4e-2}
     torch.testing.assert_close(mixed.double(), wanted, **near)
@@ -111,13 +124,13 @@ def test_attention_to_both_parts_and_its_gradients_are_those_of_all_keys_at_once
 def test_with_dropout_both_parts_lose_weights() -> None:
     parts = [torch.ones(shape) for shape in [(2, 1, 4, 8), (2, 1, 30, 8), (2, 1, 30, 8), (1, 70, 8), (1, 70, 8)]]
     torch.manual_seed(0)
-    mixed = attend_jointly(parts[0], parts[1], parts[2], (parts[3], parts[4]), 0.5)
+    mixed = attend_jointly(parts[0], parts[1], parts[2], Shared(parts[3], parts[4]), 0.5)
     assert not torch.allclose(mixed, torch.ones_like(mixed)), "of equal values only dropout makes another mean"
     assert float(mixed.mean()) == pytest.approx(1.0, abs=0.2)
 
 
 @torch.inference_mode()
-def test_a_clip_before_silence_has_the_states_that_a_reference_gives() -> None:
+def test_a_clip_before_silence_has_the_states_that_a_reference_gives(every_position: None) -> None:
     whisper = tiny()
     for frames, loud in ((300, 1.4), (100, 0.6), (2900, 2.0)):
         item = mel(frames, loud=loud)
@@ -138,7 +151,7 @@ def test_at_3000_frames_cached_is_the_stock_encoder_and_decoder_bit_for_bit() ->
 
 
 @torch.inference_mode()
-def test_the_decoder_finds_the_silence_behind_the_states_of_each_clip() -> None:
+def test_the_decoder_finds_the_silence_behind_the_states_of_each_clip(every_position: None) -> None:
     whisper = spread()
     mels = [mel(300, 1, 1.4), mel(150, 2, 0.6), mel(300, 3, 1.9)]
     states = encode(whisper.model, mels, silences(whisper, mels))
@@ -152,7 +165,7 @@ def test_the_decoder_finds_the_silence_behind_the_states_of_each_clip() -> None:
 
 
 @torch.inference_mode()
-def test_search_before_silence_writes_what_transformers_writes_from_the_joined_states() -> None:
+def test_search_before_silence_writes_what_transformers_writes_from_the_joined_states(every_position: None) -> None:
     whisper = spread()
     mels = [mel(300, 1, 1.4), mel(300, 2, 0.6)]
     states = encode(whisper.model, mels, silences(whisper, mels))
@@ -210,7 +223,7 @@ def test_silence_is_made_once_for_each_level_and_anew_when_a_weight_changes() ->
     assert not torch.equal(changed.encoder[0][0], first[0].encoder[0][0])  # type: ignore[union-attr]
 
 
-def test_the_gradient_before_silence_is_that_of_all_keys_at_once() -> None:
+def test_the_gradient_before_silence_is_that_of_all_keys_at_once(every_position: None) -> None:
     whisper = tiny()
     whisper.module.train()
     mels = [mel(300, 1, 1.4), mel(150, 2, 0.6)]
@@ -300,6 +313,23 @@ def test_a_refresh_holds_until_the_next_and_a_checkpoint_brings_it_back() -> Non
     assert silences(whisper, [mel(200)])[0] is not before, "an evaluation sees the weights as they are"
 
 
+@torch.inference_mode()
+def test_one_position_of_several_counts_for_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a memory whose positions are alike, what is kept gives what all give."""
+    alike = torch.randn(2, 1, 4, generator=torch.Generator().manual_seed(1)).expand(2, 1500, 4)
+    for positions in (25, 700, 1475, 1499):
+        whole, thin = [], []
+        for stride, shares in ((1, whole), (8, thin)):
+            monkeypatch.setattr("govor.families.whisper.silence.STRIDE", stride)
+            memory = (alike[:, kept_positions(1500)], alike[:, kept_positions(1500)])
+            silence = Silence(-0.5, 1500, (memory,), (memory,))
+            shared = silence.behind(memory, positions, alike)
+            assert shared.keys.shape[1] * shared.weight == pytest.approx(1500 - positions)
+            own = torch.randn(1, 2, 5, 4, generator=torch.Generator().manual_seed(2))
+            shares.append(attend_jointly(own, own, own, shared))
+        torch.testing.assert_close(whole[0], thin[0], atol=1e-5, rtol=1e-5)
+
+
 def test_alignment_hears_the_silence(tmp_path: Path) -> None:
     whisper = spread()
     clips, pieces = [noise(1.9, 1), noise(1.0, 2)], [["ano", " ne"], [" mluví"]]
@@ -312,3 +342,54 @@ def test_alignment_hears_the_silence(tmp_path: Path) -> None:
         assert together[row].weights.shape == padded[row].weights.shape  # type: ignore[union-attr]
         # What lies on the silence is missing from the clip.
         assert float(together[row].weights.sum(-1).max()) < 0.9  # type: ignore[union-attr]
+
+
+def test_silence_is_kept_on_disk_and_a_file_that_is_no_good_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("govor.families.whisper.silences.WORTH_SECONDS", 0.0)
+    monkeypatch.setattr("govor.families.whisper.silences.MOST_FILES", 3)
+    said: list[str] = []
+
+    def opened(seed: int = 0) -> Whisper:
+        whisper = tiny(seed=seed)
+        whisper.opened_for_use(tmp_path, said.append)
+        return whisper
+
+    made = silences(opened(), [mel(200)])[0]
+    (file,) = (tmp_path / "silence").iterdir()
+    monkeypatch.setattr("govor.families.whisper.silences.encode_silence", None)  # what is on disk is not encoded
+    read = silences(opened(), [mel(200)])[0]
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(made.encoder, read.encoder, strict=True))  # type: ignore[union-attr]
+    monkeypatch.undo()
+    monkeypatch.setattr("govor.families.whisper.silences.WORTH_SECONDS", 0.0)
+
+    whole = file.read_bytes()
+    for content in (whole[: len(whole) // 2], b"", b"x" * 100):
+        file.write_bytes(content)
+        again = silences(opened(), [mel(200)])[0]
+        assert torch.equal(again.encoder[0][0], made.encoder[0][0])  # type: ignore[union-attr]
+        assert "cannot be read" in said[-1] and "made anew" in said[-1]
+        assert len(file.read_bytes()) == len(whole)
+    silences(opened(7), [mel(200)])
+    (other,) = set((tmp_path / "silence").iterdir()) - {file}
+    file.write_bytes(other.read_bytes())
+    again = silences(opened(), [mel(200)])[0]
+    assert torch.equal(again.encoder[0][0], made.encoder[0][0]) and "of other weights" in said[-1]  # type: ignore[union-attr]
+
+    changed = opened()
+    with torch.no_grad():
+        changed.model.model.encoder.conv1.weight.mul_(2)
+    files = set((tmp_path / "silence").iterdir())
+    silences(changed, [mel(200)])
+    assert set((tmp_path / "silence").iterdir()) == files, "weights that were changed since have no file"
+
+
+def test_a_cache_folder_that_cannot_be_written_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("govor.families.whisper.silences.WORTH_SECONDS", 0.0)
+    (tmp_path / "silence").write_text("a file is in the way")
+    said: list[str] = []
+    whisper = tiny()
+    whisper.opened_for_use(tmp_path, said.append)
+    assert silences(whisper, [mel(200)])[0] is not None
+    assert "cannot be kept" in said[-1]

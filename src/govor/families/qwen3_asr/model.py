@@ -19,6 +19,7 @@ from transformers.cache_utils import DynamicCache
 
 from govor.audio import SAMPLE_RATE, Samples
 from govor.errors import GovorError
+from govor.examples.settings import Examples
 from govor.families.base import GREEDY, IGNORED, Batch, Exporter, Family, Hypothesis, Inference
 from govor.families.checking import loading
 from govor.families.decoding import BATCH_AUDIO_SECONDS, MAX_TOKENS_PER_SECOND, Candidate, beam, greedy
@@ -56,7 +57,7 @@ class Qwen3Asr(Inference):
 
     name: ClassVar[str] = "qwen3_asr"
     task: ClassVar[Task] = RECOGNITION
-    exports: ClassVar[Mapping[str, Exporter]] = {"hf": Transformers(), "thinker": Thinker()}
+    exports: ClassVar[Mapping[str, Exporter[Qwen3Asr]]] = {"hf": Transformers(), "thinker": Thinker()}
     longest_seconds = Qwen3AsrRenderer.longest_seconds
 
     def __init__(self, module: Qwen3ASRForConditionalGeneration, tokens: QwenTokens) -> None:
@@ -118,7 +119,7 @@ class Qwen3Asr(Inference):
         return qwen
 
     @staticmethod
-    def load_renderer(folder: Path) -> Qwen3AsrRenderer:
+    def load_renderer(folder: Path, _examples: Examples) -> Qwen3AsrRenderer:
         """What renders the examples of the model in `folder`, without loading its weights."""
         return Qwen3AsrRenderer.load(folder)
 
@@ -184,7 +185,7 @@ class Qwen3Asr(Inference):
         layers = range(config.text_config.num_hidden_layers)
         return [f"model.language_model.layers.{layer}.{part}" for layer in layers for part in parts]
 
-    def prepare_training(self) -> None:
+    def prepare_training(self, _examples: Examples) -> None:
         """See `Family.prepare_training`. Nothing to lift: the model has no list of forbidden text."""
 
     def save_base(self, folder: Path) -> None:

@@ -16,7 +16,7 @@ from transformers import Qwen3ASRConfig
 from govor.audio import SAMPLE_RATE, Samples
 from govor.errors import GovorError
 from govor.examples.spec import ExampleSpec
-from govor.families.base import IGNORED, Batch, Labels, spelled
+from govor.families.base import IGNORED, Batch, Labels, all_of, spelled
 from govor.families.qwen3_asr.convert import read_config
 from govor.families.qwen3_asr.features import MAX_SECONDS, audio_tokens, clip_frames, frames_of, log_mel
 from govor.families.qwen3_asr.labels import MAX_CONTEXT_TOKENS, build_labels
@@ -80,19 +80,19 @@ class Qwen3AsrRenderer:
     def _audio_tokens(self, spec: ExampleSpec) -> int:
         return audio_tokens(frames_of(round(spec.clip.duration * SAMPLE_RATE)), self.n_window)
 
-    def collate(self, examples: Sequence[Qwen3AsrExample]) -> Batch:
+    def collate(self, examples: Sequence[object]) -> Batch:
         """mels (a list of [n_mels, F]), inputs, attention (1 where a token is), positions and targets, each [B, T].
 
         A target stands where the token before it is the input, -100 where nothing is taught.
         """
-        rows = [example.labels.tokens for example in examples]
-        inputs, attention, positions = pad_left([row[:-1] for row in rows], self.tokens.end)
+        own = all_of(Qwen3AsrExample, examples)
+        inputs, attention, positions = pad_left([example.labels.tokens[:-1] for example in own], self.tokens.end)
         targets = torch.full_like(inputs, IGNORED)
-        for row, example in enumerate(examples):
+        for row, example in enumerate(own):
             taught = example.labels.tokens[example.labels.given :]
             targets[row, -len(taught) :] = torch.tensor(taught)
         return {
-            "mels": [example.mel for example in examples],
+            "mels": [example.mel for example in own],
             "inputs": inputs,
             "attention": attention,
             "positions": positions,

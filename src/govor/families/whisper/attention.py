@@ -6,6 +6,7 @@ aligns words by them). The queries and keys are read where the stock layers comp
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -162,6 +163,9 @@ class _CrossAttention:
         queries = self._kept[layer, "q_proj"][row, span, part].float()
         positions, silence = states.lengths[row], states.silences[row]
         keys = self._kept[layer, "k_proj"][row, :positions, part].float()
-        if silence is not None:
-            keys = torch.cat([keys, silence.decoder[layer][0][head, positions:].float()])
-        return torch.softmax(queries @ keys.T * width**-0.5, dim=-1)
+        scores = queries @ keys.T * width**-0.5
+        if silence is None:
+            return torch.softmax(scores, dim=-1)
+        behind = silence.behind(silence.decoder[layer], positions, keys)
+        silent = queries @ behind.keys[head].T * width**-0.5 + math.log(behind.weight)
+        return torch.softmax(torch.cat([scores, silent], dim=-1), dim=-1)

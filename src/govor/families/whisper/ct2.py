@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from govor.families.whisper.tokens import WhisperTokens
 from govor.files import exists, read_text
 from govor.jsons import parse_json, read_json
 
+if TYPE_CHECKING:
+    import ctranslate2
+
 
 class CTranslate2Whisper(Inference):
     """Transcribes; it cannot be trained."""
@@ -33,7 +36,9 @@ class CTranslate2Whisper(Inference):
     task: ClassVar[Task] = RECOGNITION
     longest_seconds = WINDOW_SECONDS
 
-    def __init__(self, model: Any, tokens: WhisperTokens, n_mels: int, suppressed: list[int]) -> None:
+    def __init__(
+        self, model: ctranslate2.models.Whisper, tokens: WhisperTokens, n_mels: int, suppressed: list[int]
+    ) -> None:
         self._model, self.tokens = model, tokens
         self._n_mels, self._suppressed = n_mels, suppressed
 
@@ -60,7 +65,7 @@ class CTranslate2Whisper(Inference):
         suppressed = {*settings.get("suppress_ids", ()), *tokens.never_text(_rows(folder, tokens))}
         return cls(model, tokens, stated or model.n_mels, sorted(suppressed))
 
-    def encode(self, features: Any) -> Any:
+    def encode(self, features: ctranslate2.StorageView) -> ctranslate2.StorageView:
         """The engine's encoder states of a StorageView [B, n_mels, F]."""
         return self._model.encode(features, to_cpu=True)
 

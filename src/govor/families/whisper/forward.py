@@ -26,7 +26,7 @@ from transformers.models.whisper.modeling_whisper import (
 )
 
 from govor.families.joint_attention import attend_jointly
-from govor.families.whisper.silence import Memory, Silence
+from govor.families.whisper.silence import Memory, Silence, kept_positions
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +128,12 @@ def encode_silence(model: WhisperForConditionalGeneration, level: float) -> Sile
     states = encoder.layer_norm(states)
     of_decoder = [_memory(layer.encoder_attn, states) for layer in decoder.layers]
     model.train(training)
-    return Silence(level, tuple(of_encoder), tuple(of_decoder))
+    return Silence(level, window, tuple(of_encoder), tuple(of_decoder))
 
 
 def _memory(attention: WhisperAttention, states_PW: torch.Tensor) -> Memory:
-    keys, values = (
-        by_head(projection(states_PW)[None], attention) for projection in (attention.k_proj, attention.v_proj)
-    )
+    kept = states_PW[kept_positions(len(states_PW))][None]
+    keys, values = (by_head(projection(kept), attention) for projection in (attention.k_proj, attention.v_proj))
     return keys[0], values[0]
 
 
@@ -184,18 +183,12 @@ def _attend(
             for part in parts
         )
         if group.silence is not None:
-            after = _behind(group.silence.encoder[index], group.positions, q)
-            heads = attend_jointly(q, k, v, after, dropout)
+            behind = group.silence.behind(group.silence.encoder[index], group.positions, q)
+            heads = attend_jointly(q, k, v, behind, dropout)
         else:
             heads = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=1.0)
         mixed.append(heads.transpose(1, 2).reshape(group.size, -1))
     return torch.cat(mixed)
-
-
-def _behind(memory: Memory, positions: int, like: torch.Tensor) -> Memory:
-    """Keys and values of the silence from a position on, in the number format of a clip's."""
-    keys, values = memory
-    return keys[:, positions:].to(like), values[:, positions:].to(like)
 
 
 def _pad(states_ND: torch.Tensor, groups: list[_Group]) -> States:
@@ -278,7 +271,7 @@ def _listen(attention: WhisperAttention, queries_BHTD: torch.Tensor, states: Sta
         if silence is None:
             mixed.append(F.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout, scale=1.0))
         else:
-            behind = _behind(silence.decoder[index], positions, keys)
+            behind = silence.behind(silence.decoder[index], positions, keys)
             mixed.append(attend_jointly(queries, keys, values, behind, dropout))
     places = torch.tensor(sorted(range(len(order)), key=order.__getitem__), device=queries_BHTD.device)
     return torch.cat(mixed)[places]

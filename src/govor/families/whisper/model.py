@@ -15,6 +15,7 @@ from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForCondi
 
 from govor.audio import SAMPLE_RATE, Samples
 from govor.errors import GovorError
+from govor.examples.settings import Examples
 from govor.families.base import GREEDY, IGNORED, Attention, Batch, Exporter, Family, Head, Hypothesis, Inference
 from govor.families.checking import loading
 from govor.families.decoding import Candidate, beam, greedy
@@ -54,7 +55,7 @@ class Whisper(Inference):
 
     name: ClassVar[str] = "whisper"
     task: ClassVar[Task] = RECOGNITION
-    exports: ClassVar[Mapping[str, Exporter]] = {"hf": Transformers(), "ct2": CTranslate2()}
+    exports: ClassVar[Mapping[str, Exporter[Whisper]]] = {"hf": Transformers(), "ct2": CTranslate2()}
     longest_seconds = WhisperRenderer.longest_seconds
     contexts: ClassVar[tuple[ContextMode, ...]] = ("cached", "padded", "speech")
 
@@ -72,7 +73,7 @@ class Whisper(Inference):
         return cast(WhisperForConditionalGeneration, self.module)
 
     @staticmethod
-    def load_renderer(folder: Path) -> WhisperRenderer:
+    def load_renderer(folder: Path, _examples: Examples) -> WhisperRenderer:
         """What renders its examples, without weights."""
         return WhisperRenderer.load(folder)
 
@@ -156,6 +157,10 @@ class Whisper(Inference):
         levels = batch.get("levels")
         return None if levels is None else self.silences.of([float(levels[row]) for row in rows])
 
+    def opened_for_use(self, cache: Path, notify: Callable[[str], None]) -> None:
+        """See `Inference.opened_for_use`: cached silence."""
+        self.silences.keep_in(cache / "silence", notify)
+
     def refresh(self) -> None:
         """See `Refreshing.refresh`: the cached silence."""
         self.silences.refresh()
@@ -185,7 +190,7 @@ class Whisper(Inference):
         """Nats per token of a model that knows nothing but its vocabulary."""
         return math.log(self.model.config.vocab_size)
 
-    def prepare_training(self) -> None:
+    def prepare_training(self, _examples: Examples) -> None:
         """See `Family.prepare_training`: let the model write every text token.
 
         The stock list forbids quotes, brackets and dashes; an acronym such as צה"ל could never be learned.

@@ -14,7 +14,7 @@ from govor.audio import Samples
 from govor.corpus.samples import WINDOW_SECONDS, check_length, fitted
 from govor.errors import GovorError
 from govor.examples.spec import ExampleSpec
-from govor.families.base import IGNORED, Batch, Labels, spelled
+from govor.families.base import IGNORED, Batch, Labels, all_of, spelled
 from govor.families.whisper.features import FULL_FRAMES, bucket_frames, log_mel, silence_level
 from govor.families.whisper.labels import build_labels
 from govor.families.whisper.tokens import WhisperTokens
@@ -60,21 +60,22 @@ class WhisperRenderer:
         """The decoder's tokens of an example, without its audio."""
         return build_labels(spec, self.tokens, self.max_tokens)
 
-    def collate(self, examples: Sequence[WhisperExample]) -> Batch:
+    def collate(self, examples: Sequence[object]) -> Batch:
         """mels (a list of [n_mels, F]), decoder inputs [B, T] padded with the end token, targets [B, T] with -100, and levels
         [B] of the silence behind each clip (NaN where there is none).
 
         Padding is to the right of a causal decoder, so no valid token sees it and no mask is needed.
         """
-        length = max(len(example.labels.tokens) for example in examples) - 1
-        inputs = torch.full((len(examples), length), self.tokens.end)
-        targets = torch.full((len(examples), length), IGNORED)
-        for row, example in enumerate(examples):
+        rows = all_of(WhisperExample, examples)
+        length = max(len(example.labels.tokens) for example in rows) - 1
+        inputs = torch.full((len(rows), length), self.tokens.end)
+        targets = torch.full((len(rows), length), IGNORED)
+        for row, example in enumerate(rows):
             ids = torch.tensor(example.labels.tokens)
             inputs[row, : len(ids) - 1] = ids[:-1]
             targets[row, example.labels.given - 1 : len(ids) - 1] = ids[example.labels.given :]
-        levels = torch.tensor([example.level for example in examples])
-        return {"mels": [example.mel for example in examples], "inputs": inputs, "targets": targets, "levels": levels}
+        levels = torch.tensor([example.level for example in rows])
+        return {"mels": [example.mel for example in rows], "inputs": inputs, "targets": targets, "levels": levels}
 
     def spelled(self, spec: ExampleSpec) -> list[tuple[str, int, bool]]:
         """See `Renderer.spelled`."""

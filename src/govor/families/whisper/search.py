@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from transformers import WhisperForConditionalGeneration
 from transformers.models.whisper.modeling_whisper import WhisperDecoderLayer
 
-from govor.families.joint_attention import Part, attend_part, merge_parts
+from govor.families.joint_attention import Part, Shared, attend_part, attend_shared, merge_parts
 from govor.families.whisper.forward import States, by_head
 from govor.families.whisper.silence import Memory, Silence
 from govor.families.whisper.tokens import WhisperTokens
@@ -61,7 +61,7 @@ class _Heard:
     clips: list[Memory]
     silences: list[Silence | None]
     positions: int
-    behind: dict[Silence, list[Memory]]
+    behind: dict[Silence, list[Shared]]
 
     @classmethod
     def of(cls, model: WhisperForConditionalGeneration, states: States) -> _Heard:
@@ -75,7 +75,7 @@ class _Heard:
             memories.append((keys, values))
         positions = states.padded.shape[1]
         behind = {
-            silence: [(keys[None, :, positions:], values[None, :, positions:]) for keys, values in silence.decoder]
+            silence: [silence.behind(memory, positions, states.padded) for memory in silence.decoder]
             for silence in dict.fromkeys(states.silences)
             if silence is not None
         }
@@ -90,18 +90,16 @@ class _Heard:
 
     def _silent(self, layer: int, queries: torch.Tensor) -> Part:
         """The share of the silence; clips of one silence go together."""
-        clips, heads, rows, width = queries.shape
-        mixed, order, sums = [], [], []
+        clips = len(queries)
+        mixed, sums, order = [], [], []
         for silence, memories in self.behind.items():
             places = [place for place, own in enumerate(self.silences) if own is silence]
-            if not places:
-                continue
-            some = queries if len(places) == clips else queries[places]
-            folded = some.transpose(0, 1).reshape(1, heads, len(places) * rows, width)
-            out, total = attend_part(folded, *memories[layer])
-            mixed.append(out[0].reshape(heads, len(places), rows, width).transpose(0, 1))
-            sums.append(total[0].reshape(heads, len(places), rows).transpose(0, 1))
-            order += places
+            if places:
+                some = queries if len(places) == clips else queries[places]
+                out, total = attend_shared(some, memories[layer])
+                mixed.append(out)
+                sums.append(total)
+                order += places
         if len(mixed) == 1:
             return mixed[0], sums[0]
         back = sorted(range(clips), key=order.__getitem__)
