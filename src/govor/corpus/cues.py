@@ -346,13 +346,13 @@ def timed_words(
     if len(parts) == 1:
         return ()
     times: list[float | None] = [start, *map(clock or clock_seconds, parts[1::2]), end]
-    found = []
+    words = []
     for place, part in enumerate(parts[::2]):
         said, at = plain_text(part.replace("\n", " ")), times[place]
         until = next((time for time in times[place + 1 :] if time is not None), None)
         if said and at is not None:
-            found.append({"word": said, "start": at, **({} if until is None else {"end": max(at, until)})})
-    return tuple(found)
+            words.append({"word": said, "start": at, **({} if until is None else {"end": max(at, until)})})
+    return tuple(words)
 
 
 _LRC_STAMP = r"\[\s*(\d{1,5}:\d{1,2}(?:[.:,]\d{1,3}|:\d{1,2}[.,]\d{1,3})?)\s*\]"

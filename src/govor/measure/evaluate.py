@@ -39,21 +39,21 @@ class EvalOptions:
     existing: Existing = "refuse"
 
 
-def contexts_of(opened: Opened, asked: Sequence[ContextMode] | None) -> list[ContextMode]:
+def contexts_of(opened: Opened, wanted: Sequence[ContextMode] | None) -> list[ContextMode]:
     """The audio contexts that are scored: those asked for, else the usual ones that the task has and the model's own.
 
     Raises:
         GovorError: the task or the model has none such.
     """
     task = opened.task
-    for context in asked or ():
+    for context in wanted or ():
         if context not in task.contexts:
             raise GovorError(
                 f"{task.name} has no audio context '{context}'; score it with --context {task.contexts[0]}."
             )
         opened.in_context(context)
-    if asked:
-        return list(asked)
+    if wanted:
+        return list(wanted)
     usual = [context for context in CONTEXTS if context in task.contexts]
     return usual if opened.context in usual else [*usual, opened.context]
 

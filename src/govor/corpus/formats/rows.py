@@ -271,8 +271,8 @@ def _seconds(value: object, key: str, where: str) -> float:
     except (ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        found = repr(value[:40]) if isinstance(value, str) else _kind(value)
-        raise AudioError("malformed_row", f"{where}: '{key}' must be a number, found {found}.")
+        shown = repr(value[:40]) if isinstance(value, str) else _kind(value)
+        raise AudioError("malformed_row", f"{where}: '{key}' must be a number, found {shown}.")
     return number
 
 

@@ -303,9 +303,9 @@ def _flat(clip: Clip, named: Row, columns: tuple[str, ...]) -> Row:
         row.pop("language")
     if named.get("client_id"):
         row.pop("speaker")
-    kept = {key: value for key, value in row.items() if key in columns and not _breaks_rows(value)}
-    rest = {**{key: value for key, value in row.items() if key not in kept}, **clip.extra}
-    return {**named, **kept, **({EXTRA_KEY: to_json(rest)} if rest else {})}
+    simple = {key: value for key, value in row.items() if key in columns and not _breaks_rows(value)}
+    rest = {**{key: value for key, value in row.items() if key not in simple}, **clip.extra}
+    return {**named, **simple, **({EXTRA_KEY: to_json(rest)} if rest else {})}
 
 
 def _breaks_rows(value: object) -> bool:
