@@ -19,7 +19,7 @@ from govor.corpus import fillets
 from govor.corpus.manifests import Manifest, write_clips
 from govor.corpus.records import Clip, Segment
 from govor.corpus.samples import clip_samples
-from govor.corpus.timed import snap
+from govor.corpus.transcripts import snap
 
 SPLIT = Path("manifests/splits/quickstart")
 JOINED = Path("manifests/splits/joined")

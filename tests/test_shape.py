@@ -14,7 +14,10 @@ MOST_LINES, MOST_LINES_OF_A_COMMAND, MOST_PARAMETERS, MOST_ANY = 60, 30, 7, 250
 TYPED = ("families/", "runs.py")
 # A row of JSON is a dict of anything, which is said once.
 ALLOWED_ANY = {"runs.py": 1}
-RECORDS = re.compile(r"(?<![\w`])(run_manifest\.json|best\.json|package\.json|eval_\{)")
+RECORDS = re.compile(
+    r"(?<![\w`])(run_manifest\.json|best\.json|package\.json|state\.json|eval_\{)"
+    r"|from govor\.runs import .*\b(RECORD|PACKAGE|BEST|STATE)\b"
+)
 FOLDERS = re.compile(r"""Path\(["'](manifests|models|data|reports|outputs|logs|uploads|configs)\b""")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -179,6 +182,12 @@ def test_a_family_is_known_by_name_in_its_folder_and_in_the_registry_alone() -> 
 
 def test_a_run_is_read_and_written_in_one_place() -> None:
     assert not lines_with(SOURCE, RECORDS, ("runs.py",))
+
+
+def test_a_scoring_is_written_in_one_place() -> None:
+    named = {line.split(":")[0] for line in lines_with(SOURCE, re.compile(r"\bscoring\(|\bread_scoring\b"), ())}
+    written = lines_with(SOURCE, re.compile(r"\bwrite_json\b"), ("runs.py",))
+    assert not [line for line in written if line.split(":")[0] in named]
 
 
 def test_the_workspace_is_no_folder_of_the_process() -> None:

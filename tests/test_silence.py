@@ -15,6 +15,7 @@ def test_levels_are_of_whole_frames() -> None:
     assert levels == pytest.approx([-80.0, -20.0], abs=0.01)
     assert levels_db(np.zeros(160, np.float32), 160) == pytest.approx([-120.0])
     assert peak_dbfs(LOUD) == pytest.approx(-20.0, abs=0.01) and peak_dbfs(LOUD[:0]) == pytest.approx(-240.0)
+    assert peak_dbfs(np.zeros(160, np.float32), 1e-9) == pytest.approx(-180.0)
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,8 @@ def test_a_classifier_goes_the_whole_way(workspace: Path, zygote: Zygote, tones:
     assert "govor evaluate models/tone/tone-1 --manifest TEST.jsonl" in done.stderr and "transcribe" not in done.stderr
     package = read_json(run / "package.json")
     assert package["formats"] == ["safetensors"] and package["checks"]["safetensors"]["clips"] > 0
-    assert "audio-classification" in (run / "README.md").read_text()
+    card = (run / "README.md").read_text()
+    assert "audio-classification" in card and "library_name" not in card and "audio context:" not in card
     command("report", "tone-1")
     page = (workspace / "reports/tone-1/index.html").read_text()
     assert "macro" in page and "WER" not in page

@@ -114,7 +114,7 @@ def load(
     workspace: Workspace = _HERE,
     device: str = "auto",
     precision: scoring.PrecisionName = "auto",
-    engine: scoring.Engine = "torch",
+    engine: str = "torch",
     progress: Progress = SILENT,
 ) -> Model:
     """Open a model for use.

@@ -124,9 +124,9 @@ def _bound_aliases(text: str) -> None:
             if event.anchor not in sizes:
                 raise yaml.YAMLError(f"the alias '*{shortened(event.anchor, 60)}' names nothing that stands before it")
             size = sizes[event.anchor]
-        anchor, held = open_[-1]
-        open_[-1] = (anchor, held + size)
-        if held + size > MOST_NODES:
+        anchor, count = open_[-1]
+        open_[-1] = (anchor, count + size)
+        if count + size > MOST_NODES:
             raise yaml.YAMLError(f"with its aliases it has more than {MOST_NODES:,} values")
 
 
@@ -182,8 +182,8 @@ def _sentence(cls: type[Settings], error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"the setting '{place}' is missing."
     message = first["msg"].removeprefix("Value error, ")
-    found = "" if isinstance(first.get("input"), dict) else f", found {_shown(first.get('input'))}"
-    return f"{place + ': ' if place else ''}{message[0].lower() + message[1:]}{found}."
+    given = "" if isinstance(first.get("input"), dict) else f", found {_shown(first.get('input'))}"
+    return f"{place + ': ' if place else ''}{message[0].lower() + message[1:]}{given}."
 
 
 def _shown(value: Any) -> str:

@@ -34,8 +34,8 @@ def pick_device(wanted: str = "auto") -> Choice:
             names = ", ".join(name for name, there in available.items() if there)
             raise GovorError(f"The device '{wanted}' is not to be had on this machine; available: {names}.")
         return Choice(wanted, "asked for")
-    found = next(name for name, there in available.items() if there)
-    return Choice(found, "the fastest kind found")
+    fastest = next(name for name, there in available.items() if there)
+    return Choice(fastest, "the fastest kind found")
 
 
 def pick_precision(wanted: Precision, device: str) -> Choice:

@@ -212,8 +212,8 @@ def beside(path: Path, kind: str = "tmp") -> Path:
 
 def temporary_name_of(path: Path) -> str | None:
     """What a temporary name stands for; None where it is none."""
-    found = _TEMPORARY.fullmatch(path.name)
-    return found["name"] if found else None
+    match = _TEMPORARY.fullmatch(path.name)
+    return match["name"] if match else None
 
 
 def sweep(folder: Path, alone: bool = False) -> None:
@@ -223,10 +223,10 @@ def sweep(folder: Path, alone: bool = False) -> None:
     """
     with suppress(OSError):
         for path in list(folder.iterdir()):
-            found = _TEMPORARY.fullmatch(path.name) or _UNOWNED.fullmatch(path.name)
-            if not found or path.suffix == ".aside":  # a run, which its lock guards
+            match = _TEMPORARY.fullmatch(path.name) or _UNOWNED.fullmatch(path.name)
+            if not match or path.suffix == ".aside":  # a run, which its lock guards
                 continue
-            owner = found.groupdict()
+            owner = match.groupdict()
             here = owner.get("machine") == machine()
             if here and runs(int(owner["pid"]), int(owner["started"])):
                 continue

@@ -58,20 +58,20 @@ def read_json(path: Path, kinds: Kinds | None = None, **required: type | tuple[t
     Raises:
         GovorError: it is missing or malformed, or a value is of another kind.
     """
-    found = parse_json(read_text(path), f"{path} is not valid JSON", Record)
-    if not isinstance(found, Record):
+    record = parse_json(read_text(path), f"{path} is not valid JSON", Record)
+    if not isinstance(record, Record):
         raise GovorError(
-            f"{path} holds {_kind(found)} where an object with names was wanted; bring the right file back."
+            f"{path} holds {_kind(record)} where an object with names was wanted; bring the right file back."
         )
-    for item in _objects(found):
+    for item in _objects(record):
         item.where = str(path)
     for key in required:
-        _ = found[key]
+        _ = record[key]
     for name, kind in {**(kinds or {}), **required}.items():
-        for value in _at(found, name.split(".")):
+        for value in _at(record, name.split(".")):
             if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
                 raise GovorError(f"{path}: '{name}' is {_kind(value)}, which it cannot be; bring the right file back.")
-    return found
+    return record
 
 
 def _at(value: Any, names: list[str]) -> Iterator[Any]:
@@ -150,11 +150,11 @@ def _kind(value: Any) -> str:
 
 def _once(kind: Callable[[list[tuple[str, Any]]], dict[str, Any]]) -> Any:
     def made(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = kind(pairs)
-        if len(found) < len(pairs):
+        values = kind(pairs)
+        if len(values) < len(pairs):
             twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
             raise ValueError(f"the key '{shortened(twice, 60)}' stands twice")
-        return found
+        return values
 
     return made
 

@@ -108,10 +108,10 @@ def _same_file(handle: IO[str], path: Path) -> bool:
 
 def _holder(handle: IO[str]) -> dict[str, Any]:
     try:
-        found = json.loads(handle.read())
+        holder = json.loads(handle.read())
     except (OSError, ValueError):  # killed while it wrote, or about to write
         return {}
-    return found if isinstance(found, dict) else {}
+    return holder if isinstance(holder, dict) else {}
 
 
 def _over(holder: dict[str, Any], certain: bool | None) -> bool:

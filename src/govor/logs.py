@@ -54,12 +54,12 @@ class RunLog:
 
 
 def _truncate(path: Path, step: int) -> None:
-    kept = []
+    lines = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
             row = json.loads(line)
         except json.JSONDecodeError:
             continue  # the line that was being written when the run was killed
         if row.get("step", 0) <= step:
-            kept.append(line)
-    files.write_text(path, "".join(line + "\n" for line in kept))
+            lines.append(line)
+    files.write_text(path, "".join(line + "\n" for line in lines))

@@ -129,15 +129,15 @@ def _corpus(workspace: Workspace, wish: Wish, progress: Progress) -> list[Clip]:
     unread = len(dropped)
     write_clips(folder / "manifest.jsonl", source)
     _begin("validate and normalise", progress)
-    kept: list[Clip] = []
+    valid: list[Clip] = []
     # Nothing is sliced here, so what is longer than a window is left out.
     checks, rows = Checks(Limits(max_seconds=30.0)), (clip.to_row() for clip in source)
     with progress.bar("validate", len(source)) as bar:
-        for report in validate(workspace, rows, checks, kept.append, dropped.append):
+        for report in validate(workspace, rows, checks, valid.append, dropped.append):
             bar.to(report.inventory, len(source))
     for sentence in report.advice():
         progress.note(sentence)
-    clips = [_stated(clip) for clip in normalize_clips(kept, Counter()) if clip.transcript]
+    clips = [_stated(clip) for clip in normalize_clips(valid, Counter()) if clip.transcript]
     write_clips(folder / "normalized.jsonl", clips)
     write_rows(folder / "dropped.jsonl", dropped)
     write_json(folder / "validation_report.json", report.as_dict())

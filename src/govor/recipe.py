@@ -58,8 +58,8 @@ class Data(Settings):
     @model_validator(mode="after")
     def _one_way(self) -> Data:
         if (self.split is None) == (not self.sources):
-            found = "neither" if self.split is None else "both"
-            raise ValueError(f"{found} of data.split and data.sources is set; give one (data.split=null takes it back)")
+            given = "neither" if self.split is None else "both"
+            raise ValueError(f"{given} of data.split and data.sources is set; give one (data.split=null takes it back)")
         for name in self.sources:
             if not NAME.fullmatch(name):
                 raise ValueError(f"the source name '{name}' must begin with a plain letter or digit and hold no spaces")
@@ -404,7 +404,7 @@ def explain(name: str, overrides: Sequence[str] = (), workspace: Workspace = _HE
     origins += [(f"set in {path.name}", layers[-1][1]), ("overridden by --set", given)]
 
     def origin(keys: tuple[str, ...]) -> str:
-        return next((told for told, values in reversed(origins) if _says(values, keys)), "default")
+        return next((where for where, values in reversed(origins) if _says(values, keys)), "default")
 
     return [Stated(".".join(keys), value, origin(keys)) for keys, value in _leaves(resolved.model_dump(mode="json"))]
 
@@ -433,8 +433,8 @@ def _layers(path: Path, workspace: Workspace, seen: tuple[Path, ...] = ()) -> li
     if not isinstance(parent, str):
         raise GovorError(f"{path}: extends: a recipe's name or .yaml file was wanted, found {type(parent).__name__}.")
     beside = path.parent / parent
-    found = beside if beside.suffix in (".yaml", ".yml") and exists(beside) else find(parent, workspace)
-    return [*_layers(found, workspace, (*seen, path.resolve())), (path, values)]
+    inherited = beside if beside.suffix in (".yaml", ".yml") and exists(beside) else find(parent, workspace)
+    return [*_layers(inherited, workspace, (*seen, path.resolve())), (path, values)]
 
 
 def _merged(layers: Sequence[tuple[Path, Json]]) -> Json:

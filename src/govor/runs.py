@@ -178,12 +178,12 @@ class Workspace:
             if place.is_dir():
                 return Run(place, self)
             raise GovorError(f"{name} is no folder; a run's name or folder was wanted.")
-        found = [run for run in self.runs() if run.name == name]
-        if len(found) > 1:
-            folders = ", ".join(str(run.folder) for run in found)
-            raise GovorError(f"There are {len(found)} runs called '{name}': {folders}; give one of the paths.")
-        if found:
-            return found[0]
+        named = [run for run in self.runs() if run.name == name]
+        if len(named) > 1:
+            folders = ", ".join(str(run.folder) for run in named)
+            raise GovorError(f"There are {len(named)} runs called '{name}': {folders}; give one of the paths.")
+        if named:
+            return named[0]
         raise GovorError(f"There is no run '{shortened(name)}'; {nearest(name, [run.name for run in self.runs()])}")
 
 
@@ -219,7 +219,7 @@ class RunRecord:
     more: Json = field(default_factory=dict)
 
     @classmethod
-    def of(cls, found: Record) -> Self:
+    def of(cls, content: Record) -> Self:
         """From a file's content. What earlier versions did not write has its empty value.
 
         Raises:
@@ -229,8 +229,8 @@ class RunRecord:
         empty: Json = {"language_token": None, "licenses": {}, "augment_sha256": None, "split": {}, "sources": {}}
         empty |= {"seed": 0, "phases": {}, "devices": 1, "memory_halvings": 0, "resumed": [], "created": ""}
         empty |= {"languages": [], "environment": {}, "result": {}, "base_sha256": "", "precision": "", "family": ""}
-        values = {name: found[name] if name in found or name not in empty else empty[name] for name in names}
-        return cls(**values, more={key: value for key, value in found.items() if key not in names})
+        values = {name: content[name] if name in content or name not in empty else empty[name] for name in names}
+        return cls(**values, more={key: value for key, value in content.items() if key not in names})
 
     def as_json(self) -> Json:
         """What is written."""
@@ -245,10 +245,10 @@ def read_record(file: Path) -> RunRecord:
     """
     if not file.is_file():
         raise GovorError(f"The record {file} was not found.")
-    found = read_json(file, _OF_RECORD)
-    if not {"recipe", "data", "run", "precision", "base_sha256"} <= found.keys():
+    content = read_json(file, _OF_RECORD)
+    if not {"recipe", "data", "run", "precision", "base_sha256"} <= content.keys():
         raise GovorError(f"{file} is no run_manifest.json of a finished run; a recipe or such a record was wanted.")
-    return RunRecord.of(found)
+    return RunRecord.of(content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,18 +264,18 @@ class Package:
     more: Json = field(default_factory=dict)
 
     @classmethod
-    def of(cls, found: Record) -> Self:
+    def of(cls, content: Record) -> Self:
         """From a file's content; what earlier versions did not write has its empty value."""
         known = [one.name for one in fields(cls) if one.name != "more"]
-        more = {key: value for key, value in found.items() if key not in known}
+        more = {key: value for key, value in content.items() if key not in known}
         own = (
-            found["checkpoint"],
-            found["formats"],
-            found["checks"],
-            found.get("processor", ""),
-            found.get("sha256", {}),
+            content["checkpoint"],
+            content["formats"],
+            content["checks"],
+            content.get("processor", ""),
+            content.get("sha256", {}),
         )
-        return cls(found.get("created", ""), *own, more)
+        return cls(content.get("created", ""), *own, more)
 
     def as_json(self) -> Json:
         """What is written."""
@@ -339,13 +339,17 @@ class Run:
 
     def whole_checkpoints(self) -> list[Path]:
         """Checkpoints `step-N` that were finished, oldest first."""
-        whole = (path for path in self.checkpoints.glob("step-*") if exists(path / STATE))
+        whole = filter(is_whole, self.checkpoints.glob("step-*"))
         return sorted(whole, key=lambda path: int(path.name.removeprefix("step-")))
+
+    def averages(self) -> list[Path]:
+        """Averages `average-N` that were finished."""
+        return [path for path in sorted(self.checkpoints.glob("average-*")) if is_whole(path)]
 
     def last_checkpoint(self) -> Path | None:
         """The newest of them."""
-        found = self.whole_checkpoints()
-        return found[-1] if found else None
+        checkpoints = self.whole_checkpoints()
+        return checkpoints[-1] if checkpoints else None
 
     def best_checkpoint(self) -> Path:
         """The one that the run's own metric names best.
@@ -373,11 +377,11 @@ class Run:
         Raises:
             GovorError: there is none of that name.
         """
-        found = self.checkpoints / name
-        if not exists(found / STATE):
-            known = ", ".join(path.parent.name for path in sorted(self.checkpoints.glob(f"*/{STATE}")))
+        checkpoint = self.checkpoints / name
+        if not is_whole(checkpoint):
+            known = ", ".join(path.name for path in sorted(self.checkpoints.glob("*")) if is_whole(path))
             raise GovorError(f"{self.folder} has no checkpoint '{name}'; there are: {known}.")
-        return found
+        return checkpoint
 
     @property
     def package_file(self) -> Path:
@@ -391,7 +395,11 @@ class Run:
 
     def package(self) -> Package:
         """What was packaged."""
-        return Package.of(read_json(self.folder / PACKAGE, _OF_PACKAGE))
+        return Package.of(read_json(self.package_file, _OF_PACKAGE))
+
+    def unpackage(self) -> None:
+        """From now on its folder is no package, whatever files of one lie in it."""
+        self.package_file.unlink(missing_ok=True)
 
     def read(self, name: str) -> Record:
         """A small JSON file of its folder: base_model, precision, metrics, diagnosis, average, phases."""
@@ -434,6 +442,16 @@ def write_package(folder: Path, package: Package) -> None:
     write_json(folder / PACKAGE, package.as_json())
 
 
+def state_file(checkpoint: Path) -> Path:
+    """The file that makes a checkpoint whole: whoever copies one copies it last."""
+    return checkpoint / STATE
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint was finished."""
+    return exists(state_file(checkpoint))
+
+
 def read_state(checkpoint: Path) -> Record:
     """A checkpoint's `state.json`."""
     return read_json(checkpoint / STATE, _OF_STATE)
@@ -447,6 +465,11 @@ def write_state(checkpoint: Path, values: Json) -> None:
 def read_scoring(file: Path) -> Record:
     """The summary of a scoring, or of a measurement or a headline."""
     return read_json(file, _OF_SCORINGS)
+
+
+def write_scoring(file: Path, summary: Json) -> None:
+    """The summary of a scoring or of a measurement, last of its files."""
+    write_json(file, summary)
 
 
 def check_name(name: str) -> str:

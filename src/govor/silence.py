@@ -29,14 +29,19 @@ def frame_powers(samples: Samples, frame: int) -> npt.NDArray[np.float64]:
 
 def levels_db(samples: Samples, frame: int, least_power: float = 1e-12) -> npt.NDArray[np.float64]:
     """Loudness of each `frame` samples in dB below full scale; digital silence is as loud as `least_power`."""
-    levels: npt.NDArray[np.float64] = 10 * np.log10(frame_powers(samples, frame) + least_power)
+    return power_db(frame_powers(samples, frame), least_power)
+
+
+def power_db(powers: npt.NDArray[np.floating], least_power: float = 1e-12) -> npt.NDArray[np.float64]:
+    """Mean squares, or what grows as they do, in dB; none is as loud as `least_power`."""
+    levels: npt.NDArray[np.float64] = 10 * np.log10(powers.astype(np.float64) + least_power)
     return levels
 
 
-def peak_dbfs(samples: Samples) -> float:
-    """The loudest sample in dB below full scale; of no samples, that of digital silence."""
+def peak_dbfs(samples: Samples, least: float = 1e-12) -> float:
+    """The loudest sample in dB below full scale; digital silence, and no samples, are as loud as `least`."""
     peak = float(np.abs(samples).max()) if len(samples) else 0.0
-    return float(20 * np.log10(peak + 1e-12))
+    return float(20 * np.log10(peak + least))
 
 
 @dataclass(frozen=True, slots=True)

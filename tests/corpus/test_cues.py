@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from praatio import textgrid
 
-from govor.corpus import cues, labels, timed
+from govor.corpus import cues, labels, transcripts
 from govor.corpus.records import Segment
 from govor.errors import AudioError
 from govor.timing.subtitles import FORMATS, write_format
@@ -26,7 +26,7 @@ Spans = list[tuple[float, float | None, str]]
 
 
 def spans(text: str, suffix: str) -> Spans:
-    return [(s.start, s.end, s.text) for s in timed.read(text, suffix).segments]
+    return [(s.start, s.end, s.text) for s in transcripts.read(text, suffix).segments]
 
 
 ROLLING = """WEBVTT
@@ -133,7 +133,7 @@ EAF = """<ANNOTATION_DOCUMENT><HEADER TIME_UNITS="milliseconds"/><TIME_ORDER>
 )  # fmt: skip
 def test_what_is_read(suffix: str, text: str, wanted: Spans) -> None:
     assert spans(text, suffix) == wanted
-    assert timed.parse(text, suffix)[0] == " ".join(said for *_, said in wanted)
+    assert transcripts.read(text, suffix).text == " ".join(said for *_, said in wanted)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_what_is_read(suffix: str, text: str, wanted: Spans) -> None:
 )  # fmt: skip
 def test_what_is_refused_says_where(suffix: str, text: str, named: str) -> None:
     with pytest.raises(AudioError, match=named) as error:
-        timed.read(text, suffix)
+        transcripts.read(text, suffix)
     assert error.value.rule == "bad_transcript" and "\n" not in str(error.value)
 
 
@@ -180,7 +180,7 @@ def test_subtitles_and_lyrics_without_a_word_are_empty_and_no_error() -> None:
         (".lrc", "[ti:x]\n[ar:y]\n"),
         (".json", '{"segments": []}'),
     ):
-        assert timed.read(text, suffix).text == ""
+        assert transcripts.read(text, suffix).text == ""
 
 
 @pytest.mark.parametrize(
@@ -201,12 +201,12 @@ def test_subtitles_and_lyrics_without_a_word_are_empty_and_no_error() -> None:
     ],
 )  # fmt: skip
 def test_speakers_are_kept_and_are_no_words(suffix: str, text: str, wanted: str, speakers: list[str | None]) -> None:
-    found = timed.read(text, suffix)
+    found = transcripts.read(text, suffix)
     assert found.text == wanted and [segment.speaker for segment in found.segments] == speakers
 
 
 def test_prefixes_of_a_text_are_counted() -> None:
-    found = timed.read("Fata: Zovem se Fata.\nMujo: Dobro.\nFata: Hvala.\n", ".txt")
+    found = transcripts.read("Fata: Zovem se Fata.\nMujo: Dobro.\nFata: Hvala.\n", ".txt")
     assert found.text == "Zovem se Fata. Dobro. Hvala." and found.prefixes == {"Fata": 2, "Mujo": 1}
     for text, names in (
         ("Fata: Zovem se Fata\nMujo: A ja Mujo\nFata: Dobro\n", {"Fata": 2, "Mujo": 1}),
@@ -218,7 +218,7 @@ def test_prefixes_of_a_text_are_counted() -> None:
         ("张三：你好。\n李四：再见。\n", {"张三": 1, "李四": 1}),
         ("Rakoto: salama\nRabe: salama e\n", {"Rakoto": 1, "Rabe": 1}),
     ):
-        found = timed.read(text, ".txt")
+        found = transcripts.read(text, ".txt")
         assert found.prefixes == names and ":" not in found.text and "：" not in found.text
         assert found.speakers == tuple(names), "nobody's words are given to another"
     for said in (
@@ -227,24 +227,24 @@ def test_prefixes_of_a_text_are_counted() -> None:
         "10:30, 11:30 ili 12",
         "3.14 2.71 su brojevi",
     ):
-        assert timed.read(said.replace(" ne ", "\nne ").replace(" Ivan", "\nIvan"), ".txt").text == said
+        assert transcripts.read(said.replace(" ne ", "\nne ").replace(" Ivan", "\nIvan"), ".txt").text == said
     for said in ("Napomena: sutra ne radimo.", "U 12:30 smo krenuli.", "Adresa je: Ulica 5", "http://example.org: da"):
-        assert timed.read(said, ".txt").text == said
+        assert transcripts.read(said, ".txt").text == said
 
 
 def test_an_open_line_with_words_ends_with_the_clip() -> None:
     inside = (Segment(0.5, None, "a"), Segment(1.0, None, ""), Segment(2.0, 3.0, "b"))
-    assert timed.closed(inside, 4.0) == (Segment(0.5, 1.0, "a"), Segment(2.0, 3.0, "b")), "not with the clip"
+    assert transcripts.closed(inside, 4.0) == (Segment(0.5, 1.0, "a"), Segment(2.0, 3.0, "b")), "not with the clip"
     open_ended = (Segment(0.0, 1.0, "a"), Segment(1.0, None, "b"))
-    assert [segment.end for segment in timed.closed(open_ended, 3.0)] == [1.0, 3.0]
+    assert [segment.end for segment in transcripts.closed(open_ended, 3.0)] == [1.0, 3.0]
 
 
 def test_an_open_line_with_words_ends_where_the_next_one_begins() -> None:
     """Ended with the clip, its times would run into the next line's and go back: no Whisper saw that."""
     open_ended = (Segment(0.0, None, "a"), Segment(1.0, None, "b"), Segment(2.0, None, ""))
-    assert [segment.end for segment in timed.closed(open_ended, 3.0)] == [1.0, 2.0, None]
+    assert [segment.end for segment in transcripts.closed(open_ended, 3.0)] == [1.0, 2.0, None]
     together = (Segment(1.0, None, "a"), Segment(1.0, None, "b"))
-    assert [segment.end for segment in timed.closed(together, 3.0)] == [3.0, 3.0]
+    assert [segment.end for segment in transcripts.closed(together, 3.0)] == [3.0, 3.0]
 
 
 # --- what is written is read back
@@ -273,7 +273,7 @@ def written_lines(draw: st.DrawFn) -> list[Line]:
 @given(written_lines())
 def test_every_format_is_read_back_equal(lines: list[Line]) -> None:
     for kind in ("json", "srt", "vtt", "lrc", "ass", "textgrid"):
-        found = timed.read(write_format(kind, lines, 100.0), FORMATS[kind])
+        found = transcripts.read(write_format(kind, lines, 100.0), FORMATS[kind])
         context = kind, write_format(kind, lines, 100.0)
         assert [s.text for s in found.segments] == [line.text for line in lines], context
         assert [(s.start, s.end) for s in found.segments] == [(line.start, line.end) for line in lines], context
@@ -299,7 +299,7 @@ def test_other_readers_find_what_ours_finds(tmp_path: Path, kind: str, judge: ob
     ]
     file = tmp_path / f"x{FORMATS[kind]}"
     file.write_text(write_format(kind, lines, 5.0), encoding="utf-8")
-    assert judge(file) == [s.text for s in timed.read(file.read_text(encoding="utf-8"), FORMATS[kind]).segments]  # type: ignore[operator]
+    assert judge(file) == [s.text for s in transcripts.read(file.read_text(encoding="utf-8"), FORMATS[kind]).segments]  # type: ignore[operator]
 
 
 # --- hostile and broken files
@@ -347,7 +347,7 @@ def test_broken_files_are_read_or_refused_and_no_word_comes_from_nowhere(suffix:
     for _ in range(400):
         text = mutated(GOOD[suffix], random_)
         try:
-            found = timed.read(text, suffix)
+            found = transcripts.read(text, suffix)
         except AudioError as error:
             assert error.rule == "bad_transcript" and str(error), text
             continue
@@ -364,7 +364,7 @@ def test_broken_files_are_read_or_refused_and_no_word_comes_from_nowhere(suffix:
             assert all(letters_of(piece) in there for piece in re.split(r"[\W_]+", word)), (word, text)
         assert "-->" not in found.text or suffix not in (".srt", ".vtt", ".sbv"), text
         assert all(s.start >= 0 and (s.end is None or s.end >= s.start) for s in found.segments), text
-        assert found.text == timed.plain(found.segments) or not found.segments, text
+        assert found.text == transcripts.plain(found.segments) or not found.segments, text
     assert read > (3 if suffix in (".eaf", ".ttml") else 20), "some are still read, or the test shows nothing"
 
 
@@ -373,7 +373,7 @@ def test_long_lines_of_nothing_take_no_time(suffix: str) -> None:
     for text in ("-" * 50_000, "<" * 50_000, "0:" * 30_000, "{\\" * 30_000, "&#" * 30_000, "[0:0" * 20_000, "A " * 30_000 + ":", " " * 60_000 + "-->", "9" * 50_000 + " -->", '"' * 50_001):  # fmt: skip
         for body in (text, GOOD[".srt"] + text):
             try:
-                timed.read(body, suffix)
+                transcripts.read(body, suffix)
             except AudioError as error:
                 assert len(str(error)) < 300
 

@@ -12,11 +12,11 @@ import pytest
 import soundfile
 
 from govor.audio import decode
+from govor.corpus.diskmap import DiskMap
 from govor.corpus.fingerprint import MAX_BIT_ERROR, Index, best_match, fingerprint
 from govor.corpus.formats import read_source
 from govor.corpus.inventory import Statement
 from govor.corpus.moves import move, plan_moves, undo, with_sidecars
-from govor.corpus.ondisk import DiskMap
 from govor.corpus.records import Clip
 from govor.corpus.validate import Checks, Limits, validate
 from govor.errors import GovorError
@@ -67,6 +67,13 @@ def test_the_shift_of_a_match_is_where_the_copy_begins() -> None:
 def test_sound_too_short_or_silent_has_no_fingerprint() -> None:
     assert len(fingerprint(np.zeros(1_000, np.float32)).words) == 0
     assert not fingerprint(np.zeros(16_000, np.float32)).audible.any()
+
+
+def test_a_frame_is_heard_that_is_at_most_35_db_under_the_loudest() -> None:
+    quiet, loud = real_like(1), real_like(2)
+    for decibels, heard in ((-25.0, True), (-50.0, False)):
+        print_ = fingerprint(np.concatenate([loud, quiet * 10 ** (decibels / 20)]).astype(np.float32))
+        assert bool(print_.audible[-100:-30].any()) is heard
 
 
 def write(folder: Path, name: str, samples: np.ndarray, **row: Any) -> dict[str, Any]:
@@ -175,9 +182,9 @@ def test_undo_never_overwrites(tmp_path: Path) -> None:
 
 
 def test_a_large_map_moves_to_disk_and_keeps_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    import govor.corpus.ondisk as ondisk
+    from govor.corpus import diskmap
 
-    monkeypatch.setattr(ondisk, "_IN_MEMORY", 10)
+    monkeypatch.setattr(diskmap, "_IN_MEMORY", 10)
     with DiskMap() as held:
         for number in range(200):
             assert held.setdefault(f"k{number % 50}\udc80", f"v{number}") == f"v{number % 50}"

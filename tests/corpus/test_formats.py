@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from conftest import speech
 from govor.audio import decode
-from govor.corpus import timed
+from govor.corpus import transcripts
 from govor.corpus.formats import FORMATS, export, read_source
 from govor.corpus.formats.writing import to_nemo
 from govor.corpus.inventory import Statement, inventory
@@ -237,9 +237,10 @@ def test_earlier_results_are_drafts_over_separated_vocals(tmp_path: Path) -> Non
     ],
 )  # fmt: skip
 def test_timed_transcripts(suffix: str, text: str, segments: list[tuple[float, float | None, str]]) -> None:
-    plain, found = timed.parse(text.lstrip("\ufeff"), suffix)
+    transcript = transcripts.read(text.lstrip("\ufeff"), suffix)
+    plain, found = transcript.text, transcript.segments
     assert [(s.start, s.end, s.text) for s in found] == segments
-    assert "<|" not in plain and (plain == timed.plain(found) or not found)
+    assert "<|" not in plain and (plain == transcripts.plain(found) or not found)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +249,7 @@ def test_timed_transcripts(suffix: str, text: str, segments: list[tuple[float, f
 )  # fmt: skip
 def test_bad_timed_transcripts_have_a_reason(suffix: str, text: str) -> None:
     with pytest.raises(AudioError) as error:
-        timed.parse(text, suffix)
+        transcripts.read(text, suffix)
     assert error.value.rule == "bad_transcript"
 
 
@@ -264,13 +265,14 @@ def test_inline_times_come_back(spans: list[tuple[int, int, str]], cut: bool) ->
         segments.append(Segment(start / 50, at / 50, word))
     if cut and segments:
         segments.append(Segment((at + 1) / 50, None, ""))
-    assert timed.from_inline(timed.to_inline(segments))[1] == tuple(segments)
-    assert timed.from_srt(timed.to_srt([s for s in segments if s.text])) == tuple(s for s in segments if s.text)
+    assert transcripts.from_inline(transcripts.to_inline(segments))[1] == tuple(segments)
+    written = transcripts.to_srt([s for s in segments if s.text])
+    assert transcripts.read(written, ".srt").segments == tuple(s for s in segments if s.text)
 
 
 def test_times_are_written_from_integers() -> None:
-    assert timed.to_srt([Segment(59.9996, 3599.9999, "x")]).splitlines()[1] == "00:01:00,000 --> 01:00:00,000"
-    assert timed.to_lrc([Segment(59.999, None, "x")]).startswith("[01:00.00]")
+    assert transcripts.to_srt([Segment(59.9996, 3599.9999, "x")]).splitlines()[1] == "00:01:00,000 --> 01:00:00,000"
+    assert transcripts.to_lrc([Segment(59.999, None, "x")]).startswith("[01:00.00]")
 
 
 def test_the_command_turns_one_into_the_other(clips: list[Clip], workspace: Path, govor: Run) -> None:

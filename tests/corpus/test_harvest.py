@@ -9,8 +9,8 @@ from subprocess import CompletedProcess
 import pytest
 import soundfile
 
-from govor.corpus.guarded import RefusedAddressError, addresses, check_url, is_public
 from govor.corpus.manifests import read_rows
+from govor.corpus.public_http import RefusedAddressError, addresses, check_url, is_public
 from govor.errors import GovorError
 from messy import voice
 from servers import Request, serve
@@ -194,12 +194,12 @@ def test_failures_are_listed_and_do_not_stop_the_rest(workspace: Path, govor: Ru
 def test_a_redirect_to_a_private_address_is_refused(
     workspace: Path, govor: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from govor.corpus import guarded
+    from govor.corpus import public_http
     from govor.corpus.download import Item, Options
     from govor.corpus.harvest import fetch_all
 
     with serve(Site()) as server:
-        monkeypatch.setattr(guarded, "is_public", lambda address: address == "127.0.0.1" or is_public(address))
+        monkeypatch.setattr(public_http, "is_public", lambda address: address == "127.0.0.1" or is_public(address))
         items = [Item(f"{server.url}/to-private"), Item(f"{server.url}/talk.mp3")]
         outcomes = list(fetch_all(items, Options(Path("uploads"), with_ytdlp=False), print))
     assert outcomes[0].rule == "refused" and "169.254.169.254" in str(outcomes[0].message)

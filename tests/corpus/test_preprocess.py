@@ -18,7 +18,7 @@ from govor.corpus.preprocess import PreprocessSettings, preprocess, safe_name
 from govor.corpus.records import Clip, Segment
 from govor.corpus.slicing import Rejected, Slice, plan_slices
 from govor.corpus.split import SplitSettings, split
-from govor.corpus.timed import plain
+from govor.corpus.transcripts import plain
 from govor.corpus.vad import Vad
 from govor.runs import Workspace
 from messy import voice

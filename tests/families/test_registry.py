@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from govor.families.opening import open_model
 from govor.families.recogniser import RECOGNITION
 from govor.families.task import DecodeOptions
 from govor.measure.accept import accept, gates_given
+from govor.measure.scoring import decoded_name
 from govor.package.build import package
 from govor.runs import Run, RunRecord, Workspace
 from toy_family.model import Tone
@@ -177,6 +179,17 @@ def test_its_recipe_is_its_own(toy: str) -> None:
         recipes.parse_recipe({**values, "family": "tones"}, "x.yaml")
 
 
+def test_it_may_have_an_engine_of_its_own(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = replace(registry.settings_of(toy), engines={"abacus": lambda folder: folder})
+    monkeypatch.setattr("toy_family.settings.SETTINGS", settings)
+    (tmp_path / "m" / "abacus").mkdir(parents=True)
+    opened = open_model(str(tmp_path / "m"), engine="abacus")
+    assert opened.model == tmp_path / "m" / "abacus" and opened.task is settings.task
+    assert decoded_name(opened.name, engine="abacus") == "m-abacus"
+    with pytest.raises(GovorError, match="no engine 'abakus'; did you mean 'abacus'"):
+        open_model(str(tmp_path / "m"), engine="abakus")
+
+
 def test_it_is_packaged_in_a_workspace_that_is_not_the_current_folder(
     toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,6 +202,7 @@ def test_it_is_packaged_in_a_workspace_that_is_not_the_current_folder(
     assert made.processor == "models/processor/mine" and (workspace.models / "processor/mine/proof.json").exists()
     assert run.packaged and run.package() == made
     card = (run.folder / "README.md").read_text()
+    assert "library_name" not in card and "audio context:" not in card
     assert "pipeline_tag: audio-classification" in card and "govor evaluate models/tone/mine" in card
     assert "the checkpoint with the highest validation macro_f1 was taken" in card
     again = open_model(str(run.folder), workspace=workspace)

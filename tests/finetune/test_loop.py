@@ -26,7 +26,7 @@ from govor.examples.settings import Contexts, Examples
 from govor.families.whisper.model import Whisper
 from govor.families.whisper.tiny import tiny
 from govor.finetune.loop import StepRecord, Trainer
-from govor.finetune.objective import Objective
+from govor.finetune.objective import CrossEntropy, Objective, objective_of
 from govor.finetune.optim import lr_factor
 from govor.finetune.phases import even_steps, phases_of
 from govor.finetune.train import train
@@ -303,6 +303,11 @@ def test_an_objective_is_handed_to_the_trainer(workspace: Path) -> None:
     assert trainer.objective is doubled
     assert record.loss == pytest.approx(2 * plain.loss, rel=1e-6) and record.tokens == plain.tokens
     assert record.grad_norm == pytest.approx(2 * plain.grad_norm, rel=1e-5)
+
+
+def test_what_is_minimised_follows_the_settings(workspace: Path) -> None:
+    _, trainer = run_steps(make_split(workspace), 1, budget=1000.0, label_smoothing=0.1)
+    assert trainer.objective == objective_of(trainer.settings) == CrossEntropy(0.1)
 
 
 def test_activation_checkpointing_changes_no_loss(workspace: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
@@ -20,8 +21,8 @@ from govor.errors import GovorError
 from govor.families import registry
 from govor.families.opening import Opened
 from govor.families.settings import FamilySettings, Gates
-from govor.families.task import ContextMode, DecodeOptions, Row
-from govor.measure.accept import accept, gates_given
+from govor.families.task import ContextMode, DecodeOptions, Measurement, Row
+from govor.measure.accept import accept, gates_given, judge
 from govor.measure.audit import audit
 from govor.measure.compare import compare
 from govor.measure.evaluate import EvalOptions, evaluate
@@ -30,6 +31,7 @@ from govor.measure.lines import compare_lines, score_line, slice_tables
 from govor.measure.report.build import report
 from govor.measure.scoring import ClipSet, read_eval, rescore
 from govor.measure.timestamps import score_timestamps
+from govor.metrics.errors import ErrorReport, of_labels
 from govor.metrics.intervals import choose_clusters
 from govor.metrics.metric import Metric
 from govor.runs import Json, Workspace
@@ -63,6 +65,15 @@ class Judging:
     gates = (Metric("macro_f1", "higher"), Metric("macro_f1_lower", "higher"))
     contexts: tuple[ContextMode, ...] = ("speech",)
     evidence = ("reference", "hypothesis")
+
+    def evidence_for(self, gate: str) -> tuple[Measurement, str]:
+        return "scoring", gate
+
+    def errors(self, row: Row) -> tuple[int, int]:
+        return int(not row["right"]), 1
+
+    def report(self, before: Sequence[Row], after: Sequence[Row]) -> ErrorReport:
+        return replace(of_labels(before, after), unit="turns")
 
     def refuse(self, clip: Clip) -> str | None:
         return None if "turn" in clip.labels else f"clip '{clip.id}' has no label 'turn'"
@@ -193,10 +204,14 @@ def test_it_goes_through_evaluate_compare_accept_and_report(place: Workspace, op
     assert not accept(run, gates_given(run, ["macro_f1=0.95"]))[0]["accepted"]
     bound = accept(run, gates_given(run, ["macro_f1_lower=0.99"]))[0]["gates"][0]
     assert bound["measured"] == scored.result["macro_f1_interval"][0] and not bound["passed"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Judging, "evidence_for", lambda _, gate: ("hallucination", gate))
+        assert "--hallucination" in judge(run)["gates"][0]["reason"], "the task says where a gate is measured"
 
     page = report(run)
     assert page == (place.reports / "r1/index.html").resolve()
     text = page.read_text(encoding="utf-8")
+    assert "Errors are turns" in text, "the task says what its errors are"
     assert "macro f1 before" in text and "WER" not in text and 'class="better"' in text
     assert '"audio/00000.wav"' in (page.parent / "clips.js").read_text(encoding="utf-8")
     assert not list(Path.cwd().iterdir()), "nothing is written where the process stands"

@@ -9,7 +9,7 @@ import pytest
 import webvtt
 from praatio import textgrid
 
-from govor.corpus.timed import from_json, from_lrc, from_srt
+from govor.corpus.transcripts import from_json, read
 from govor.errors import GovorError
 from govor.timing.files import file_id, output_path, write_outputs
 from govor.timing.subtitles import FORMATS, right_to_left, write_format
@@ -62,14 +62,14 @@ def test_lrc_tags_words_and_rounds_from_integers(written: dict[str, Path]) -> No
     lines = written["lrc"].read_text(encoding="utf-8").splitlines()
     assert written["lrc"].name == "karaoke.lrc"
     assert lines[0] == "[01:00.00] <01:00.00> Dobrý <01:00.30> den, <01:00.50> pane! <01:01.00>"
-    assert [segment.start for segment in from_lrc("\n".join(lines))] == [60.0, 3600.0, 3700.0, 3701.0]
+    assert [segment.start for segment in read("\n".join(lines), ".lrc").segments] == [60.0, 3600.0, 3700.0, 3701.0]
 
 
 def test_json_and_srt_are_read_back_by_our_own_corpus(written: dict[str, Path]) -> None:
     content = written["json"].read_text(encoding="utf-8")
     assert json.loads(content)["language"] == "cs"
     assert from_json(content)[0].text == "Dobrý den, pane!"
-    assert from_srt(written["srt"].read_text(encoding="utf-8"))[2].end == 3700.75
+    assert read(written["srt"].read_text(encoding="utf-8"), ".srt").segments[2].end == 3700.75
     assert json.loads(content)["segments"][1]["words"][1] == {"word": "<b>&{x}", "start": None, "end": None}
 
 

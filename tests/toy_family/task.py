@@ -15,7 +15,8 @@ from govor.corpus.samples import clip_samples
 from govor.errors import AudioError, GovorError
 from govor.examples.settings import Examples
 from govor.families.recogniser import clip_row
-from govor.families.task import ContextMode, DecodeOptions, Row
+from govor.families.task import ContextMode, DecodeOptions, Measurement, Row
+from govor.metrics.errors import ErrorReport, of_labels
 from govor.metrics.intervals import FEWEST_CLUSTERS, Clusters, choose_clusters
 from govor.metrics.metric import Metric
 from govor.runs import Json
@@ -58,6 +59,10 @@ class ToneTask:
     gates: tuple[Metric, ...] = (Metric("macro_f1", "higher"), Metric("macro_f1_lower", "higher"))
     contexts: tuple[ContextMode, ...] = ("speech",)
     evidence: tuple[str, ...] = ("reference", "hypothesis", "right")
+
+    def evidence_for(self, gate: str) -> tuple[Measurement, str]:
+        """Both are of clips."""
+        return "scoring", gate
 
     def refuse(self, clip: Clip, examples: Examples | None = None) -> str | None:
         """A row needs the recipe's label, or any where no recipe is."""
@@ -141,6 +146,14 @@ class ToneTask:
         for name, value in self.rates(rows).items():
             found |= {name: value, f"{name}_interval": _interval([draw[name] or 0.0 for draw in draws], clusters)}
         return found
+
+    def errors(self, row: Row) -> tuple[int, int]:
+        """One answer."""
+        return int(not row["right"]), 1
+
+    def report(self, before: Sequence[Row], after: Sequence[Row]) -> ErrorReport:
+        """What was taken for what."""
+        return of_labels(before, after)
 
     def compare(self, before: Sequence[Row], after: Sequence[Row], names: tuple[str, str]) -> Json:
         """The paired bootstrap of both, and clips that got better or worse."""

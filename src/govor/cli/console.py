@@ -95,8 +95,8 @@ class Bar:
         self._share, self._logged = share, now
         began, at = self._first
         left = (now - began) / (completed - at) * (total - completed) if completed > at else None
-        told = "" if left is None else f"  left {timedelta(seconds=round(left))}"
-        self.note(f"step {completed} of {total}  {about}{told}")
+        remaining = "" if left is None else f"  left {timedelta(seconds=round(left))}"
+        self.note(f"step {completed} of {total}  {about}{remaining}")
 
     def note(self, text: str) -> None:
         """A line above the bar."""

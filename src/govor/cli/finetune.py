@@ -149,11 +149,11 @@ def show_examples(
     check_model(resolved.base_model, languages=[resolved.examples.language])
     from govor.finetune.inspect import look  # only now: it imports torch
 
-    found = look(workspace(), resolved, manifest, show, console)
+    drawn = look(workspace(), resolved, manifest, show, console)
     if as_json:
-        console.result("", {"examples": [asdict(item) for item in found.examples], "shares": found.shares}, True)
+        console.result("", {"examples": [asdict(item) for item in drawn.examples], "shares": drawn.shares}, True)
     else:
-        _show_examples(found)
+        _show_examples(drawn)
 
 
 def _show_examples(look: Look) -> None:

@@ -69,10 +69,10 @@ def report(
     """Write a page with the scores, the learning curve and every clip with audio and word diff."""
     from govor.measure.report.build import report as build
 
-    found = workspace().find_run(run)
-    page = workspace().relative(build(found, out, overwrite))
+    trained = workspace().find_run(run)
+    page = workspace().relative(build(trained, out, overwrite))
     console.say(page)
-    console.made(page, f"govor package {workspace().as_given(found.folder)}")
+    console.made(page, f"govor package {workspace().as_given(trained.folder)}")
 
 
 def accept(
@@ -95,11 +95,11 @@ def accept(
 
     if gates and stage is not None:
         raise GovorError("--stage asks the recipe's gates and --set gives others; give one of them.")
-    found = workspace().find_run(run)
-    own = gates_given(found, gates) if gates else None
-    verdict, file = judge(found, own, stage)
+    trained = workspace().find_run(run)
+    own = gates_given(trained, gates) if gates else None
+    verdict, file = judge(trained, own, stage)
     console.result(verdict_lines(verdict), verdict, as_json)
-    then = f"govor package {workspace().as_given(found.folder)}" if verdict["accepted"] else None
+    then = f"govor package {workspace().as_given(trained.folder)}" if verdict["accepted"] else None
     console.made(workspace().as_given(file), then)
     exit_if(not verdict["accepted"])
 

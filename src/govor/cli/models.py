@@ -14,9 +14,9 @@ from govor.cli.options import workspace
 if TYPE_CHECKING:  # a command's help must not wait for torch
     from govor.families.opening import Opened
 
-EngineName = Literal["torch", "ct2"]
+EngineName = str  # any that the registry knows
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
-Engine = Annotated[EngineName, typer.Option(help="ct2: the CTranslate2 files of a package.")]
+Engine = Annotated[EngineName, typer.Option(help="torch, or ct2: the CTranslate2 files of a package.")]
 Precision = Annotated[PrecisionName, typer.Option(help="auto: bf16 where it measures faster here.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cuda, mps or cpu.")]
 Context = Annotated[

@@ -38,20 +38,20 @@ def package(
     from govor.families.registry import transcribes
     from govor.package.request import check_package
 
-    found = workspace().find_run(run)
-    wanted = check_package(found, format_.split(",") if format_ is not None else [], checkpoint, overwrite)
+    trained = workspace().find_run(run)
+    wanted = check_package(trained, format_.split(",") if format_ is not None else [], checkpoint, overwrite)
     from govor.package.build import package as build  # only now: it imports torch
 
-    result = build(found, wanted, checkpoint, ct2_quantization, overwrite)
+    result = build(trained, wanted, checkpoint, ct2_quantization, overwrite)
     lines = [
         f"{name}: {', '.join(f'{key} {value}' for key, value in check.items())}"
         for name, check in result.checks.items()
     ]
     console.result("\n".join(lines), result.as_json(), as_json)
-    folder = workspace().as_given(found.folder)
+    folder = workspace().as_given(trained.folder)
     then = (
         f"transcribe {folder} AUDIO"
-        if transcribes(found.record().family)
+        if transcribes(trained.record().family)
         else f"evaluate {folder} --manifest TEST.jsonl"
     )
     console.made(f"{folder} ({result.checkpoint}), {result.processor}", f"govor {then}")

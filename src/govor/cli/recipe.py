@@ -39,5 +39,5 @@ def show(
     names, widest = (max(map(len, column)) for column in (values.keys(), values.values()))
     widest = min(widest, 40)
     lines = [f"{one.name:<{names}}  {values[one.name]:<{widest}}  {one.origin}" for one in settings]
-    found = {one.name: {"value": one.value, "origin": one.origin} for one in settings}
-    console.result("\n".join(lines), found, as_json)
+    explained = {one.name: {"value": one.value, "origin": one.origin} for one in settings}
+    console.result("\n".join(lines), explained, as_json)

@@ -139,8 +139,8 @@ def _plan_lines(rows: list[Row]) -> str:
         for name in ("extra_terms", "skipped", "note"):
             if row[name]:
                 out.append(f"    {'terms' if name == 'extra_terms' else name}: {row[name]}")
-    kept = [row for row in rows if not row["skipped"]]
-    sums = {name: sum(row[name] or 0 for row in kept) for name in ("hours", "rows", "gigabytes")}
+    planned = [row for row in rows if not row["skipped"]]
+    sums = {name: sum(row[name] or 0 for row in planned) for name in ("hours", "rows", "gigabytes")}
     out.append(f"{'in all':<24}{sums['hours']:>7g}{sums['rows']:>10}{sums['gigabytes']:>8.2f}")
     return "\n".join(out)
 
@@ -197,12 +197,12 @@ def forget(
     if (speaker is None) == (source is None):
         raise GovorError("Name either --speaker or --source: who or what is to be forgotten.")
     wish = Wish("speaker", speaker) if speaker is not None else Wish("source", str(source))
-    found = remove(workspace(), wish, dry_run)
-    summary = found.as_dict()
+    removal = remove(workspace(), wish, dry_run)
+    summary = removal.as_dict()
     console.result(_forget_lines(summary, dry_run), {**summary, "dry_run": dry_run}, as_json)
-    if found.runs:
+    if removal.runs:
         console.note("models stay as they are: train them again without these rows, or withdraw them")
-    exit_if(bool(found.kept_audio or found.left))
+    exit_if(bool(removal.kept_audio or removal.left))
 
 
 def _forget_lines(summary: Row, dry_run: bool) -> str:

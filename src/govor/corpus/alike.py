@@ -23,15 +23,15 @@ def normal_form(form: Literal["NFC", "NFD", "NFKC", "NFKD"], text: str) -> str:
 
 def _ordered(run: str) -> str:
     """Marks in the order that Unicode gives them."""
-    found: list[str] = []
+    letters: list[str] = []
     marks: list[str] = []
     for letter in "".join(unicodedata.normalize("NFD", letter) for letter in run):
         if unicodedata.combining(letter):
             marks.append(letter)
             continue
-        found += [*sorted(marks, key=unicodedata.combining), letter]
+        letters += [*sorted(marks, key=unicodedata.combining), letter]
         marks = []
-    return "".join([*found, *sorted(marks, key=unicodedata.combining)])
+    return "".join([*letters, *sorted(marks, key=unicodedata.combining)])
 
 
 def name_key(name: str) -> str:

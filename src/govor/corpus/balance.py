@@ -210,15 +210,15 @@ def _speaking(clip: Clip) -> list[tuple[str, float]]:
     """Who speaks for how many seconds: the clip's speaker, else those of its segments; what is left is unknown."""
     if name_key(clip.speaker or ""):
         return [(name_key(str(clip.speaker)), clip.duration)]
-    found: list[tuple[str, float]] = []
+    speakers: list[tuple[str, float]] = []
     left = clip.duration
     for segment in clip.segments:
         name = name_key(segment.speaker or "")
         seconds = min(max((clip.duration if segment.end is None else segment.end) - segment.start, 0.0), left)
         if name and seconds:
-            found.append((name, seconds))
+            speakers.append((name, seconds))
             left -= seconds
-    return [*found, (_UNKNOWN, left)] if left > 1e-9 or not found else found
+    return [*speakers, (_UNKNOWN, left)] if left > 1e-9 or not speakers else speakers
 
 
 def page(title: str, values: Row) -> str:

@@ -23,7 +23,7 @@ def to_cell(value: object) -> object:
     """A value as a cell; numbers stay numbers."""
     if not isinstance(value, str) or not (value.lstrip(" ").startswith(_FORMULA) or _CONTROL.search(value)):
         return value
-    escaped = _CONTROL.sub(lambda found: _escaped(found[0]), value.replace("\\", "\\\\"))
+    escaped = _CONTROL.sub(lambda match: _escaped(match[0]), value.replace("\\", "\\\\"))
     return f"{_MARK}{escaped}"
 
 
@@ -32,8 +32,8 @@ def from_cell(text: str) -> str:
     if not text.startswith(_MARK):
         return text
 
-    def letter(found: re.Match[str]) -> str:
-        return found[3] or chr(int(found[1] or found[2], 16))
+    def letter(match: re.Match[str]) -> str:
+        return match[3] or chr(int(match[1] or match[2], 16))
 
     return _WRITTEN.sub(letter, text[1:])
 

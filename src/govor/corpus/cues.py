@@ -98,14 +98,14 @@ def spanned(start: float, end: float | None, where: str) -> tuple[float, float |
 
 def later_starts(starts: Sequence[float]) -> list[float | None]:
     """For each of sorted times the next one that is later: where what is open, or a point, ends."""
-    found: list[float | None] = []
+    later: list[float | None] = []
     following = after = None
     for start in reversed(starts):
         if following is not None and following > start:
             after = following
         following = start
-        found.append(after)
-    return found[::-1]
+        later.append(after)
+    return later[::-1]
 
 
 def plain_text(text: str) -> str:
@@ -116,7 +116,7 @@ def plain_text(text: str) -> str:
 
 
 def _decoded(text: str) -> str:
-    text = _REFERENCE.sub(lambda found: html.unescape(found[0]), text)
+    text = _REFERENCE.sub(lambda match: html.unescape(match[0]), text)
     return " ".join(text.translate(_MARKS).split())
 
 
@@ -163,7 +163,7 @@ def from_subtitles(text: str, suffix: str) -> list[Cue]:
     shown = [[plain_text(line) for line in cue.lines] for cue in raw]
     tagged = any(_TIME_TAG.search(line) for cue in raw for line in cue.lines)
     repeated = _repeated(raw, shown, tagged)
-    cues = [made for cue, held in zip(raw, repeated, strict=True) for made in _voices(cue, held, tagged)]
+    cues = [made for cue, repeats in zip(raw, repeated, strict=True) for made in _voices(cue, repeats, tagged)]
     _refuse_growing(cues)
     return cues
 
@@ -180,15 +180,15 @@ def _raw_cues(lines: Sequence[str], suffix: str) -> Iterator[_Raw]:
     for place, line in enumerate(lines):
         if looks.search(line):
             start, end, rest = _times(pattern, place + 1, line)
-            held = stray if cue is None else [(0, kept) for kept in cue.lines]
-            number = _identifier(held, lines[place - 1] if place else "", vtt, numbered, index)
+            above = stray if cue is None else [(0, said) for said in cue.lines]
+            number = _identifier(above, lines[place - 1] if place else "", vtt, numbered, index)
             if number is not None:
-                held.pop()
+                above.pop()
             if numbered is None:
                 numbered = number is not None and number.isdigit()
             index = int(number) if number is not None and number.isdigit() else index
             if cue is not None:
-                cue.lines = [kept for _, kept in held]
+                cue.lines = [said for _, said in above]
                 yield cue
             _refuse_stray(stray)
             cue, skipped = _Raw(place + 1, start, end, [rest] if rest else []), False
@@ -209,19 +209,19 @@ def _raw_cues(lines: Sequence[str], suffix: str) -> Iterator[_Raw]:
     _refuse_stray(stray)
 
 
-def _identifier(held: list[tuple[int, str]], before: str, vtt: bool, numbered: bool | None, index: int) -> str | None:
+def _identifier(above: list[tuple[int, str]], before: str, vtt: bool, numbered: bool | None, index: int) -> str | None:
     """The cue's number or, in WebVTT, its name, where the last line is one; `before` is the line just before its time."""
-    while held and not held[-1][1].strip():
-        held.pop()
-    if not held:
+    while above and not above[-1][1].strip():
+        above.pop()
+    if not above:
         return None
-    last = held[-1][1].strip()
-    alone = len(held) == 1 or not held[-2][1].strip()
+    last = above[-1][1].strip()
+    alone = len(above) == 1 or not above[-2][1].strip()
     if last.isdecimal() and len(last) < 10:
         if before.strip():
-            return last if (alone and (len(held) > 1 or numbered is None)) or numbered else None
+            return last if (alone and (len(above) > 1 or numbered is None)) or numbered else None
         return last if alone and (numbered is None or (numbered and int(last) == index + 1)) else None
-    return last if vtt and alone and before.strip() and (len(held) > 1 or numbered is None) else None
+    return last if vtt and alone and before.strip() and (len(above) > 1 or numbered is None) else None
 
 
 def _refuse_stray(stray: list[tuple[int, str]]) -> None:
@@ -270,7 +270,7 @@ def _repeated(raw: Sequence[_Raw], shown: Sequence[list[str]], tagged: bool) -> 
     below, together with word times or finished lines that are held for a moment (YouTube), or again and again.
     """
     repeats: list[list[bool]] = [[not line for line in lines] for lines in shown]
-    counts, grown, held, touching = [0], 0, 0, 0
+    counts, grown, brief, touching = [0], 0, 0, 0
     for place in range(1, len(raw)):
         before = [line for line in shown[place - 1] if line]
         here = [line for line in shown[place] if line]
@@ -279,14 +279,14 @@ def _repeated(raw: Sequence[_Raw], shown: Sequence[list[str]], tagged: bool) -> 
         count = _overlap(before, here) if touches else 0
         if count and count == len(here):
             holds = raw[place].end - raw[place].start <= _HOLD_SECONDS
-            held += holds
+            brief += holds
             if not holds:
                 count = len(here) - 1
                 count = count if count and before[-count:] == here[:count] else 0
         elif count:
             grown += 1
         counts.append(count)
-    if grown and (tagged or held or (grown > 1 and 2 * grown >= touching)):
+    if grown and (tagged or brief or (grown > 1 and 2 * grown >= touching)):
         for place, count in enumerate(counts):
             spoken = [number for number, line in enumerate(shown[place]) if line]
             for number in spoken[:count]:
@@ -346,13 +346,13 @@ def timed_words(
     if len(parts) == 1:
         return ()
     times: list[float | None] = [start, *map(clock or clock_seconds, parts[1::2]), end]
-    found = []
+    words = []
     for place, part in enumerate(parts[::2]):
         said, at = plain_text(part.replace("\n", " ")), times[place]
         until = next((time for time in times[place + 1 :] if time is not None), None)
         if said and at is not None:
-            found.append({"word": said, "start": at, **({} if until is None else {"end": max(at, until)})})
-    return tuple(found)
+            words.append({"word": said, "start": at, **({} if until is None else {"end": max(at, until)})})
+    return tuple(words)
 
 
 _LRC_STAMP = r"\[\s*(\d{1,5}:\d{1,2}(?:[.:,]\d{1,3}|:\d{1,2}[.,]\d{1,3})?)\s*\]"
@@ -367,7 +367,7 @@ _LRC_SECTION = re.compile(r"\[[^\[\]\d:][^\[\]:]*\]")
 def from_lrc(text: str) -> list[Cue]:
     """LRC: `[mm:ss.xx] line`, several times a line allowed; a line ends where its last word tag says, or else where the next
     one starts. A line without a time belongs to the one before."""
-    found: list[tuple[float, str]] = []
+    lines: list[tuple[float, str]] = []
     for number, line in enumerate(map(str.strip, lines_of(text)), start=1):
         match = _LRC_LINE.match(line)
         if match:
@@ -375,23 +375,23 @@ def from_lrc(text: str) -> list[Cue]:
                 start = _lrc_seconds(time[1])
                 if start is None:
                     raise bad_line(number, line, "a time such as [01:02.50] was wanted")
-                found.append((start, match[match.lastindex or 0]))
+                lines.append((start, match[match.lastindex or 0]))
         elif re.match(r"\[\s*[-+\d]", line):
             raise bad_line(number, line, "a time such as [01:02.50] was wanted")
         elif line and not _LRC_ABOUT.fullmatch(line) and not _LRC_SECTION.fullmatch(line):
-            if not found:
+            if not lines:
                 raise bad_line(number, line, "text stands where no time belongs to it")
-            start, before = found[-1]
-            found[-1] = start, _joined_lrc(before, line)
+            start, before = lines[-1]
+            lines[-1] = start, _joined_lrc(before, line)
     # A positive offset, in milliseconds, shows every line earlier.
     moved = _LRC_OFFSET.search(text)
     earlier = int(moved[1]) / 1000 if moved else 0.0
-    found.sort(key=lambda item: item[0])
-    starts = [start for start, _ in found]
+    lines.sort(key=lambda item: item[0])
+    starts = [start for start, _ in lines]
     if len(starts) >= 4 and len(set(starts)) <= len(starts) / 2:
         raise bad("every time stands at two lines: a song with its translation; keep the lines that are sung.")
     cues = []
-    for place, (start, said) in enumerate(found):
+    for place, (start, said) in enumerate(lines):
         after = next((other for other in starts[place + 1 :] if other > start), None)
         closing = _LRC_CLOSING.search(said)
         end = _lrc_seconds(closing[1]) if closing and _TIME_TAG.fullmatch(closing[0].strip()) else after
@@ -457,8 +457,8 @@ def from_ass(text: str) -> list[Cue]:
         elif not section and line and not line.startswith(";"):
             raise bad_line(number, line, "a section such as [Script Info] was wanted")
     # Effects draw one line in several layers.
-    told = {(cue.start, cue.end, cue.lines, cue.speaker): cue for cue in cues}
-    return sorted(told.values(), key=lambda cue: cue.start)
+    cue_of = {(cue.start, cue.end, cue.lines, cue.speaker): cue for cue in cues}
+    return sorted(cue_of.values(), key=lambda cue: cue.start)
 
 
 def _dialogue(number: int, line: str, value: str, fields: Sequence[str]) -> Iterator[Cue]:
@@ -476,7 +476,7 @@ def _dialogue(number: int, line: str, value: str, fields: Sequence[str]) -> Iter
     shown, karaoke = "", False
     for place, piece in enumerate(_OVERRIDE.split(values["text"])):
         if place % 2:
-            scale, lasts = _DRAWING.findall(piece), [int(found) / 100 for found in _KARAOKE.findall(piece)]
+            scale, lasts = _DRAWING.findall(piece), [int(length) / 100 for length in _KARAOKE.findall(piece)]
             drawing = bool(int(scale[-1])) if scale else drawing
             if lasts:
                 _end_word(words, spoken, karaoke)
@@ -502,7 +502,7 @@ def _end_word(words: list[Row], spoken: Sequence[str], karaoke: bool) -> None:
 def _ass_text(text: str) -> str:
     # Escaped braces and backslashes are letters; U+2060 keeps a backslash from being a command.
     letters = {"\\{": "{", "\\}": "}", "\\\u2060": "\\", "\\h": " ", "\\N": " ", "\\n": " "}
-    text = re.sub(r"\\(?:[{}hNn]|\u2060)", lambda found: letters[found[0]], text)
+    text = re.sub(r"\\(?:[{}hNn]|\u2060)", lambda match: letters[match[0]], text)
     return " ".join(text.translate(_MARKS).split())
 
 

@@ -20,8 +20,8 @@ from urllib.parse import unquote, urljoin, urlsplit
 from urllib.request import Request
 
 from govor.audio import AUDIO_SUFFIXES, probe
-from govor.corpus.guarded import check_url, opener
 from govor.corpus.provenance import Provenance, item_file
+from govor.corpus.public_http import check_url, opener
 from govor.errors import AudioError, GovorError
 from govor.files import sha256_of
 from govor.jsons import parse_json, write_json
@@ -115,10 +115,10 @@ def fetch(item: Item, link: str, options: Options, notify: Notify) -> Path:
     except AudioError as error:
         path.unlink()
         raise HarvestError("not_audio", f"{item.url} is no audio that can be read: {error}") from None
-    found = Provenance(
+    provenance = Provenance(
         source_url=item.url, fetched_at=datetime.now(UTC).isoformat(timespec="seconds"), sha256=sha256_of(path), **facts
     )
-    write_json(item_file(path), item.stated.over(found).model_dump(exclude_none=True))
+    write_json(item_file(path), item.stated.over(provenance).model_dump(exclude_none=True))
     return path
 
 
@@ -245,8 +245,8 @@ def _through_downloader(item: Item, options: Options) -> tuple[Path, dict[str, s
         raise HarvestError(
             "bad_answer", f"The downloader names '{str(where)[:100]}' for {item.url}, no address."
         ) from None
-    found = _download(Request(link), link, options, trusted)
-    return found.replace(found.with_name(_name(item.url, found.suffix))), facts
+    file = _download(Request(link), link, options, trusted)
+    return file.replace(file.with_name(_name(item.url, file.suffix))), facts
 
 
 def _through_ytdlp(item: Item, options: Options, notify: Notify) -> tuple[Path, dict[str, str]]:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+from govor.corpus.diskmap import temporary_database
 from govor.corpus.fingerprint import MAX_BIT_ERROR, MIN_COVER, Fingerprint, Index
-from govor.corpus.ondisk import temporary_database
 from govor.corpus.records import Clip, sentence_key
 
 _BETTER = "preferred, timed DESC, date DESC, number"

@@ -61,9 +61,9 @@ def check_content(folder: Path, suffix: str, clips: Iterable[Clip], wanted: str,
         GovorError: it is another edition.
     """
     files = ((clip, sha256_of(folder / "audio" / f"{clip.id}{suffix}")) for clip in clips)
-    found = sha256_of_lines(f"{clip.id}\t{clip.transcript}\t{digest}" for clip, digest in files)
-    if found != wanted:
-        raise GovorError(f"{what} has content {found[:16]}…, wanted {wanted[:16]}…; it is another edition.")
+    content = sha256_of_lines(f"{clip.id}\t{clip.transcript}\t{digest}" for clip, digest in files)
+    if content != wanted:
+        raise GovorError(f"{what} has content {content[:16]}…, wanted {wanted[:16]}…; it is another edition.")
 
 
 def copied(audio: Path, target: Path) -> float:

@@ -23,13 +23,14 @@ import numpy.typing as npt
 import soxr
 
 from govor.audio import SAMPLE_RATE, Samples
+from govor.silence import Sound, power_db
 
 RATE_HZ = 8_000
 WINDOW = 2_048  # 0.256 s: long against a hop, so that a trim by half a hop changes little
 HOP = 128  # 16 ms
 BANDS = 33
 LOWEST_HZ, HIGHEST_HZ = 300.0, 3_000.0
-SILENCE_DB = 35.0  # below the loudest frame
+SOUND = Sound(under_peak_db=35.0)
 
 # Set on one half of re-encoded real speech, judged on the other: see docs/log.md and `python -m bench near`.
 MAX_BIT_ERROR = 0.2
@@ -60,12 +61,11 @@ class Fingerprint:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Two recordings of one sound: the share of differing bits, the frames in common, the share of the longer that agrees."""
+    """Two recordings of one sound: the share of differing bits, and the share of the longer that agrees."""
 
     first: int
     second: int
     bit_error: float
-    common_frames: int
     cover: float
 
 
@@ -78,8 +78,7 @@ def fingerprint(samples: Samples) -> Fingerprint:
     difference = np.diff(energies[:, :-1] - energies[:, 1:], axis=0) > 0
     words = np.packbits(difference, axis=1).view(">u4")[:, 0].astype(np.uint32)
     loudness = energies.sum(axis=1)[1:]
-    audible = loudness > loudness.max() * 10 ** (-SILENCE_DB / 10)
-    return Fingerprint(words, audible & (loudness > 0))
+    return Fingerprint(words, SOUND.of(power_db(loudness, 1e-30)) & (loudness > 0))
 
 
 def compare(first: Fingerprint, second: Fingerprint, shift: int) -> tuple[float, int]:
@@ -174,10 +173,10 @@ class Index:
 
         for first, second, shifts in self._candidates():
             a, b = stored(first), stored(second)
-            error, common, shift = best_match(a, b, shifts)
+            error, _, shift = best_match(a, b, shifts)
             if error <= self.max_bit_error:
                 longer = max(int(a.audible.sum()), int(b.audible.sum()))
-                yield Match(first, second, error, common, agreeing(a, b, shift) / longer)
+                yield Match(first, second, error, agreeing(a, b, shift) / longer)
 
     def __enter__(self) -> Index:
         return self

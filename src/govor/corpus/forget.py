@@ -314,8 +314,8 @@ def _without(path: Path, wish: Wish, plan: Plan) -> None:
 
 
 def _append(path: Path, rows: list[Row]) -> None:
-    held = path.read_text(encoding="utf-8") if path.exists() else ""
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
     with atomic_file(path) as handle:
-        handle.write(held)
+        handle.write(before)
         for row in rows:
             handle.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -80,15 +80,15 @@ class Table:
     def links(self) -> dict[str, tuple[Codes, Codes]]:
         """(rows, codes) of each kind: a row may have several values, or none."""
         more = np.array(self.more_speakers, np.int64).reshape(-1, 2)
-        found = {
+        columns = {
             kind: [(np.arange(len(self.ids)), self.arrays[kind])]
             for kind in ("speaker", "source", "near_duplicate_group", "pcm_sha256", "sentence", "id")
         }
-        found["speaker"].append((more[:, 0], more[:, 1]))
-        found["source"].append((np.arange(len(self.ids)), self.arrays["recording"]))
-        found["audio"] = [(np.arange(len(self.ids)), self._stretches(self.arrays[key])) for key in ("path", "sha256")]
+        columns["speaker"].append((more[:, 0], more[:, 1]))
+        columns["source"].append((np.arange(len(self.ids)), self.arrays["recording"]))
+        columns["audio"] = [(np.arange(len(self.ids)), self._stretches(self.arrays[key])) for key in ("path", "sha256")]
         result = {}
-        for kind, pairs in found.items():
+        for kind, pairs in columns.items():
             rows, codes = (np.concatenate(side) for side in zip(*pairs, strict=True))
             result[kind] = (rows[codes != 0], codes[codes != 0])
         return result

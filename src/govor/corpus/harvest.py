@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from govor.corpus.download import HarvestError, Item, Notify, Options, fetch, url_key
-from govor.corpus.guarded import check_url
 from govor.corpus.inventory import Statement, find_recordings
 from govor.corpus.licenses import canonical
 from govor.corpus.manifests import read_rows, rejected, row_writer
 from govor.corpus.outputs import Rejections
 from govor.corpus.provenance import ITEM_SUFFIX, Provenance, item_file, read_item, there
+from govor.corpus.public_http import check_url
 from govor.corpus.records import Row
 from govor.corpus.scan import InventoryReport, take_inventory
 from govor.errors import GovorError
@@ -130,12 +130,12 @@ def fetch_all(items: list[Item], options: Options, notify: Notify) -> Iterator[O
     """Fetch every item that does not lie there already; one item's failure does not stop the others."""
     index = _index(options.folder)
     for item in items:
-        found = index.get(url_key(item.url))
+        earlier = index.get(url_key(item.url))
         try:
             link = check_url(item.url)
-            path = found or fetch(item, link, options, notify)
-            if found:
-                _restate(found, item.stated)
+            path = earlier or fetch(item, link, options, notify)
+            if earlier:
+                _restate(earlier, item.stated)
         except HarvestError as error:
             yield Outcome(item, rule=error.rule, message=str(error))
         except GovorError as error:
@@ -143,17 +143,17 @@ def fetch_all(items: list[Item], options: Options, notify: Notify) -> Iterator[O
         else:
             license = read_item(item_file(path)).license
             index[url_key(item.url)] = path
-            yield Outcome(item, path, reused=found is not None, quarantined=canonical(license) is None)
+            yield Outcome(item, path, reused=earlier is not None, quarantined=canonical(license) is None)
 
 
 def _index(folder: Path) -> dict[str, Path]:
     """Files of earlier runs by the key of their URL."""
-    found = {}
+    files = {}
     for file in folder.glob(f"*{ITEM_SUFFIX}"):
         audio = file.with_name(file.name.removesuffix(ITEM_SUFFIX))
         if audio.is_file():
-            found[audio.stem.rpartition("-")[2]] = audio
-    return found
+            files[audio.stem.rpartition("-")[2]] = audio
+    return files
 
 
 def _restate(audio: Path, stated: Provenance) -> None:

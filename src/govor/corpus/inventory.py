@@ -16,14 +16,14 @@ from typing import TextIO
 
 from govor import engine
 from govor.audio import AUDIO_SUFFIXES, find_audio, probe
-from govor.corpus import timed
+from govor.corpus import transcripts
 from govor.corpus.cells import to_cell
+from govor.corpus.diskmap import DiskMap
 from govor.corpus.language import guess
-from govor.corpus.ondisk import DiskMap
 from govor.corpus.provenance import Provenance, item_file, of_recording, there
 from govor.corpus.records import Row, segment_row
 from govor.corpus.speakers import one_person
-from govor.corpus.timed import Transcript
+from govor.corpus.transcripts import Transcript
 from govor.errors import AudioError, GovorError
 from govor.files import sha256_of
 from govor.jsons import to_json
@@ -240,9 +240,9 @@ def read_transcript(audio: Path, encoding: str | None = None, language: str | No
     for suffix, file in transcripts_beside(audio):
         try:
             text = _text_of(file, encoding, language)
-            if suffix in _OF_ANYTHING and timed.is_about_else(text, suffix):
+            if suffix in _OF_ANYTHING and transcripts.is_about_else(text, suffix):
                 continue
-            candidate = Beside(timed.read(text, suffix), file)
+            candidate = Beside(transcripts.read(text, suffix), file)
         except AudioError as error:
             message = str(error) if str(error).startswith(str(file)) else f"{file}: {error}"
             refused = refused or AudioError(error.rule, message)
@@ -379,7 +379,7 @@ def _said(beside: Beside, seconds: float, speaker: str | None) -> Row:
         "transcript_note": beside.note,
     }
     if said.segments:
-        row["segments"] = [segment_row(segment) for segment in timed.closed(said.segments, seconds)]
+        row["segments"] = [segment_row(segment) for segment in transcripts.closed(said.segments, seconds)]
     if said.words:
         row["words"] = [dict(word) for word in said.words]
     if said.prefixes:

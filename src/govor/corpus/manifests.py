@@ -11,7 +11,7 @@ from typing import IO, Any, TextIO, overload
 import numpy as np
 import numpy.typing as npt
 
-from govor.corpus.ondisk import DiskMap
+from govor.corpus.diskmap import DiskMap
 from govor.corpus.records import Clip, Row
 from govor.errors import GovorError
 from govor.files import atomic_file, check_ordinary, exists, sha256_of

@@ -35,9 +35,9 @@ def move_duplicates(workspace: Workspace, validated: Path, dry_run: bool = False
     """Move the files of the copies that validation dropped; `validated` is the folder of its kept.jsonl and dropped.jsonl.
     Returns the moves, which `dry_run` does not carry out."""
     dropped = (row for _, row in read_rows(validated / "dropped.jsonl"))
-    kept = (row["audio"] for _, row in read_rows(validated / "kept.jsonl"))
+    staying = (row["audio"] for _, row in read_rows(validated / "kept.jsonl"))
     folder = duplicates_folder(workspace)
-    moves = list(plan_moves(workspace, dropped, kept, folder))
+    moves = list(plan_moves(workspace, dropped, staying, folder))
     if moves and not dry_run:
         move(workspace, moves, folder)
     return moves

@@ -30,7 +30,7 @@ from govor.corpus.records import Clip, Row, Segment, Word, is_blank
 from govor.corpus.samples import OVER_WINDOW_SECONDS, WINDOW_SECONDS, clip_samples
 from govor.corpus.slicing import MAX_CHARACTERS_PER_SECOND, Rejected, Slice, characters_per_second, plan_slices
 from govor.corpus.speakers import one_person
-from govor.corpus.timed import TIME_STEP_SECONDS, closed, plain, shifted, snap
+from govor.corpus.transcripts import TIME_STEP_SECONDS, closed, plain, shifted, snap
 from govor.corpus.vad import Kind, Spans, Vad, open_vad, seconds_of_speech
 from govor.errors import AudioError, GovorError
 from govor.files import refuse_existing
@@ -332,12 +332,12 @@ def _of_recording(clip: Clip) -> Clip:
 def _moved(clip: Clip, start_seconds: float, samples: int) -> tuple[Row, ...]:
     """The words that lie in a stretch of the recording, with times from its beginning."""
     length = samples / SAMPLE_RATE
-    kept = []
+    inside = []
     for word in clip.words:
         times = {key: word[key] - start_seconds for key in ("start", "end") if isinstance(word.get(key), int | float)}
         if times and min(times.values()) >= -0.05 and max(times.values()) <= length + 0.05:
-            kept.append({**word, **{key: round(min(max(time, 0.0), length), 3) for key, time in times.items()}})
-    return tuple(kept)
+            inside.append({**word, **{key: round(min(max(time, 0.0), length), 3) for key, time in times.items()}})
+    return tuple(inside)
 
 
 def _slices(

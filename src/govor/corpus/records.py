@@ -160,8 +160,8 @@ def sentence_key(text: str) -> str:
     """What makes two transcripts the same sentence: letters, marks and digits, case folded; the vowel points that Hebrew
     and Arabic may leave out are left out, and Serbian Cyrillic is in Latin letters."""
     folded = unicodedata.normalize("NFC", text.casefold()).translate(_IN_LATIN)
-    kept = (c for c in folded if c.isalnum() or (unicodedata.category(c)[0] == "M" and not _POINTS.fullmatch(c)))
-    return "".join(kept) or text
+    letters = (c for c in folded if c.isalnum() or (unicodedata.category(c)[0] == "M" and not _POINTS.fullmatch(c)))
+    return "".join(letters) or text
 
 
 def _text(value: object, key: str, where: str) -> str:

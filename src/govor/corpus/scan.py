@@ -9,9 +9,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from govor.corpus.diskmap import DiskMap
 from govor.corpus.inventory import CsvTable, Statement, find_recordings, inventory, notes_on, passed_over
 from govor.corpus.manifests import read_rows, row_writer
-from govor.corpus.ondisk import DiskMap
 from govor.corpus.outputs import counted_words
 from govor.corpus.records import Row
 from govor.errors import GovorError

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from govor.corpus.records import Segment
-from govor.corpus.timed import TIME_STEP_SECONDS
+from govor.corpus.transcripts import TIME_STEP_SECONDS
 
 # How far a slice may reach into the pause before its first and after its last segment.
 MAX_MARGIN_SECONDS = 0.5

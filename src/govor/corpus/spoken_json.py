@@ -41,8 +41,8 @@ def cues_of(loaded: object) -> list[Cue] | None:
             value = loaded[key]
             if key == "results" and not isinstance(value, dict):
                 return None
-            found = read(value)
-            return None if found is None else _ordered(found)
+            cues = read(value)
+            return None if cues is None else _ordered(cues)
     return None
 
 

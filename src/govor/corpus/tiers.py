@@ -78,16 +78,16 @@ def _lines(tier: Tier, speaker: str | None, words: Sequence[tuple[float, float, 
 
 
 def _breaths(tier: Tier, speaker: str | None) -> Iterator[Cue]:
-    held: list[tuple[float, float, str]] = []
+    breath: list[tuple[float, float, str]] = []
     for word in tier.intervals:
         if word[2].strip().lower() in _SILENCE:
             continue
-        if held and (word[0] - held[-1][1] > BREATH_SECONDS or word[1] - held[0][0] > MAX_BREATH_SECONDS):
-            yield _breath(held, speaker)
-            held = []
-        held.append(word)
-    if held:
-        yield _breath(held, speaker)
+        if breath and (word[0] - breath[-1][1] > BREATH_SECONDS or word[1] - breath[0][0] > MAX_BREATH_SECONDS):
+            yield _breath(breath, speaker)
+            breath = []
+        breath.append(word)
+    if breath:
+        yield _breath(breath, speaker)
 
 
 def _breath(words: Sequence[tuple[float, float, str]], speaker: str | None) -> Cue:
@@ -141,13 +141,13 @@ _TOKEN = re.compile(
 def from_textgrid(text: str) -> list[Cue]:
     """Praat's TextGrid, long or short: its interval tiers (marks at points are no words)."""
     tokens: list[str | float] = []
-    for found in _TOKEN.finditer(text):
-        if found["open"]:
+    for token in _TOKEN.finditer(text):
+        if token["open"]:
             raise bad("a text in quotes is not closed.")
-        if found["text"] is not None:
-            tokens.append(found["text"].replace('""', '"'))
-        elif found["number"] is not None:
-            tokens.append(float(found["number"]))
+        if token["text"] is not None:
+            tokens.append(token["text"].replace('""', '"'))
+        elif token["number"] is not None:
+            tokens.append(float(token["number"]))
     stream = iter(tokens)
     if next(stream, None) != "ooTextFile" or next(stream, None) != "TextGrid":
         raise bad("no TextGrid: it should begin with the lines ooTextFile and TextGrid.")
@@ -175,10 +175,10 @@ def from_textgrid(text: str) -> list[Cue]:
 
 
 def _number(stream: Iterator[str | float]) -> float:
-    found = next(stream, None)
-    if not isinstance(found, float) or abs(found) > 1e7:
-        raise bad(f"a number of seconds was wanted, found {str(found)[:40]!r}; is the TextGrid cut short?")
-    return found
+    number = next(stream, None)
+    if not isinstance(number, float) or abs(number) > 1e7:
+        raise bad(f"a number of seconds was wanted, found {str(number)[:40]!r}; is the TextGrid cut short?")
+    return number
 
 
 def _count(stream: Iterator[str | float]) -> int:
@@ -186,23 +186,23 @@ def _count(stream: Iterator[str | float]) -> int:
 
 
 def _text(stream: Iterator[str | float]) -> str:
-    found = next(stream, None)
-    if not isinstance(found, str):
-        raise bad(f"a text in quotes was wanted, found {str(found)[:40]!r}; is the TextGrid cut short?")
-    return found
+    text = next(stream, None)
+    if not isinstance(text, str):
+        raise bad(f"a text in quotes was wanted, found {str(text)[:40]!r}; is the TextGrid cut short?")
+    return text
 
 
 def from_eaf(text: str) -> list[Cue]:
     """ELAN's EAF: the annotations on the time line of the tiers that depend on none, and of tiers of words."""
     slots: dict[str, float | None] = {}
     tiers: list[Tier] = []
-    kept = False
+    in_tier = False
     for event, element in xml_events(text):
         name = name_of(element)
         if event == "start" and name == "TIER":
             tier_id = attribute(element, "TIER_ID") or ""
-            kept = attribute(element, "PARENT_REF") is None or _WORDS.fullmatch(tier_id) is not None
-            if kept:
+            in_tier = attribute(element, "PARENT_REF") is None or _WORDS.fullmatch(tier_id) is not None
+            if in_tier:
                 tiers.append(Tier(tier_id, attribute(element, "PARTICIPANT") or None))
         elif event == "start" and name == "TIME_SLOT":
             value = attribute(element, "TIME_VALUE")
@@ -211,7 +211,7 @@ def from_eaf(text: str) -> list[Cue]:
             slots[attribute(element, "TIME_SLOT_ID") or ""] = None if value is None else int(value) / 1000
         elif event == "end" and name == "TIME_ORDER":
             slots = _interpolated(slots)
-        elif event == "end" and name == "ALIGNABLE_ANNOTATION" and kept:
+        elif event == "end" and name == "ALIGNABLE_ANNOTATION" and in_tier:
             said = next(("".join(c.itertext()) for c in element if name_of(c) == "ANNOTATION_VALUE"), "")
             ends = [slots.get(attribute(element, f"TIME_SLOT_REF{n}") or "") for n in (1, 2)]
             if said.strip():
@@ -227,10 +227,10 @@ def from_eaf(text: str) -> list[Cue]:
 def _interpolated(slots: dict[str, float | None]) -> dict[str, float | None]:
     """ELAN leaves the times between chained annotations open; they lie evenly between the known ones."""
     names, known = list(slots), [n for n, value in enumerate(slots.values()) if value is not None]
-    found = dict(slots)
+    times = dict(slots)
     for left, right in itertools.pairwise(known):
         first, last = slots[names[left]], slots[names[right]]
         assert first is not None and last is not None
         for n in range(left + 1, right):
-            found[names[n]] = round(first + (last - first) * (n - left) / (right - left), 3)
-    return found
+            times[names[n]] = round(first + (last - first) * (n - left) / (right - left), 3)
+    return times

@@ -96,10 +96,10 @@ def _silero(frames: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     rate = np.array(SAMPLE_RATE, np.int64)
     probabilities = np.empty(len(frames), np.float32)
     for number, frame in enumerate(frames):
-        heard = np.concatenate([context, frame[None]], axis=1)
-        output, state = session.run(None, {"input": heard, "state": state, "sr": rate})
+        with_context = np.concatenate([context, frame[None]], axis=1)
+        output, state = session.run(None, {"input": with_context, "state": state, "sr": rate})
         probabilities[number] = output[0, 0]
-        context = heard[:, -_CONTEXT:]
+        context = with_context[:, -_CONTEXT:]
     return probabilities
 
 

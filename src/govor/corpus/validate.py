@@ -24,11 +24,11 @@ from govor import engine
 from govor.audio import SAMPLE_RATE, Samples, decode, probe
 from govor.audio.channels import Listener, Relation
 from govor.config import Settings
+from govor.corpus.diskmap import DiskMap
 from govor.corpus.duplicates import Duplicates
 from govor.corpus.fingerprint import Fingerprint, fingerprint
 from govor.corpus.inventory import INVENTORY_ONLY, is_inventory_row
 from govor.corpus.manifests import read_rows, rejected
-from govor.corpus.ondisk import DiskMap
 from govor.corpus.outputs import outputs
 from govor.corpus.records import Clip, Row, is_blank
 from govor.corpus.samples import WINDOW_SECONDS, duration_tolerance, fits_window
@@ -39,7 +39,7 @@ from govor.jsons import to_json, write_json
 from govor.languages import language_code
 from govor.progress import SILENT, Progress
 from govor.runs import Workspace
-from govor.silence import frame_powers
+from govor.silence import frame_powers, peak_dbfs
 
 # Why a row does not pass: rule, measured value, limit, message.
 Refusal = tuple[str, object, object, str]
@@ -332,9 +332,9 @@ def _sound_refusal(clip: Clip, samples: Samples, limits: Limits) -> Refusal | No
     if seconds > limits.max_seconds and not (limits.max_seconds >= WINDOW_SECONDS and fits_window(seconds)):
         return "too_long", round(seconds, 3), limits.max_seconds, "longer than the limit"
     levels = np.abs(samples)
-    peak_dbfs = float(20 * np.log10(max(_peak(samples), 1e-9)))
-    if peak_dbfs < limits.min_peak_dbfs:
-        return "silent", round(peak_dbfs, 1), limits.min_peak_dbfs, "no sound"
+    peak = peak_dbfs(_without_constant(samples), 1e-9)
+    if peak < limits.min_peak_dbfs:
+        return "silent", round(peak, 1), limits.min_peak_dbfs, "no sound"
     clipped = float((levels >= 0.999).mean())
     if clipped > limits.max_clipped_share:
         return "clipped", round(clipped, 4), limits.max_clipped_share, "too many samples at full scale"
@@ -361,18 +361,19 @@ def _longer_than_stated(row: Row, clip: Clip, samples: Samples) -> Refusal | Non
     return "duration_mismatch", round(seconds, 3), clip.duration, message
 
 
-def _peak(samples: Samples) -> float:
-    """The loudest sample. A constant that the sound stands on is not heard: it is taken off, frame by frame, since codecs let
-    it drift; they and resamplers ring at both its ends, which are left out then."""
+def _without_constant(samples: Samples) -> Samples:
+    """What is heard: a constant that the sound stands on is taken off, frame by frame, since codecs let it drift; they and
+    resamplers ring at both its ends, which are left out then."""
     if abs(float(np.median(samples))) < _CONSTANT:
-        return float(np.abs(samples).max())
+        return samples
     edge = min(SAMPLE_RATE // 10, len(samples) // 4)
     frame = SAMPLE_RATE // 50
     inner = samples[edge : len(samples) - edge]
     if len(inner) < frame:
-        return float(np.abs(inner - np.median(inner)).max())
+        return inner - np.median(inner)
     frames = inner[: len(inner) // frame * frame].reshape(-1, frame)
-    return float(np.abs(frames - np.median(frames, axis=1, keepdims=True)).max())
+    sound: Samples = (frames - np.median(frames, axis=1, keepdims=True)).ravel()
+    return sound
 
 
 def pcm_sha256(samples: Samples) -> str:

@@ -45,9 +45,9 @@ class Wish:
     def nearly(self, row: Row) -> set[str]:
         """Names in a row that differ from the wish's by case alone: whose they are is for a person to say."""
         stated = {name_key(str(row[key])) for key in ("source", "dataset") if row.get(key) is not None}
-        found = _named(row) if self.kind == "speaker" else stated
+        names = _named(row) if self.kind == "speaker" else stated
         wanted = name_key(self.value)
-        return {name for name in found if name != wanted and name.casefold() == wanted.casefold()}
+        return {name for name in names if name != wanted and name.casefold() == wanted.casefold()}
 
 
 def _named(row: Row) -> set[str]:

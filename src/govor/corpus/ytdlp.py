@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from govor.corpus.guarded import is_public
+from govor.corpus.public_http import is_public
 
 # YouTube's one Creative Commons choice, and what some other sites say.
 _LICENSES = {
@@ -73,11 +73,11 @@ def _guard() -> None:
     resolve = socket.getaddrinfo
 
     def judged(*arguments: Any, **named: Any) -> Any:
-        found = resolve(*arguments, **named)
-        for entry in found:
+        entries = resolve(*arguments, **named)
+        for entry in entries:
             if not is_public(str(entry[4][0])):
                 raise OSError(f"{entry[4][0]} is a private or reserved address")
-        return found
+        return entries
 
     socket.getaddrinfo = judged
 

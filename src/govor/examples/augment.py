@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from govor.audio import Samples, decode, find_audio
 from govor.config import Settings, parse, read_yaml
 from govor.corpus.records import Clip, Segment
-from govor.corpus.timed import snap
+from govor.corpus.transcripts import snap
 from govor.errors import GovorError
 from govor.examples.effects import (
     add_noise,

@@ -240,12 +240,12 @@ def step_loader(plan: Plan, rank: int, first: int, last: int, workers: int, pin:
 def _prepare_worker(_: int) -> None:
     """One thread; and a signal to the whole group is for the parent, which finishes its step before it ends the workers."""
     torch.set_num_threads(1)
-    asked = 0
+    signals = 0
 
     def hear(*_: object) -> None:
-        nonlocal asked
-        asked += 1
-        if asked > 1:
+        nonlocal signals
+        signals += 1
+        if signals > 1:
             os._exit(0)
 
     for name in ("SIGINT", "SIGHUP"):

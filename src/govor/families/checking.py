@@ -64,7 +64,6 @@ _IDS = (
 )
 _LENGTHS = ("max_length", "max_new_tokens", "min_length", "max_initial_timestamp_index", "num_beams", "top_k")
 _ANY_ID = 10_000_000
-_INSIDE = ("audio_config", "text_config", "thinker_config")
 
 
 def read_model_config(folder: Path, settings: FamilySettings, weights: Sequence[Path] | None = None) -> Record:
@@ -81,10 +80,10 @@ def read_model_config(folder: Path, settings: FamilySettings, weights: Sequence[
     stay_inside(folder)
     file = folder / "config.json"
     config = read_json(file)
-    for place, part in _parts(config):
+    for place, part in _parts(config, settings.nested):
         check_sizes(file, place, part)
     vocabulary = _vocabulary(config, settings)
-    for place, part in _parts(config):
+    for place, part in _parts(config, settings.nested):
         # The lists of what to suppress are defaults of the library here, for another vocabulary; nothing reads them.
         used = {key: value for key, value in part.items() if not isinstance(value, list) or key == "eos_token_id"}
         check_ids(file, used, vocabulary, place)
@@ -261,17 +260,18 @@ def loading(what: Path) -> Iterator[None]:
         raise GovorError(f"{what} cannot be loaded ({shortened(said, 200)}); fetch or package it again.") from error
 
 
-def _parts(config: Record, place: str = "") -> Iterator[tuple[str, Record]]:
+def _parts(config: Record, nested: Sequence[str], place: str = "") -> Iterator[tuple[str, Record]]:
+    """A configuration and those inside of it, each with the place it stands at."""
     yield place, config
-    for key in _INSIDE:
+    for key in nested:
         if key in config:
             if not isinstance(config[key], Record):
                 raise GovorError(f"{config.where}: '{place}{key}' is no object with sizes; fetch the model again.")
-            yield from _parts(config[key], f"{place}{key}.")
+            yield from _parts(config[key], nested, f"{place}{key}.")
 
 
 def _vocabulary(config: Record, settings: FamilySettings) -> int:
-    texts = [part for place, part in _parts(config) if not place or place.endswith("text_config.")]
+    texts = [part for place, part in _parts(config, settings.nested) if not place or place.endswith("text_config.")]
     sizes = [part["vocab_size"] for part in texts if "vocab_size" in part]
     if not sizes and settings.vocabulary is not None:
         return settings.vocabulary

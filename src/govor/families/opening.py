@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from safetensors import SafetensorError
@@ -23,8 +22,6 @@ from govor.files import atomic_folder, sha256_of, sha256_of_lines
 from govor.hub import ModelFiles, Notify, cache_folder
 from govor.languages import language_of_all
 from govor.runs import Run, Workspace
-
-Engine = Literal["torch", "ct2"]
 
 
 def _quiet(_: str) -> None:
@@ -111,7 +108,7 @@ def open_model(
     source: str,
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
-    engine: Engine = "torch",
+    engine: str = "torch",
     notify: Notify = _quiet,
     workspace: Workspace | None = None,
 ) -> Opened:
@@ -119,7 +116,7 @@ def open_model(
 
     Args:
         source: a package, a run folder (its best checkpoint), a checkpoint folder, a ggml file, a Hub id.
-        engine: torch, or that of an export of a package (ct2).
+        engine: torch, or one that runs an export of a package; see `registry.engines`.
         workspace: the one that a run's files name its base model in.
     """
     path = Path(source)
@@ -157,18 +154,18 @@ def find_model(source: str, notify: Notify = _quiet) -> ModelFiles:
     return hub.find_model(source, notify, registry.packaged(source))
 
 
-def trainable_folder(found: ModelFiles, notify: Notify = _quiet, workspace: Workspace | None = None) -> Path:
+def trainable_folder(model: ModelFiles, notify: Notify = _quiet, workspace: Workspace | None = None) -> Path:
     """The model in the `transformers` layout; other formats are converted once and kept in the cache, and so are the best
     checkpoint of a run that is not packaged, and a checkpoint that is named."""
-    if found.format == "hf":
-        run = _unpackaged(found.path, workspace or Workspace())
-        return found.path if run is None else _whole(run, found.path, notify)
-    cached = found.path if found.format == "ctranslate2" else found.path.parent
-    root = cached.parent if cached.is_relative_to(cache_folder()) else cache_folder() / "converted" / _stamp(found.path)
+    if model.format == "hf":
+        run = _unpackaged(model.path, workspace or Workspace())
+        return model.path if run is None else _whole(run, model.path, notify)
+    cached = model.path if model.format == "ctranslate2" else model.path.parent
+    root = cached.parent if cached.is_relative_to(cache_folder()) else cache_folder() / "converted" / _stamp(model.path)
     target = root / "hf"
     if not target.exists():
-        notify(f"converting {found.path.name} ({found.format}) into the transformers layout")
-        family = registry.importer(found.format)(found.path)
+        notify(f"converting {model.path.name} ({model.format}) into the transformers layout")
+        family = registry.importer(model.format)(model.path)
         with atomic_folder(target, "the converted model", shared=True) as folder:
             family.save(folder)
         tell_mended(family, notify)
@@ -237,10 +234,10 @@ def load_base(run: Run) -> Family:
     Raises:
         GovorError: it is no longer there, or is another one.
     """
-    kept = run.read("base_model.json")
-    source: str = kept["source"]
+    base = run.read("base_model.json")
+    source: str = base["source"]
     folder = trainable_folder(find_model(run.workspace.model(source)), workspace=run.workspace)
-    if base_sha256(folder) != kept["sha256"]:
+    if base_sha256(folder) != base["sha256"]:
         raise GovorError(f"{run.folder} was trained on {source}, which has changed since; bring the old one back.")
     kind = family_class(family_of(folder, source))
     with loading(folder):

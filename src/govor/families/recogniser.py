@@ -20,8 +20,9 @@ from govor.corpus.validate import noise_of
 from govor.errors import AudioError, GovorError
 from govor.examples.settings import Examples
 from govor.families.settings import Gates
-from govor.families.task import ContextMode, DecodeOptions, Row
+from govor.families.task import ContextMode, DecodeOptions, Measurement, Row
 from govor.metrics import compare, recognition
+from govor.metrics.errors import ErrorReport, of_texts
 from govor.metrics.metric import Metric
 from govor.metrics.text import NAME
 from govor.metrics.wer import COUNTED, Counts, total
@@ -76,6 +77,14 @@ class SpeechRecognition:
     )
     contexts: tuple[ContextMode, ...] = ("speech", "padded", "cached")
     evidence: tuple[str, ...] = ("reference", "hypothesis", "words", "characters")
+
+    def evidence_for(self, gate: str) -> tuple[Measurement, str]:
+        """See `Task.evidence_for`: rates are of clips, times of splices, hallucinations of sounds."""
+        if gate == "hallucination_rate":
+            return "hallucination", gate
+        if gate.startswith("timestamp_"):
+            return "timestamps", gate.removeprefix("timestamp_")
+        return "scoring", gate
 
     def refuse(self, clip: Clip, examples: Examples | None = None) -> str | None:
         """See `Task.refuse`."""
@@ -156,6 +165,15 @@ class SpeechRecognition:
     def summarise(self, rows: Sequence[Row]) -> Json:
         """See `Task.summarise`: WER and CER with intervals, strict and lenient, and by slice."""
         return recognition.summarise(rows)
+
+    def errors(self, row: Row) -> tuple[int, int]:
+        """See `Task.errors`: words."""
+        words = Counts(**row["words"])
+        return words.errors, words.length
+
+    def report(self, before: Sequence[Row], after: Sequence[Row]) -> ErrorReport:
+        """See `Task.report`: confused letters and words, and where errors lie in clips and by speakers."""
+        return of_texts(before, after)
 
     def compare(self, before: Sequence[Row], after: Sequence[Row], names: tuple[str, str]) -> Json:
         """See `Task.compare`: also what changed by slice and by clip, and a verdict in words."""

@@ -79,11 +79,11 @@ def family_class(name: str) -> type[Family]:
 
 def formats() -> dict[str, list[str]]:
     """What models can be packaged in, and which families can."""
-    found: dict[str, list[str]] = {}
+    families: dict[str, list[str]] = {}
     for name in _FAMILIES:
         for kind in settings_of(name).formats:
-            found.setdefault(kind, []).append(name)
-    return found
+            families.setdefault(kind, []).append(name)
+    return families
 
 
 def known_formats(names: Sequence[str]) -> list[str]:
@@ -158,7 +158,7 @@ def importer(kind: str) -> Callable[[Path], Family]:
 def packaged(source: str) -> PackagedModel | None:
     """The package that carries the weights that the Hub calls so."""
     every = (settings_of(name).packages.get(source) for name in _FAMILIES)
-    return next((found for found in every if found is not None), None)
+    return next((package for package in every if package is not None), None)
 
 
 def family_of(folder: Path, source: str, weights: Sequence[Path] | None = None) -> str:
@@ -187,11 +187,11 @@ def family_here(source: str) -> str | None:
     Raises:
         GovorError: its files are damaged, or of no family that govor knows.
     """
-    found = find_here(source)
-    if found is None or found.format != "hf":
+    model = find_here(source)
+    if model is None or model.format != "hf":
         return None
     run = next(
-        (run for run in (Run(found.path), Run(found.path.parent.parent)) if (run.folder / "base").is_dir()), None
+        (run for run in (Run(model.path), Run(model.path.parent.parent)) if (run.folder / "base").is_dir()), None
     )
-    unpackaged = run is not None and not Run(found.path).packaged
-    return family_of(run.folder / "base" if run is not None and unpackaged else found.path, source)
+    unpackaged = run is not None and not Run(model.path).packaged
+    return family_of(run.folder / "base" if run is not None and unpackaged else model.path, source)

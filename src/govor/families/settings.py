@@ -19,7 +19,7 @@ from govor.hub import PackagedModel
 from govor.jsons import Record
 
 if TYPE_CHECKING:
-    from govor.families.base import Family, Recogniser
+    from govor.families.base import Family, Head, Recogniser
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -52,6 +52,10 @@ def _anything(_: object) -> None:
     """Nothing to refuse."""
 
 
+def _nowhere(_package: Path, _heads: object) -> None:
+    """No other tool asks."""
+
+
 @dataclass(frozen=True, eq=False)
 class FamilySettings:
     """A family's task, its parts of a recipe, and what can be done with its files before torch is imported.
@@ -70,6 +74,9 @@ class FamilySettings:
         importers: what makes a model of weights in another format than safetensors, by format (ctranslate2, ggml).
         engines: what opens an exported model for transcribing, by engine.
         packages: weights that package registries carry, by the Hub's name for them.
+        nested: parts of a configuration that hold sizes and ids of their own.
+        library: the Hub's name for the library that loads what is always packaged; None where only govor does.
+        write_heads: names in a package, where other tools look, the (layer, head) pairs that follow the speech.
     """
 
     task: Task
@@ -84,3 +91,6 @@ class FamilySettings:
     importers: Mapping[str, Callable[[Path], Family]] = field(default_factory=dict)
     engines: Mapping[str, Callable[[Path], Recogniser]] = field(default_factory=dict)
     packages: Mapping[str, PackagedModel] = field(default_factory=dict)
+    nested: tuple[str, ...] = ("audio_config", "text_config")
+    library: str | None = None
+    write_heads: Callable[[Path, Sequence[Head]], None] = _nowhere

@@ -13,10 +13,13 @@ from typing import Literal, Protocol
 from govor.corpus.records import Clip
 from govor.errors import AudioError
 from govor.examples.settings import Examples
+from govor.metrics.errors import ErrorReport
 from govor.metrics.metric import Metric
 from govor.runs import Json
 
 ContextMode = Literal["speech", "padded", "cached"]
+# What measures a model: of clips, of splices of clips, of sounds without speech.
+Measurement = Literal["scoring", "timestamps", "hallucination"]
 # One clip of a scoring.
 Row = Json
 
@@ -51,6 +54,10 @@ class Task(Protocol):
     gates: tuple[Metric, ...]
     contexts: tuple[ContextMode, ...]
     evidence: tuple[str, ...]
+
+    def evidence_for(self, gate: str) -> tuple[Measurement, str]:
+        """Which measurement a gate is judged by, and the figure's name there; of a bound, `METRIC_lower` or `METRIC_upper`."""
+        ...
 
     def refuse(self, clip: Clip, examples: Examples | None = None) -> str | None:
         """What a row lacks for this task, in one sentence; None where it can be used.
@@ -106,6 +113,14 @@ class Task(Protocol):
 
     def summarise(self, rows: Sequence[Row]) -> Json:
         """Every metric with its interval (`NAME`, `NAME_interval`), and what else a scoring says of counted rows."""
+        ...
+
+    def errors(self, row: Row) -> tuple[int, int]:
+        """How much of a counted row is wrong, and how much could be: words, or the one answer."""
+        ...
+
+    def report(self, before: Sequence[Row], after: Sequence[Row]) -> ErrorReport:
+        """What the report's page shows of counted rows of the same clips in one order."""
         ...
 
     def compare(self, before: Sequence[Row], after: Sequence[Row], names: tuple[str, str]) -> Json:

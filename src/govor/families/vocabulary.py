@@ -110,9 +110,9 @@ def mended_merges(
     Raises:
         GovorError: pieces of a vocabulary that is not known can never be written, and its ranks do not say how.
     """
-    told = published.get(fingerprint(pieces))
-    if told is not None:
-        if fingerprint(itertools.chain.from_iterable(merges)) == told:
+    wanted = published.get(fingerprint(pieces))
+    if wanted is not None:
+        if fingerprint(itertools.chain.from_iterable(merges)) == wanted:
             return merges, []
         return _compared(merges, recover_merges(pieces), file)
     made = {left + right for left, right in merges}

@@ -33,7 +33,7 @@ from govor.finetune.survey import survey
 from govor.finetune.validation import Validation, metric_named
 from govor.metrics.metric import LOSS, Metric
 from govor.progress import SILENT, Progress
-from govor.runs import Json, Run, read_state, write_state
+from govor.runs import Json, Run, is_whole, read_state, write_state
 
 
 class Judge:
@@ -108,8 +108,8 @@ class Judge:
 
     def _better(self, target: Path, metrics: Metrics, single: Path) -> Path:
         """Which ships. An average of another count that was made before may still be the best."""
-        metric, averages = self.metric, self.run.checkpoints.glob("average-*/state.json")
-        rivals = [single, *(path.parent for path in averages if path.parent != target)]
+        metric = self.metric
+        rivals = [single, *(average for average in self.run.averages() if average != target)]
         rival = min(rivals, key=lambda path: rank_of(read_state(path)["metrics"], metric))
         better = rank_of(metrics, metric) < rank_of(read_state(rival)["metrics"], metric)
         return target if metrics.get(metric.name) is not None and better else rival
@@ -161,7 +161,7 @@ def _best_kept(run: Run, count: int) -> list[Path]:
         key=lambda row: float(row["loss"]),
     )
     best = [run.checkpoints / f"step-{row['step']:06d}" for row in by_loss[:count]]
-    return list(itertools.takewhile(lambda path: (path / "state.json").exists(), best))
+    return list(itertools.takewhile(is_whole, best))
 
 
 def inverse_loss_weights(losses: Sequence[float]) -> list[float]:
@@ -178,8 +178,8 @@ def write_average(run: Run, members: Sequence[Path], weights: Sequence[float], t
         else:
             mean = mean_of([member / "model.safetensors" for member in members], weights)
         save_file(mean, folder / "model.safetensors")
-        if (target / "state.json").exists():  # made before: whoever is killed before it is scored anew leaves it whole
-            shutil.copy2(target / "state.json", folder / "state.json")
+        if is_whole(target):  # made before: whoever is killed before it is scored anew leaves it whole
+            write_state(folder, read_state(target))
 
 
 def mean_of(files: Sequence[Path], weights: Sequence[float]) -> dict[str, torch.Tensor]:

@@ -74,8 +74,8 @@ def save(
             save_file(weights_of(module), temporary / "model.safetensors")
         else:
             save_adapters(temporary)
-        kept = {f"{_REFRESHED}{name}": tensor.contiguous() for name, tensor in (refreshed or {}).items()}
-        save_file(kept | _optimizer_tensors(module, optimizer), temporary / "optimizer.safetensors")
+        tensors = {f"{_REFRESHED}{name}": tensor.contiguous() for name, tensor in (refreshed or {}).items()}
+        save_file(tensors | _optimizer_tensors(module, optimizer), temporary / "optimizer.safetensors")
         write_state(temporary, asdict(state))
     return target
 

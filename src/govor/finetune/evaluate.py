@@ -65,8 +65,8 @@ def save(session: Session, evaluation: Evaluation, callback: Callback) -> None:
         )
         folder, module = session.run.checkpoints, trainer.family.module
         family = trainer.family
-        kept = family.refreshed() if isinstance(family, Refreshing) else None
-        saved: Path = checkpoints.save(folder, module, trainer.optimizer, state, session.save_adapters, kept)
+        refreshed = family.refreshed() if isinstance(family, Refreshing) else None
+        saved: Path = checkpoints.save(folder, module, trainer.optimizer, state, session.save_adapters, refreshed)
         best = checkpoints.prune(session.run, session.metric, wanted.keep_best, wanted.average)
         callback.saved(evaluation.step, saved, best)
     session.accelerator.wait_for_everyone()

@@ -104,8 +104,8 @@ def _throw_away(path: Path, run: Path) -> Path:
 
 def choose_precision(run: Run, recipe: Recipe, device: str, resume: bool) -> None:
     """Chosen once per run and by one process: all compute alike, and a resumed run as it began or as is asked now."""
-    asked = recipe.finetune.precision
-    if resume and run.holds("precision.json") and asked in ("auto", run.read("precision.json")["value"]):
+    wanted = recipe.finetune.precision
+    if resume and run.holds("precision.json") and wanted in ("auto", run.read("precision.json")["value"]):
         return
-    choice = pick_precision(asked, device)
+    choice = pick_precision(wanted, device)
     run.write("precision.json", {"value": choice.value, "reason": choice.reason})

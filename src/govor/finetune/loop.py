@@ -27,7 +27,7 @@ from govor.families.adapters import has_adapters
 from govor.families.base import Batch, Family, Refreshing
 from govor.finetune import groups
 from govor.finetune.groups import Group
-from govor.finetune.objective import CrossEntropy, Objective
+from govor.finetune.objective import Objective, objective_of
 from govor.finetune.optim import build_optimizer, rate_factor, recomputing, set_dropout, set_rates
 from govor.finetune.phases import phase_at
 from govor.recipe import Finetune
@@ -81,10 +81,10 @@ class Trainer:
         precision: str = "fp32",
         objective: Objective | None = None,
     ) -> None:
-        """`objective` is what is minimised: cross-entropy with the smoothing of `settings` by default."""
+        """`objective` is what is minimised: by default what `objective_of` finds for the settings."""
         self.family, self.plan, self.settings = family, plan, settings
         self.phases, self.accelerator, self.precision = phases, accelerator, precision
-        self.objective = objective or CrossEntropy(settings.label_smoothing)
+        self.objective = objective or objective_of(settings)
         self.halvings = 0
         # After so many steps the family makes anew what it keeps of its weights; 0 where it keeps nothing.
         self.refresh_steps = 0

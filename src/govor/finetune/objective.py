@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 
 from govor.families.base import Batch, Family
+from govor.recipe import Finetune
 
 
 class Objective(Protocol):
@@ -16,6 +17,11 @@ class Objective(Protocol):
     def __call__(self, family: Family, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss sum and weight, both scalars; the sum has a gradient."""
         ...
+
+
+def objective_of(settings: Finetune) -> Objective:
+    """What a run minimises, by its recipe: every trainer asks here."""
+    return CrossEntropy(settings.label_smoothing)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,13 +27,13 @@ def phases_of(recipe: Recipe, rows: Sequence[int]) -> list[Phase]:
     wanted = settings.phases or (PhaseSettings(name="train", epochs=settings.epochs),)
     phases: list[Phase] = []
     first = 0
-    for number, asked in enumerate(wanted):
-        phase = _phase(recipe, asked, number, first, rows)
+    for number, stated in enumerate(wanted):
+        phase = _phase(recipe, stated, number, first, rows)
         if settings.max_steps is not None and phase.end > settings.max_steps:
             phase = replace(phase, steps=settings.max_steps - first)
         if phase.steps <= 0:
             break
-        phase = replace(phase, warmup_steps=_warmup(recipe, asked, phase.steps))
+        phase = replace(phase, warmup_steps=_warmup(recipe, stated, phase.steps))
         phases.append(phase)
         first = phase.end
     return phases
@@ -80,11 +80,11 @@ def forecast(
     return table, warnings
 
 
-def _phase(recipe: Recipe, asked: PhaseSettings, number: int, first: int, rows: Sequence[int]) -> Phase:
+def _phase(recipe: Recipe, stated: PhaseSettings, number: int, first: int, rows: Sequence[int]) -> Phase:
     settings, sources = recipe.finetune, recipe.data.by_name()
     names = list(sources)
-    if asked.weights is not None:
-        weights = [asked.weights.get(name, 0.0) for name in names]
+    if stated.weights is not None:
+        weights = [stated.weights.get(name, 0.0) for name in names]
     else:
         weights = [
             float(count) if source.weight is None else source.weight
@@ -96,48 +96,48 @@ def _phase(recipe: Recipe, asked: PhaseSettings, number: int, first: int, rows: 
                 f"The source '{name}' has no rows left to draw from and the weight {weight:g}; set it to 0."
             )
     mixture = Mixture(tuple(rows), tuple(weights), number)
-    rule = asked.epoch or recipe.data.epoch
+    rule = stated.epoch or recipe.data.epoch
     if rule != "rows" and not weights[names.index(rule)]:
         raise GovorError(
-            f"Phase '{asked.name}' counts its epochs by '{rule}', of which it draws nothing; set its epoch."
+            f"Phase '{stated.name}' counts its epochs by '{rule}', of which it draws nothing; set its epoch."
         )
     draws = mixture.epoch_draws(None if rule == "rows" else names.index(rule))
-    steps = max(1, round(asked.epochs * draws / settings.clips_per_step))
+    steps = max(1, round(stated.epochs * draws / settings.clips_per_step))
     if steps > _MOST_STEPS:
         raise GovorError(
-            f"Phase '{asked.name}' would take {steps:.3g} steps; lower its epochs, or raise the share of the source that its "
+            f"Phase '{stated.name}' would take {steps:.3g} steps; lower its epochs, or raise the share of the source that its "
             "epochs are counted by."
         )
     return Phase(
-        asked.name,
+        stated.name,
         first,
-        min(steps, asked.max_steps or steps),
+        min(steps, stated.max_steps or steps),
         mixture,
-        schedule=asked.schedule or settings.schedule,
-        rates=_rates(recipe, asked),
+        schedule=stated.schedule or settings.schedule,
+        rates=_rates(recipe, stated),
     )
 
 
-def _rates(recipe: Recipe, asked: PhaseSettings) -> dict[str, float]:
-    if asked.groups is not None:
-        return asked.groups
-    if asked.lr is not None:
-        return {"all": asked.lr}
+def _rates(recipe: Recipe, stated: PhaseSettings) -> dict[str, float]:
+    if stated.groups is not None:
+        return stated.groups
+    if stated.lr is not None:
+        return {"all": stated.lr}
     return recipe.finetune.groups or {"all": recipe.finetune.lr}
 
 
 def _warmup(recipe: Recipe, phase: PhaseSettings, steps: int) -> int:
-    asked = recipe.finetune.warmup_steps if phase.warmup_steps is None else phase.warmup_steps
-    if asked is None:
+    warmup = recipe.finetune.warmup_steps if phase.warmup_steps is None else phase.warmup_steps
+    if warmup is None:
         return steps // 10
-    if asked > steps:
+    if warmup > steps:
         where = f"phase '{phase.name}' has" if recipe.finetune.phases else "the run has"
         whose = "finetune.warmup_steps" if phase.warmup_steps is None else "its warmup_steps"
         raise GovorError(
-            f"{whose} is {asked} and {where} {steps} steps, so the rate would never reach its peak; "
+            f"{whose} is {warmup} and {where} {steps} steps, so the rate would never reach its peak; "
             "lower warmup_steps, or leave it out for a tenth of the steps."
         )
-    return asked
+    return warmup
 
 
 def even_steps(phases: Sequence[Phase], evaluations: int) -> set[int]:

@@ -118,8 +118,8 @@ def _differing(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any
     """Settings that differ, by dotted name."""
     if isinstance(old, dict) and isinstance(new, dict):
         return [
-            found
+            name
             for key in sorted({*old, *new})
-            for found in _differing(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else str(key))
+            for name in _differing(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else str(key))
         ]
     return [] if old == new else [(prefix, old, new)]

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from govor.errors import GovorError
+from govor.runs import state_file
 
 _ADDRESS = re.compile(r"(s3|gs)://([\w.-]+)(?:/(.*))?")
-_MARKER = "state.json"  # the file that makes a checkpoint whole
 _PAUSES_SECONDS = (2.0, 10.0, 30.0)
 _PIECE_BYTES = 8 << 20
 _CODE = re.compile(r"AWS Error (\w+(?: \(HTTP status \d+\))?)|google::cloud::Status\((\w+)")
@@ -140,11 +140,11 @@ class Uploader:
         return False
 
     def _copy(self, folder: Path) -> None:
-        target = f"{self._root}/{folder.name}"
+        target, marker = f"{self._root}/{folder.name}", state_file(folder)
         with suppress(FileNotFoundError):  # while its files are replaced, a checkpoint is not whole
-            self._store.delete_file(f"{target}/{_MARKER}")
+            self._store.delete_file(f"{target}/{marker.name}")
         files = [file for file in folder.rglob("*") if file.is_file()]
-        for file in sorted(files, key=lambda file: (file.name == _MARKER, file)):
+        for file in sorted(files, key=lambda file: (file == marker, file)):
             key = f"{target}/{file.relative_to(folder).as_posix()}"
             with file.open("rb") as source, self._store.open_output_stream(key) as stream:
                 shutil.copyfileobj(source, stream, _PIECE_BYTES)

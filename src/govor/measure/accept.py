@@ -142,17 +142,18 @@ class _Judged:
 
     def evidence(self, gate: str) -> Evidence:
         """What was measured for a gate."""
-        if gate == "hallucination_rate":
-            return self._of_hallucination()
-        if gate.startswith("timestamp_"):
-            return self._of_timestamps(gate.removeprefix("timestamp_"))
-        return self._of_own_test(gate) if self.on is None else self._of_suite(gate, *self.on.split("/"))
+        measurement, figure = self.task.evidence_for(gate)
+        if measurement == "hallucination":
+            return self._of_hallucination(figure)
+        if measurement == "timestamps":
+            return self._of_timestamps(figure)
+        return self._of_own_test(figure) if self.on is None else self._of_suite(figure, *self.on.split("/"))
 
-    def _of_hallucination(self) -> Evidence:
+    def _of_hallucination(self, figure: str) -> Evidence:
         file = self.run.workspace.scoring(self.run.name, "hallucination", self.context)
         if not exists(file):
             return Evidence(None, f"run: {self._evaluate()} --hallucination")
-        return Evidence(read_scoring(file).get("hallucination_rate"), self._shown(file))
+        return Evidence(read_scoring(file).get(figure), self._shown(file))
 
     def _of_timestamps(self, figure: str) -> Evidence:
         """Of the clips that the rates are of, all of them, and no others."""
@@ -193,7 +194,7 @@ class _Judged:
             return Evidence(None, f"run: {command} {own} --context {self.context}")
         if scored.get("failed"):
             return Evidence(None, f"{scored['failed']} clips could not be read; mend them, then score the suite again")
-        if gate.startswith("wer"):
+        if gate.partition("_")[0] in scored["published"]:
             scored = {**scored, **scored["published"]}
         return self._of_scoring(scored, gate, file, f"{command} {suite} --context {self.context}")
 

@@ -172,7 +172,7 @@ def plant(clips: Sequence[Clip], usable: Sequence[int], share: float) -> dict[in
     by_speaker: dict[str | None, list[int]] = {}
     for place in usable:
         by_speaker.setdefault(clips[place].speaker, []).append(place)
-    found: dict[int, int] = {}
+    planted: dict[int, int] = {}
     for place in map(int, chosen):
         own = clips[place]
         same = [p for p in by_speaker[own.speaker] if keys[p] != keys[place] and languages[p] == languages[place]]
@@ -180,21 +180,21 @@ def plant(clips: Sequence[Clip], usable: Sequence[int], share: float) -> dict[in
             same = [p for p in usable if keys[p] != keys[place] and languages[p] == languages[place]]
         if same:
             near = sorted(same, key=lambda p: abs(len(clips[p].transcript) - len(own.transcript)))[:10]
-            found[place] = int(generator.choice(near))
-    return found
+            planted[place] = int(generator.choice(near))
+    return planted
 
 
 def partners(clips: Sequence[Clip], usable: Sequence[int]) -> dict[int, int]:
     """Clip → the clip whose audio its transcript is tried on for comparison: the next longer one that says something else."""
     order = sorted(usable, key=lambda place: (clips[place].duration, place))
-    found = {}
+    partner_of = {}
     for rank, place in enumerate(order):
         key = sentence_key(clips[place].transcript)
         around = (
             order[i] for i in (*range(rank + 1, min(rank + 30, len(order))), *range(rank - 1, max(rank - 30, -1), -1))
         )
-        found[place] = next((p for p in around if sentence_key(clips[p].transcript) != key), order[rank - 1])
-    return found
+        partner_of[place] = next((p for p in around if sentence_key(clips[p].transcript) != key), order[rank - 1])
+    return partner_of
 
 
 def judged(own: dict[int, float], planted: dict[int, float]) -> tuple[Json, list[Json]]:
@@ -355,12 +355,12 @@ def _mean_logprobs(family: Family, batch: Batch) -> list[float]:
     moved["mels"] = [same.setdefault(id(mel), mel.to(module.device, module.dtype)) for mel in batch["mels"]]
     logits = family.logits(moved)
     targets = moved["targets"]
-    found = []
+    means = []
     for row in range(len(targets)):
         taught = targets[row] != IGNORED
         chosen = torch.log_softmax(logits[row][taught].float(), dim=-1).gather(1, targets[row][taught][:, None])
-        found.append(float(chosen.mean()))
-    return found
+        means.append(float(chosen.mean()))
+    return means
 
 
 def _short(clip: Clip) -> Json:

@@ -23,7 +23,6 @@ from govor.runs import Json, Workspace
 if TYPE_CHECKING:  # clips are checked before torch is imported
     from govor.families.opening import Opened
 
-Engine = Literal["torch", "ct2"]
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 CONTEXTS: tuple[ContextMode, ...] = ("padded", "speech")
 
@@ -34,27 +33,27 @@ class EvalOptions:
 
     contexts: tuple[ContextMode, ...] | None = None
     beam_size: int = 1
-    engine: Engine = "torch"
+    engine: str = "torch"
     precision: PrecisionName = "auto"
     device: str = "auto"
     existing: Existing = "refuse"
 
 
-def contexts_of(opened: Opened, asked: Sequence[ContextMode] | None) -> list[ContextMode]:
+def contexts_of(opened: Opened, wanted: Sequence[ContextMode] | None) -> list[ContextMode]:
     """The audio contexts that are scored: those asked for, else the usual ones that the task has and the model's own.
 
     Raises:
         GovorError: the task or the model has none such.
     """
     task = opened.task
-    for context in asked or ():
+    for context in wanted or ():
         if context not in task.contexts:
             raise GovorError(
                 f"{task.name} has no audio context '{context}'; score it with --context {task.contexts[0]}."
             )
         opened.in_context(context)
-    if asked:
-        return list(asked)
+    if wanted:
+        return list(wanted)
     usual = [context for context in CONTEXTS if context in task.contexts]
     return usual if opened.context in usual else [*usual, opened.context]
 
@@ -70,7 +69,7 @@ def open_model(
     precision = pick_precision(options.precision, device).value
     source = workspace.model(model)
     opened = open_source(source, torch_dtype(precision), device, options.engine, progress.note, workspace)
-    return opened, "as stored" if options.engine == "ct2" else precision
+    return opened, precision if options.engine == "torch" else "as stored"
 
 
 def refuse_other_task(workspace: Workspace, model: str, wanted: str) -> None:

@@ -12,11 +12,10 @@ from govor.corpus.vad import Vad, open_vad
 from govor.families.base import Recogniser
 from govor.families.task import ContextMode, DecodeOptions, Row
 from govor.files import refuse_existing
-from govor.jsons import write_json
 from govor.measure.evaluate import EvalOptions, contexts_of, open_model
 from govor.measure.scoring import Filed, decoded_name
 from govor.progress import SILENT, Progress
-from govor.runs import Json, Workspace
+from govor.runs import Json, Workspace, write_scoring
 from govor.timing.longform import LongFormOptions, check_hypothesis, loop_at, somebody_speaks
 
 Wave = npt.NDArray[np.float64]
@@ -57,7 +56,7 @@ def score_hallucination(
         with progress.bar(f"listen to nothing, {context}", None) as bar:
             measured = measure(recogniser, opened.language, context, detector, bar.advance)
         result = {"model": name, "source": model, "context": context, **measured}
-        write_json(file, result)
+        write_scoring(file, result)
         filed.append(Filed(file, result))
     return filed
 

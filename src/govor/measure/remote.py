@@ -149,9 +149,9 @@ def ask_all(
             samples = clip_samples(clip)
         except AudioError as error:
             return clip, Answer(None, str(error), 0.0, 0)
-        found = server.transcribe(samples, language or clip.language)
+        answer = server.transcribe(samples, language or clip.language)
         noise = noise_of(samples) if clip.snr_db is None else clip.snr_db
-        return clip, Answer(found.text, found.reason, found.latency_seconds, found.tries, len(samples), noise)
+        return clip, Answer(answer.text, answer.reason, answer.latency_seconds, answer.tries, len(samples), noise)
 
     with ThreadPoolExecutor(concurrency) as pool:
         waiting = [pool.submit(ask, clip) for clip in clips[: 2 * concurrency]]
@@ -185,10 +185,10 @@ def _wav(samples: Samples) -> bytes:
 
 def _text(answer: httpx.Response) -> str | None:
     try:
-        found = answer.json()["text"]
+        text = answer.json()["text"]
     except (ValueError, KeyError, TypeError):
         return None
-    return found if isinstance(found, str) else None
+    return text if isinstance(text, str) else None
 
 
 def _refusal(url: str, answer: httpx.Response) -> str:

@@ -16,9 +16,8 @@ from govor.errors import GovorError
 from govor.families.registry import task_named
 from govor.families.task import Row, Task
 from govor.files import exists, refuse_existing
-from govor.jsons import write_json
 from govor.measure.partial import Partial
-from govor.runs import NAME, Json, Run, Workspace, read_scoring
+from govor.runs import NAME, Json, Run, Workspace, read_scoring, write_scoring
 
 # What becomes of a scoring that is there: it is refused; gone on with, or taken, where it is this very one; taken where it is
 # this very one and replaced where it is not; replaced.
@@ -42,7 +41,7 @@ def dataset_name(manifest: Path) -> str:
 
 def decoded_name(model: str, beam_size: int = 1, engine: str = "torch") -> str:
     """The name that scores of a model are filed under, which says how it was decoded: `mine-1-beam5-ct2`."""
-    return model + (f"-beam{beam_size}" if beam_size > 1 else "") + ("-ct2" if engine == "ct2" else "")
+    return model + (f"-beam{beam_size}" if beam_size > 1 else "") + ("" if engine == "torch" else f"-{engine}")
 
 
 def clips_to_score(workspace: Workspace, manifest: Path, most: int | None = None) -> list[Clip]:
@@ -251,4 +250,4 @@ def _files(file: Path) -> tuple[Path, Path]:
 def _write(file: Path, summary: Json, rows: Sequence[Row]) -> None:
     summary_file, clips_file = _files(file)
     write_rows(clips_file, rows)
-    write_json(summary_file, summary)
+    write_scoring(summary_file, summary)

@@ -10,7 +10,6 @@ from govor.corpus.manifests import read_clips
 from govor.errors import GovorError
 from govor.families.task import Row
 from govor.files import exists
-from govor.jsons import read_json, write_json
 from govor.machine import now
 from govor.measure.evaluate import EvalOptions, evaluate, refuse_other_task
 from govor.measure.overlap import overlap, overlap_line, training_manifests
@@ -20,7 +19,7 @@ from govor.metrics.intervals import choose_clusters, interval
 from govor.metrics.text import NAME
 from govor.metrics.wer import score, total
 from govor.progress import SILENT, Progress
-from govor.runs import Json, Workspace
+from govor.runs import Json, Workspace, read_scoring, write_scoring
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +81,10 @@ def score_suite(
     name = str(summaries[0]["model"])
     part = "" if wanted.max_samples is None else f"-{wanted.max_samples}"
     file = workspace.scoring(name, f"suite-{Path(wanted.name).stem}{part}")
-    results = with_earlier(results, read_json(file) if exists(file) else None)
+    results = with_earlier(results, read_scoring(file) if exists(file) else None)
     about = {"suite": wanted.name, "model": model, "created": now()}
     result = {**about, "sets": results, "not_run": not_run, "table": table(suite, name, results)}
-    write_json(file, result)
+    write_scoring(file, result)
     return SuiteScores(suite, file, result, summaries)
 
 
@@ -108,13 +107,13 @@ def _manifests(
 
 def rate_by(rows: Sequence[Row], normaliser: str) -> Json:
     """Corpus `wer` and `wer_interval` with any normaliser."""
-    found = score(
+    scores = score(
         [row["reference"] for row in rows],
         [row["hypothesis"] for row in rows],
         [row.get("language") for row in rows],
         normaliser,
     )
-    counts = [one.words for one in found]
+    counts = [one.words for one in scores]
     rate = total(counts).rate
     spread = interval([c.errors for c in counts], [c.length for c in counts], choose_clusters(rows))
     return {
@@ -149,11 +148,11 @@ def set_result(suite: Suite, scorings: Mapping[str, tuple[Json, list[Row]]], ove
 def with_earlier(results: dict[str, Json], earlier: object) -> dict[str, Json]:
     """The results with the contexts that an earlier file of the suite holds of the same weights and clips, counted alike."""
     old = earlier.get("sets", {}) if isinstance(earlier, dict) else {}
-    for name, found in results.items():
-        (now, *_) = found["contexts"].values()
+    for name, result in results.items():
+        (now, *_) = result["contexts"].values()
         for context, one in old.get(name, {}).get("contexts", {}).items():
             if all(one.get(key) == now[key] for key in ("weights", "manifest_sha256", "clips", "normaliser")):
-                found["contexts"].setdefault(context, one)
+                result["contexts"].setdefault(context, one)
     return results
 
 
@@ -163,12 +162,12 @@ def table(suite: Suite, model: str, ours: dict[str, Json]) -> list[Json]:
         {"model": name, "normaliser": suite.normaliser, **{name_: figures.get(name_) for name_ in suite.sets}}
         for name, figures in suite.published.items()
     ]
-    contexts = dict.fromkeys(context for found in ours.values() for context in found["contexts"])
+    contexts = dict.fromkeys(context for result in ours.values() for context in result["contexts"])
     for context in contexts:
         of_set = {name: ours[name]["contexts"].get(context, {}) if name in ours else {} for name in suite.sets}
         about = {"model": f"{model}, {context}"}
         if suite.normaliser != NAME:
-            published = {name: found.get("published", {}).get("wer") for name, found in of_set.items()}
+            published = {name: result.get("published", {}).get("wer") for name, result in of_set.items()}
             rows.append({**about, "normaliser": suite.normaliser, **published})
-        rows.append({**about, "normaliser": NAME, **{name: found.get("wer") for name, found in of_set.items()}})
+        rows.append({**about, "normaliser": NAME, **{name: result.get("wer") for name, result in of_set.items()}})
     return rows

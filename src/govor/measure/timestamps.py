@@ -16,12 +16,11 @@ from govor.families.base import Aligner, Recogniser
 from govor.families.recogniser import RECOGNITION
 from govor.families.task import ContextMode, DecodeOptions
 from govor.files import refuse_existing
-from govor.jsons import write_json
 from govor.languages import language_key
 from govor.measure.evaluate import EvalOptions, open_model
 from govor.measure.scoring import ClipSet, Filed, dataset_name, manifest_record
 from govor.progress import SILENT, Progress
-from govor.runs import Json, Workspace
+from govor.runs import Json, Workspace, write_scoring
 from govor.timing.align import Aligned, AlignmentHeads, align_pieces
 from govor.timing.any_length import in_taught_language
 from govor.timing.heads import measure_heads
@@ -90,7 +89,7 @@ def score_timestamps(
     for context, file in files.items():
         measured = _measured(recogniser, choosing, spliced, context, progress)
         filed.append(Filed(file, {**about, "context": context, **of, **measured}))
-        write_json(file, filed[-1].result)
+        write_scoring(file, filed[-1].result)
     return filed
 
 

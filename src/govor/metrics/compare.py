@@ -41,18 +41,18 @@ def compare(rows_a: Sequence[Json], rows_b: Sequence[Json], name_a: str, name_b:
     }
     for rate, unit in (("wer", "words"), ("cer", "characters")):
         counts_a, counts_b = ([Counts(**side[name][unit]) for name in order] for side in (a, b))
-        found = paired_difference(
+        paired = paired_difference(
             [c.errors for c in counts_a], [c.errors for c in counts_b], [c.length for c in counts_a], clusters
         )
         rate_a, rate_b = total(counts_a).rate, total(counts_b).rate
-        spread = [round(found.interval.low, 6), round(found.interval.high, 6)] if found.interval else None
+        spread = [round(paired.interval.low, 6), round(paired.interval.high, 6)] if paired.interval else None
         result[rate] = {
             "a": _rounded(rate_a),
             "b": _rounded(rate_b),
-            "difference": round(found.difference, 6),
+            "difference": round(paired.difference, 6),
             "difference_interval": spread,
             "relative_change": round((rate_b - rate_a) / rate_a, 6) if rate_a and rate_b is not None else None,
-            "p_value": found.p_value,
+            "p_value": paired.p_value,
         }
     result["normalisation"] = normalisation_share([a[name] for name in order], [b[name] for name in order])
     result["slices"] = _by_slice([a[name] for name in order], [b[name] for name in order])
@@ -94,11 +94,11 @@ def _by_slice(rows_a: Sequence[Json], rows_b: Sequence[Json]) -> dict[str, list[
     other = {row["id"]: row for row in rows_b}
     result: dict[str, list[Json]] = {}
     for kind in SLICES:
-        found = groups(rows_a, kind)
-        if len(found) < 2:
+        by_value = groups(rows_a, kind)
+        if len(by_value) < 2:
             continue
         entries: list[Json] = []
-        for value, some in found.items():
+        for value, some in by_value.items():
             if len(some) < FEWEST_CLUSTERS or len(entries) == _MOST_VALUES:
                 continue
             a, b = ([Counts(**row["words"]) for row in side] for side in (some, [other[row["id"]] for row in some]))

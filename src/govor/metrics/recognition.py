@@ -52,9 +52,9 @@ def summarise(rows: Sequence[Json]) -> Json:
 
 def by_id(rows: Iterable[Json], name: str) -> dict[str, Json]:
     """Rows by clip id; a repeated id is refused."""
-    found: dict[str, Json] = {}
+    rows_by_id: dict[str, Json] = {}
     for row in rows:
-        if row["id"] in found:
+        if row["id"] in rows_by_id:
             raise GovorError(f"{name} holds the clip '{row['id']}' twice.")
-        found[row["id"]] = row
-    return found
+        rows_by_id[row["id"]] = row
+    return rows_by_id

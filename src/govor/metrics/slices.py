@@ -26,12 +26,12 @@ MOST_VALUES = 30
 
 def groups(rows: Sequence[Json], kind: str) -> dict[str, list[Json]]:
     """Rows by their value of one kind of slice: bands in order, other values by their words, most first."""
-    found: dict[str, list[Json]] = {}
+    by_value: dict[str, list[Json]] = {}
     for row in rows:
-        found.setdefault(SLICES[kind](row), []).append(row)
+        by_value.setdefault(SLICES[kind](row), []).append(row)
     if kind in ("length", "snr"):
-        return dict(sorted(found.items(), key=lambda item: _edge(item[0])))
-    return dict(sorted(found.items(), key=lambda item: (-sum(row["words"]["length"] for row in item[1]), item[0])))
+        return dict(sorted(by_value.items(), key=lambda item: _edge(item[0])))
+    return dict(sorted(by_value.items(), key=lambda item: (-sum(row["words"]["length"] for row in item[1]), item[0])))
 
 
 def by_slice(rows: Sequence[Json]) -> dict[str, list[Json]]:
@@ -41,13 +41,13 @@ def by_slice(rows: Sequence[Json]) -> dict[str, list[Json]]:
     """
     result: dict[str, list[Json]] = {}
     for kind in SLICES:
-        found = groups(rows, kind)
-        if len(found) < 2:
+        by_value = groups(rows, kind)
+        if len(by_value) < 2:
             continue
-        shown = list(found.items())
+        shown = list(by_value.items())
         if len(shown) > MOST_VALUES:
             rest = [row for _, some in shown[MOST_VALUES:] for row in some]
-            shown = [*shown[:MOST_VALUES], (f"{len(found) - MOST_VALUES} others", rest)]
+            shown = [*shown[:MOST_VALUES], (f"{len(by_value) - MOST_VALUES} others", rest)]
         result[kind] = [{"value": value, **_scored(some)} for value, some in shown]
     return result
 

@@ -109,8 +109,8 @@ def ivrit_text(text: str) -> str:
         # Behind the last bracket that closes nothing matches: each of many open ones would be tried to the end.
         end = max(map(bare.rfind, closing)) + 1
         bare = aside.sub("", bare[:end]) + bare[end:]
-    kept = (" " if unicodedata.category(letter)[0] in "MSP" else letter for letter in normal_form("NFKC", bare))
-    return " ".join("".join(kept).lower().split())
+    letters = (" " if unicodedata.category(letter)[0] in "MSP" else letter for letter in normal_form("NFKC", bare))
+    return " ".join("".join(letters).lower().split())
 
 
 # Thai and Lao, Tibetan, Burmese, Khmer, the scripts of Tai languages, Han, kana, bopomofo.
@@ -162,14 +162,14 @@ NORMALISERS: dict[str, Normaliser] = {
 
 def _grounded(text: str) -> str:
     """The text without the marks that stand on nothing."""
-    kept: list[str] = []
+    letters: list[str] = []
     on = False
     for letter in text:
         kind = _major(letter)
         if kind != "M" or on:
-            kept.append(letter)
+            letters.append(letter)
             on = kind in "LMN"
-    return "".join(kept)
+    return "".join(letters)
 
 
 @lru_cache(maxsize=20_000)

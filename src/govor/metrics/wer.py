@@ -106,10 +106,10 @@ def scored_words(text: str, language: str | None = None, by: str = NAME) -> str:
 
 def about_units(languages: Iterable[str | None]) -> str | None:
     """What is to be said of a WER over texts in these languages; None where every word is a word."""
-    found = sorted({language_key(language) for language in languages if without_spaces(language)})
-    if not found:
+    codes = sorted({language_key(language) for language in languages if without_spaces(language)})
+    if not codes:
         return None
-    written = f"{', '.join(found)} {'is' if len(found) == 1 else 'are'} written without spaces"
+    written = f"{', '.join(codes)} {'is' if len(codes) == 1 else 'are'} written without spaces"
     return f"{written}: there WER counts characters with their marks as words, and CER leaves spaces out"
 
 

@@ -16,14 +16,14 @@ from govor.examples.spec import ExampleSpec
 from govor.families import adapters
 from govor.families.base import Aligner, ExportOptions, Family, Quantization
 from govor.families.opening import load_base, load_checkpoint
-from govor.families.registry import family_class, family_of
+from govor.families.registry import family_class, family_of, settings_of
 from govor.files import atomic_folder, put_in_place, remove, sha256_of, write_text
 from govor.machine import now
 from govor.package.card import model_card
 from govor.package.processor import package_processor
 from govor.package.request import check_package
-from govor.runs import PACKAGE, Json, Package, Run, RunRecord, write_package
-from govor.timing.heads import stored_heads_for_padding, write_to_configs
+from govor.runs import Json, Package, Run, RunRecord, write_package
+from govor.timing.heads import stored_heads_for_padding
 
 # Of each manifest so many transcripts must survive the tokenizer.
 _TEXTS = 1000
@@ -79,7 +79,7 @@ def _package(run: Run, wanted: Sequence[str], checkpoint: str | None, quantizati
         processor_name = run.workspace.relative(processor)
         result = Package(now(), chosen.name, sorted(names), checks, processor_name, weights)
         write_package(folder, result)
-    _move(made, run.folder, [exporter.folder for exporter in family.exports.values()])
+    _move(Run(made), run, [exporter.folder for exporter in family.exports.values()])
     return result
 
 
@@ -104,7 +104,7 @@ def _hand_over_heads(family: Family, folder: Path, measured_in: tuple[Path, ...]
     """Write the heads that follow the speech, as they were measured for the run, into the package."""
     heads = stored_heads_for_padding(measured_in, family.heads) if isinstance(family, Aligner) else None
     if heads:
-        write_to_configs(folder, heads)
+        settings_of(family.name).write_heads(folder, heads)
 
 
 def _usage(run: Run, family: Family, names: Sequence[str], options: ExportOptions) -> list[str]:
@@ -114,16 +114,16 @@ def _usage(run: Run, family: Family, names: Sequence[str], options: ExportOption
     return [line for place, block in enumerate(blocks) for line in ([""] if place else []) + block]
 
 
-def _move(made: Path, run: Path, folders: Sequence[str]) -> None:
+def _move(made: Run, run: Run, folders: Sequence[str]) -> None:
     """Put a whole package into its run; in the meantime the run is no package, rather than one mixed of two."""
-    with disk_errors(run, "the package"):
-        (run / PACKAGE).unlink(missing_ok=True)
+    with disk_errors(run.folder, "the package"):
+        run.unpackage()
         for older in folders:  # of the checkpoint that was packaged before
             if older != ".":
-                remove(run / older)
-        for path in sorted(made.iterdir(), key=lambda path: path.name == PACKAGE):
-            put_in_place(path, run / path.name)
-        made.rmdir()
+                remove(run.folder / older)
+        for path in sorted(made.folder.iterdir(), key=lambda path: path == made.package_file):
+            put_in_place(path, run.folder / path.name)
+        made.folder.rmdir()
 
 
 def _merged(run: Run, checkpoint: Path, clips: Sequence[Clip]) -> tuple[Family, dict[str, Json]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from huggingface_hub import EvalResult, ModelCardData
 
 from govor.corpus.licenses import CUSTOM, canonical
-from govor.families.registry import task_of
+from govor.families.registry import settings_of, task_of
 from govor.families.task import Task
 from govor.metrics.metric import LOSS, Metric
 from govor.runs import Json, Run, RunRecord, read_state
@@ -57,7 +57,7 @@ def model_card(run: Run, checkpoint: Path, usage: Sequence[str]) -> str:
         "",
         *_how(record, checkpoint),
         *([f"- one language token for all clips: {token}"] if token else []),
-        f"- audio context: {examples['context']}, full-length share {examples['full_length_share']:g}",
+        *([_context(examples)] if len(task.contexts) > 1 else []),
         f"- {_which(record.result, checkpoint, task)}",
         "",
         "## Use",
@@ -80,7 +80,7 @@ def _scores(run: Run) -> dict[str, Json]:
 def _metadata(run: Run, record: RunRecord, task: Task, scores: Mapping[str, Json]) -> ModelCardData:
     """The block that model hubs read."""
     return ModelCardData(
-        library_name="transformers",
+        library_name=settings_of(record.family).library,
         pipeline_tag=task.name,
         base_model=_model_name(record.base_model, run),
         language=record.languages,
@@ -91,6 +91,11 @@ def _metadata(run: Run, record: RunRecord, task: Task, scores: Mapping[str, Json
         model_name=run.name,
         eval_results=_results(scores, task) if scores else None,
     )
+
+
+def _context(examples: Json) -> str:
+    """What it heard of each clip, of a task that can be given one in several ways."""
+    return f"- audio context: {examples['context']}, full-length share {examples['full_length_share']:g}"
 
 
 def _how(record: RunRecord, checkpoint: Path) -> list[str]:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from govor.corpus.records import Clip
 from govor.errors import GovorError
 from govor.families.base import Aligner, Attention, Head
+from govor.families.registry import family_of, settings_of
 from govor.families.task import ContextMode, DecodeOptions
 from govor.jsons import read_json, write_json
 from govor.runs import Json, Run
@@ -167,13 +168,6 @@ def stored_heads_for_padding(folders: Sequence[Path], heads: Sequence[Head]) -> 
     return None
 
 
-def write_to_configs(package: Path, heads: Sequence[Head]) -> None:
-    """Name the heads where `transformers` and CTranslate2 look for those that give word times."""
-    for file in (package / "generation_config.json", package / "ct2" / "config.json"):
-        if file.exists():
-            write_json(file, {**read_json(file), "alignment_heads": [list(head) for head in heads]})
-
-
 def _contexts(file: Path) -> dict[str, Json]:
     """What is stored by context: heads that follow a clip of 5 s may look elsewhere in 30 s of padding."""
     contexts = read_json(file).get("contexts", {}) if file.exists() else {}
@@ -196,5 +190,5 @@ def store_heads(folder: Path, choice: HeadChoice, context: ContextMode, model: s
     contexts = _contexts(file)
     write_json(file, {"model": model, "contexts": {**contexts, context: entry}})
     if Run(folder).packaged and (context == "padded" or "padded" not in contexts):
-        write_to_configs(folder, choice.chosen.heads)
+        settings_of(family_of(folder, str(folder))).write_heads(folder, choice.chosen.heads)
     return file

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from govor.audio import probe
-from govor.corpus import timed
+from govor.corpus import transcripts
 from govor.errors import AudioError, GovorError
 from govor.files import read_text
 
@@ -35,7 +35,7 @@ def read_lyrics(path: Path) -> list[str]:
     """Lines of words; section names in brackets ([Chorus]) are not sung."""
     content = read_text(path)
     try:
-        timed_lines = [segment.text for segment in timed.read(content, path.suffix).segments]
+        timed_lines = [segment.text for segment in transcripts.read(content, path.suffix).segments]
     except AudioError as error:
         raise GovorError(f"{path}: {error}") from None
     unnamed = (re.sub(r"^\s*\[[^\]]*\]\s*$", "", line).strip() for line in timed_lines or content.splitlines())

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from govor.corpus.speakers import NO_PREFIX, kept_together
-from govor.corpus.timed import clock, minutes_clock, srt_of, unmarked
+from govor.corpus.transcripts import clock, minutes_clock, srt_of, unmarked
 from govor.errors import GovorError, nearest
 from govor.jsons import to_json
 from govor.timing.words import Line, Word
@@ -65,12 +65,12 @@ def _escaped(text: str) -> str:
 
 
 def _referred(text: str) -> str:
-    return re.sub(r"[&<{\\]", lambda found: f"&#{ord(found[0])};", text)
+    return re.sub(r"[&<{\\]", lambda match: f"&#{ord(match[0])};", text)
 
 
 def to_enhanced_lrc(lines: Sequence[Line]) -> str:
     """Enhanced LRC: `[mm:ss.xx]` before the line, `<mm:ss.xx>` before each word and after the last. What has no words with
-    times is written by `corpus.timed.to_lrc`."""
+    times is written by `corpus.transcripts.to_lrc`."""
     rows = []
     for line in lines:
         if line.start is None or line.end is None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from govor.measure.report.figures import letter_confusions, position_by_length, word_confusions
+from govor.metrics.errors import letter_confusions, position_by_length, word_confusions
 from govor.metrics.recognition import with_counts
 from govor.metrics.wer import word_diffs
 

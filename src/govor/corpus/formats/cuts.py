@@ -93,8 +93,8 @@ def _recording_of(cut: Row) -> Row:
         raise AudioError("unreadable", "the cut has no recording: features alone cannot be turned back into sound.")
     sources = recording.get("sources") or []
     if len(sources) != 1 or sources[0].get("type") != "file":
-        found = ", ".join(str(source.get("type")) for source in sources) or "nothing"
-        raise AudioError("unreadable", f"a recording in one file was wanted, found {found}; write it as a file first.")
+        kinds = ", ".join(str(source.get("type")) for source in sources) or "nothing"
+        raise AudioError("unreadable", f"a recording in one file was wanted, found {kinds}; write it as a file first.")
     changes = recording.get("transforms") or cut.get("transforms")
     if changes:
         names = ", ".join(str(item.get("name", item)) if isinstance(item, dict) else str(item) for item in changes)

@@ -38,9 +38,9 @@ def rows_into_blob(shards: Sequence[Path], blob: Path, named: str) -> Iterator[R
         for shard in shards:
             name = shard.stem if stems[shard.stem] == 1 else f"{shard.parent.name}-{shard.stem}"
             for number, row in enumerate(shard_rows(shard)):
-                kept = placed(row, handle, named, f"{name}-{number:06d}")
+                row_of_blob = placed(row, handle, named, f"{name}-{number:06d}")
                 handle.flush()
-                yield kept
+                yield row_of_blob
 
 
 def shard_rows(shard: Path | BinaryIO) -> Iterator[Row]:

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from govor.audio import AUDIO_SUFFIXES
+from govor.corpus.diskmap import DiskMap
 from govor.corpus.formats.cuts import from_cut, is_cut
 from govor.corpus.formats.rows import AUDIO_KEYS, LackingError, clip_of, made_ids, shown
 from govor.corpus.formats.tables import table_rows
 from govor.corpus.inventory import Statement, find_recordings, inventory, notes_on, passed_over
 from govor.corpus.manifests import rejected
-from govor.corpus.ondisk import DiskMap
 from govor.corpus.records import Clip, Row
 from govor.corpus.sources import split_of
 from govor.errors import AudioError, GovorError

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from govor.audio import probe
-from govor.corpus import timed
+from govor.corpus import transcripts
 from govor.corpus.inventory import INVENTORY_ONLY, Statement, is_inventory_row
 from govor.corpus.records import Clip, Row, Segment, audio_path, segment_row
 from govor.errors import AudioError, GovorError
@@ -70,12 +70,12 @@ def clip_of(workspace: Workspace, row: Row, base: Path, statement: Statement, wh
     text = _first(row, TEXT_KEYS, where, empty=True)
     segments = _segments(row, where)
     if text is None and segments:
-        text = timed.plain(segments)
+        text = transcripts.plain(segments)
     if (text is None or not text.strip()) and not row.get("labels"):
         raise AudioError("empty_transcript" if text is not None else "no_transcript", "no transcript to learn from")
     if any("\ud800" <= letter <= "\udfff" for letter in text or ""):
         raise AudioError("bad_transcript", f"{where}: the transcript holds half a character.")
-    text, inline = timed.from_inline(text) if text and timed.has_inline(text) else (text, ())
+    text, inline = transcripts.from_inline(text) if text and transcripts.has_inline(text) else (text, ())
     _split_before(row, where)
     audio = _audio_path(workspace, audio, base)
     stated = {
@@ -94,7 +94,7 @@ def clip_of(workspace: Workspace, row: Row, base: Path, statement: Statement, wh
     rest = {key: value for key, value in {**row, **stated}.items() if value is not None}
     if segments or inline:
         length = float(str(required["duration"]))
-        rest["segments"] = [segment_row(segment) for segment in timed.closed(segments or inline, length)]
+        rest["segments"] = [segment_row(segment) for segment in transcripts.closed(segments or inline, length)]
     return Clip.from_row({**unknown, **rest, **required}, where, workspace.root)
 
 
@@ -123,11 +123,11 @@ def layout_row(clip: Clip, names: Mapping[str, str] | None = None) -> Row:
 
 def of_inventory(row: Row) -> Row:
     """A row of our own inventory without what only an inventory needs; its error as an AudioError."""
-    kept = {key: value for key, value in row.items() if key not in INVENTORY_ONLY}
+    own = {key: value for key, value in row.items() if key not in INVENTORY_ONLY}
     if row.get("error"):
         rule, _, message = str(row["error"]).partition(": ")
-        kept["error"] = AudioError(rule, message)
-    return kept
+        own["error"] = AudioError(rule, message)
+    return own
 
 
 def shown(row: Mapping[str, object]) -> Row:
@@ -142,8 +142,8 @@ def _renamed(row: Row) -> Row:
     entry = row.get("entry_id")
     if isinstance(entry, str | int) and not isinstance(entry, bool) and str(entry):
         source = row.get("source")
-        told = source is not None and (str(source) == str(entry) or str(source).endswith(f"/{entry}"))
-        if not told:  # a manifest of our own has it already
+        named = source is not None and (str(source) == str(entry) or str(source).endswith(f"/{entry}"))
+        if not named:  # a manifest of our own has it already
             row["source"] = "/".join(str(part) for part in (source, entry) if part)
     return row
 
@@ -180,7 +180,7 @@ def _segments(row: Row, where: str) -> tuple[Segment, ...]:
     if not value:
         return ()
     try:
-        return timed.from_json(json.dumps(value))
+        return transcripts.from_json(json.dumps(value))
     except AudioError as error:
         raise AudioError(error.rule, f"{where}: segments: {error}") from None
     except (TypeError, ValueError, RecursionError):
@@ -193,7 +193,7 @@ def _split_before(row: Row, where: str) -> None:
     if not before:
         row.pop("prev_transcript", None)
         return
-    row["prev_transcript"], timed_before = timed.from_inline(before)
+    row["prev_transcript"], timed_before = transcripts.from_inline(before)
     if timed_before:
         row["prev_segments"] = [segment_row(segment) for segment in timed_before]
 
@@ -271,8 +271,8 @@ def _seconds(value: object, key: str, where: str) -> float:
     except (ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        found = repr(value[:40]) if isinstance(value, str) else _kind(value)
-        raise AudioError("malformed_row", f"{where}: '{key}' must be a number, found {found}.")
+        shown = repr(value[:40]) if isinstance(value, str) else _kind(value)
+        raise AudioError("malformed_row", f"{where}: '{key}' must be a number, found {shown}.")
     return number
 
 

@@ -138,8 +138,8 @@ def _header(path: Path, line: str, delimiter: str) -> tuple[list[str], bool]:
 def _other(line: str, delimiter: str) -> str:
     """A hint where another delimiter would show the columns."""
     for other, called in _DELIMITERS.items():
-        found = {cell.strip().strip('"') for cell in line.split(other)}
-        if other != delimiter and found & set(AUDIO_KEYS) and len(found) > 1:
+        cells = {cell.strip().strip('"') for cell in line.split(other)}
+        if other != delimiter and cells & set(AUDIO_KEYS) and len(cells) > 1:
             return f" (the cells look separated by {called}, {other!r}: save the table with {_DELIMITERS[delimiter]} between them)"
     return ""
 

@@ -18,7 +18,7 @@ from govor.corpus.preprocess import safe_name
 from govor.corpus.provenance import Provenance, item_file
 from govor.corpus.records import Clip, Row, Segment, segment_row
 from govor.corpus.samples import clip_samples
-from govor.corpus.timed import to_inline, to_lrc, to_srt
+from govor.corpus.transcripts import to_inline, to_lrc, to_srt
 from govor.errors import AudioError
 from govor.files import atomic_folder, write_text
 from govor.jsons import to_json, write_json
@@ -303,9 +303,9 @@ def _flat(clip: Clip, named: Row, columns: tuple[str, ...]) -> Row:
         row.pop("language")
     if named.get("client_id"):
         row.pop("speaker")
-    kept = {key: value for key, value in row.items() if key in columns and not _breaks_rows(value)}
-    rest = {**{key: value for key, value in row.items() if key not in kept}, **clip.extra}
-    return {**named, **kept, **({EXTRA_KEY: to_json(rest)} if rest else {})}
+    simple = {key: value for key, value in row.items() if key in columns and not _breaks_rows(value)}
+    rest = {**{key: value for key, value in row.items() if key not in simple}, **clip.extra}
+    return {**named, **simple, **({EXTRA_KEY: to_json(rest)} if rest else {})}
 
 
 def _breaks_rows(value: object) -> bool:

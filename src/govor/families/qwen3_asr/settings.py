@@ -28,4 +28,6 @@ SETTINGS = FamilySettings(
     formats=("hf", "thinker"),
     check_examples=check_examples,
     check_model=check_model,
+    nested=("audio_config", "text_config", "thinker_config"),
+    library="transformers",
 )

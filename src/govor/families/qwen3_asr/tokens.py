@@ -81,8 +81,8 @@ class QwenTokens:
         def older() -> Tokenizer:
             from transformers import Qwen2Tokenizer
 
-            found: Tokenizer = Qwen2Tokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer
-            return found
+            tokenizer: Tokenizer = Qwen2Tokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer
+            return tokenizer
 
         state, file = tokenizer_state(folder, older)
         pieces, merges = read_byte_pairs(state, file)
@@ -94,10 +94,10 @@ class QwenTokens:
         return cls(Tokenizer.from_str(json.dumps(state)), notes)
 
     def _id(self, token: str) -> int:
-        found = self.tokenizer.token_to_id(token)
-        if found is None:
+        index = self.tokenizer.token_to_id(token)
+        if index is None:
             raise GovorError(f"The tokenizer has no {token}; the tokenizer of a Qwen3-ASR model was wanted.")
-        return int(found)
+        return int(index)
 
     def text_ids(self, text: str) -> list[int]:
         """Ids of text as it stands, without a leading space of its own."""

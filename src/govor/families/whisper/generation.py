@@ -68,8 +68,8 @@ def completed(folder: Path, tokens: WhisperTokens, config: WhisperConfig) -> tup
     ours = ("language", "task") if Run(folder).packaged else ()
     forced = [name for name in _FORCED if stored.get(name) and name not in ours]
     if forced:
-        told = ", ".join(f"{name} = {stored[name]}" for name in forced)
-        notes.append(f"{file} told the model what to write for every clip ({told[:120]}); left out")
+        texts = ", ".join(f"{name} = {stored[name]}" for name in forced)
+        notes.append(f"{file} told the model what to write for every clip ({texts[:120]}); left out")
     heads = _heads(stored.get("alignment_heads"), config)
     settings = {
         "suppress_ids": _ids(stored.get("suppress_tokens"), config.vocab_size),

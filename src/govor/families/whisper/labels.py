@@ -9,7 +9,7 @@ token are given, not taught.
 from __future__ import annotations
 
 from govor.corpus.records import Segment
-from govor.corpus.timed import closed
+from govor.corpus.transcripts import closed
 from govor.errors import GovorError
 from govor.examples.spec import ExampleSpec
 from govor.families.base import Labels

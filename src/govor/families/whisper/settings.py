@@ -9,6 +9,7 @@ from govor.errors import GovorError, nearest
 from govor.families.recogniser import RECOGNITION, RecognitionGates
 from govor.families.settings import FamilySettings
 from govor.families.whisper.checks import DEFAULT_VOCABULARY, STEERING, check_model
+from govor.families.whisper.heads import write_heads
 from govor.families.whisper.packages import PACKAGES
 
 if TYPE_CHECKING:
@@ -53,4 +54,6 @@ SETTINGS = FamilySettings(
     importers={"ctranslate2": _from_ctranslate2, "ggml": _from_ggml},
     engines={"ct2": _ct2},
     packages=PACKAGES,
+    library="transformers",
+    write_heads=write_heads,
 )

@@ -16,7 +16,7 @@ from pathlib import Path
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
 
 from govor.corpus.samples import WINDOW_SECONDS
-from govor.corpus.timed import TIME_STEP_SECONDS
+from govor.corpus.transcripts import TIME_STEP_SECONDS
 from govor.errors import GovorError, nearest
 from govor.families.vocabulary import (
     Merges,
@@ -197,22 +197,22 @@ class WhisperTokens:
         def older() -> Tokenizer:
             from transformers import WhisperTokenizer
 
-            found: Tokenizer = WhisperTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer
-            return found
+            tokenizer: Tokenizer = WhisperTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer
+            return tokenizer
 
         return cls(*_checked(*tokenizer_state(folder, older)))
 
     def _id(self, token: str) -> int:
-        found = self.tokenizer.token_to_id(token)
-        if found is None:
+        index = self.tokenizer.token_to_id(token)
+        if index is None:
             raise GovorError(f"The tokenizer has no {token}; a multilingual Whisper tokenizer was wanted.")
-        return int(found)
+        return int(index)
 
     @cached_property
     def languages(self) -> dict[str, int]:
         """Language code → id, as far as this vocabulary goes."""
         ids = {code: self.tokenizer.token_to_id(f"<|{code}|>") for code in LANGUAGES}
-        return {code: found for code, found in ids.items() if found is not None}
+        return {code: index for code, index in ids.items() if index is not None}
 
     def language(self, code: str) -> int:
         """The id of a language; an unknown one is refused with the nearest known."""
@@ -232,8 +232,8 @@ class WhisperTokens:
             return Encoded([], [], 0)
         # Whisper was trained on text that begins with a space, except where a language writes none.
         added = 0 if without_spaces(language) else 1
-        found = self.tokenizer.encode(" " * added + stripped, add_special_tokens=False)
-        return Encoded(found.ids, [start for start, _ in found.offsets], added)
+        encoding = self.tokenizer.encode(" " * added + stripped, add_special_tokens=False)
+        return Encoded(encoding.ids, [start for start, _ in encoding.offsets], added)
 
     def timestamp(self, seconds: float) -> int:
         """The id of a time within a window, snapped to 0.02 s and held within 0…30 s."""
@@ -357,7 +357,7 @@ def _checked(state: Json, file: Path) -> tuple[Tokenizer, list[str]]:
 def _changed_blocks(pieces: list[bytes]) -> list[str]:
     """Which ids differ from the published vocabulary, where others are the same; nothing of an altogether other one."""
     cut = [fingerprint(pieces[at : at + _BLOCK])[:12] for at in range(0, len(pieces), _BLOCK)]
-    same = [found == known for found, known in zip(cut, _BLOCKS, strict=False)]
+    same = [block == known for block, known in zip(cut, _BLOCKS, strict=False)]
     if not any(same) or (all(same) and len(cut) == len(_BLOCKS)):
         return []
     ids = [f"ids {at * _BLOCK:,} to {(at + 1) * _BLOCK - 1:,}" for at, equal in enumerate(same) if not equal]

@@ -5,28 +5,20 @@ The clips stand in a script beside the page and are drawn as they are scrolled t
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from govor.errors import GovorError
-from govor.families.recogniser import RECOGNITION
 from govor.families.registry import task_named
-from govor.families.task import Row
+from govor.families.task import Row, Task
 from govor.files import atomic_folder, exists, refuse_existing
 from govor.jsons import script_json
 from govor.measure.report.audio import copy_audio
-from govor.measure.report.figures import (
-    curves,
-    length_by_speaker,
-    letter_confusions,
-    position_by_length,
-    word_confusions,
-)
+from govor.measure.report.figures import curves
 from govor.measure.report.page import check_replaceable, render
 from govor.measure.scoring import read_eval
 from govor.metrics.recognition import by_id
-from govor.metrics.wer import Counts, Diff, word_diffs
+from govor.metrics.wer import Diff
 from govor.runs import Json, Run, Workspace, read_scoring
 
 FILES = frozenset({"index.html", "clips.js", "audio"})
@@ -56,13 +48,14 @@ def report(run: Run, out: Path | None = None, overwrite: bool = False, most_audi
     context, first = next(iter(headline["contexts"].items()))
     task = task_named(first["after"].get("task"), run.workspace.headline(run.name))
     before, after = _rows(run, first)
-    pairs = [(before[name], after[name]) for name in sorted(after, key=lambda name: (-_errors(after[name]), name))]
-    texts = _of_texts(pairs) if task is RECOGNITION else _of_labels(pairs)
+    names = sorted(after, key=lambda name: (-task.errors(after[name])[0], name))
+    pairs = [(before[name], after[name]) for name in names]
+    errors = task.report([old for old, _ in pairs], [new for _, new in pairs])
     with atomic_folder(target, "the report", replace=overwrite) as folder:
         (folder / "audio").mkdir()
         clips = [
-            _clip(number, pair, diffs, run.workspace, folder if number < most_audio else None)
-            for number, (pair, diffs) in enumerate(zip(pairs, texts.pop("diffs"), strict=True))
+            [*_clip(number, pair, task, run.workspace, folder if number < most_audio else None), *map(_steps, diffs)]
+            for number, (pair, diffs) in enumerate(zip(pairs, errors.diffs, strict=True))
         ]
         script = "const CLIPS = [\n" + ",\n".join(script_json(clip) for clip in clips) + "\n];\n"
         (folder / "clips.js").write_text(script, encoding="utf-8", errors="backslashreplace")
@@ -80,7 +73,11 @@ def report(run: Run, out: Path | None = None, overwrite: bool = False, most_audi
             extra=_extra(run),
             record=run.record().as_json() if run.finished else None,
             diagnosis=run.read("diagnosis.json") if exists(run.folder / "diagnosis.json") else None,
-            **texts,
+            unit=errors.unit,
+            letters=errors.letters,
+            confused=errors.confused,
+            heat=errors.heat,
+            positions=errors.positions,
         )
         (folder / "index.html").write_text(page, encoding="utf-8", errors="backslashreplace")
     return target / "index.html"
@@ -98,53 +95,18 @@ def _rows(run: Run, context: Json) -> tuple[dict[str, Row], dict[str, Row]]:
     return before, after
 
 
-def _of_texts(pairs: Sequence[tuple[Row, Row]]) -> Json:
-    """What the page of a recogniser shows of its texts; `diffs` are (before, after) of each clip."""
-    rows = [after for _, after in pairs]
-    languages = [row.get("language") for row in rows]
-    diffs_before, diffs_after = (
-        word_diffs([(pair[side]["reference"], pair[side]["hypothesis"]) for pair in pairs], languages)
-        for side in (0, 1)
-    )
-    return {
-        "diffs": list(zip(diffs_before, diffs_after, strict=True)),
-        "letters": letter_confusions(rows),
-        "confused": word_confusions(diffs_after),
-        "heat": length_by_speaker(rows),
-        "positions": position_by_length(rows, diffs_after),
-    }
-
-
-def _of_labels(pairs: Sequence[tuple[Row, Row]]) -> Json:
-    """The same of a model whose answers are labels, each right or wrong as a whole."""
-
-    def diff(row: Row) -> list[Diff]:
-        kind = "substitute" if _errors(row) else "equal"
-        return [Diff(kind, str(row["reference"]), str(row["hypothesis"]))]
-
-    counts = Counter((str(after["reference"]), str(after["hypothesis"])) for _, after in pairs if _errors(after))
-    confused = [{"said": said, "heard": heard, "count": count} for (said, heard), count in counts.most_common()]
-    nothing: Json = {"letters": {"letters": []}, "heat": None, "positions": None}
-    return {"diffs": [(diff(before), diff(after)) for before, after in pairs], "confused": confused, **nothing}
-
-
-def _errors(row: Row) -> int:
-    """How many errors a counted row holds: words, or one answer."""
-    return Counts(**row["words"]).errors if "words" in row else int(row["reference"] != row["hypothesis"])
-
-
-def _clip(
-    number: int, pair: tuple[Row, Row], diffs: tuple[list[Diff], list[Diff]], workspace: Workspace, folder: Path | None
-) -> list[object]:
-    """[id, audio, seconds, speaker, source, language, reference, words, errors before and after, diff before and after]."""
+def _clip(number: int, pair: tuple[Row, Row], task: Task, workspace: Workspace, folder: Path | None) -> list[object]:
+    """[id, audio, seconds, speaker, source, language, reference, words, errors before and after]; the diffs follow."""
     row = pair[1]
     file = str(workspace.path(row["audio"]))
     audio = None if folder is None else copy_audio(file, row.get("offset"), row["duration"], folder, number)
-    errors = [_errors(side) for side in pair]
     names = [row.get(key) or "" for key in ("speaker", "source", "language")]
-    units = row["words"]["length"] if "words" in row else 1
-    said = [row["id"], audio, round(row["duration"], 1), *names, row["reference"], units, *errors]
-    return [*said, *([_step(step) for step in steps] for steps in diffs)]
+    (old, _), (new, units) = map(task.errors, pair)
+    return [row["id"], audio, round(row["duration"], 1), *names, row["reference"], units, old, new]
+
+
+def _steps(diff: Sequence[Diff]) -> list[list[object]]:
+    return [_step(step) for step in diff]
 
 
 def _step(step: Diff) -> list[object]:

@@ -52,12 +52,6 @@ def plain(segments: Sequence[Segment]) -> str:
     return " ".join(" ".join(segment.text for segment in segments).split())
 
 
-def parse(text: str, suffix: str) -> tuple[str, tuple[Segment, ...]]:
-    """`read`, its text and segments alone."""
-    found = read(text, suffix)
-    return found.text, found.segments
-
-
 def read(text: str, suffix: str) -> Transcript:
     """A transcript file's content; a file without times has no segments.
 
@@ -98,8 +92,8 @@ def is_about_else(text: str, suffix: str) -> bool:
 
 def _untimed(text: str) -> Transcript:
     if has_inline(text):
-        found, segments = from_inline(text)
-        return Transcript(found, segments)
+        said_text, segments = from_inline(text)
+        return Transcript(said_text, segments)
     prefixes: Counter[str] = Counter()
     said = without_prefixes(cues.lines_of(text), prefixes)
     return Transcript(" ".join(" ".join(said).split()), prefixes=dict(prefixes), speakers=tuple(prefixes))
@@ -197,16 +191,6 @@ def snap(seconds: float) -> float:
     return round(round(seconds * _STEPS_PER_SECOND) / _STEPS_PER_SECOND, 2)
 
 
-def from_srt(text: str) -> tuple[Segment, ...]:
-    """SubRip and WebVTT."""
-    return read(text, ".srt").segments
-
-
-def from_lrc(text: str) -> tuple[Segment, ...]:
-    """LRC."""
-    return read(text, ".lrc").segments
-
-
 def from_json(text: str) -> tuple[Segment, ...]:
     """`{"segments": [{start, end, text}]}`, the bare list, or what other recognisers write."""
     made = spoken_json.from_json_text(text)
@@ -251,7 +235,7 @@ def srt_of(spans: Iterable[tuple[int, int, str]]) -> str:
 
 def unmarked(text: str) -> str:
     """Words of a subtitle in which nothing can be taken for markup: references stand for what could."""
-    text = _MARKUP.sub(lambda found: "".join(f"&#{ord(letter)};" for letter in found[0]), text)
+    text = _MARKUP.sub(lambda match: "".join(f"&#{ord(letter)};" for letter in match[0]), text)
     if ">" in text:  # else nothing that is opened is closed
         text = text.replace("<", "&#60;")
     return kept_together(text)

@@ -47,13 +47,13 @@ def addresses(host: str, port: int, allow_private: bool) -> list[tuple[Any, ...]
         RefusedAddressError: one of them is not public.
         OSError: the name has no address.
     """
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    refused = [entry[4][0] for entry in found if not is_public(str(entry[4][0]))]
+    entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    refused = [entry[4][0] for entry in entries if not is_public(str(entry[4][0]))]
     if refused and not allow_private:
         raise RefusedAddressError(
             f"{host} is at {refused[0]}, a private or reserved address; give --allow-private if that is meant."
         )
-    return found
+    return entries
 
 
 def check_url(url: str) -> str:

@@ -29,7 +29,7 @@ class DiskMap:
         """What `key` holds."""
         if self._small is not None:
             return self._small.get(key)
-        row = self._open().execute("SELECT value FROM held WHERE key = ?", (_bytes(key),)).fetchone()
+        row = self._open().execute("SELECT value FROM entries WHERE key = ?", (_bytes(key),)).fetchone()
         return None if row is None else bytes(row[0]).decode("utf-8", "surrogatepass")
 
     def __contains__(self, key: str) -> bool:
@@ -61,24 +61,24 @@ class DiskMap:
             if len(self._small) > _IN_MEMORY:
                 self._spill()
         else:
-            self._open().execute("REPLACE INTO held VALUES (?, ?)", (_bytes(key), _bytes(value)))
+            self._open().execute("REPLACE INTO entries VALUES (?, ?)", (_bytes(key), _bytes(value)))
 
     def _spill(self) -> None:
         rows_in_memory, self._small = self._small or {}, None
         rows = ((_bytes(key), _bytes(value)) for key, value in rows_in_memory.items())
-        self._open().executemany("REPLACE INTO held VALUES (?, ?)", rows)
+        self._open().executemany("REPLACE INTO entries VALUES (?, ?)", rows)
 
     def _open(self) -> sqlite3.Connection:
         if self._database is None:
             self._folder = tempfile.TemporaryDirectory(prefix="govor-")
             self._database = temporary_database(self._folder.name)
-            self._database.execute("CREATE TABLE held (key BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID")
+            self._database.execute("CREATE TABLE entries (key BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID")
         return self._database
 
 
 def temporary_database(folder: str) -> sqlite3.Connection:
     """A fast SQLite file that need not survive a crash."""
-    database = sqlite3.connect(f"{folder}/held.sqlite", isolation_level=None)
+    database = sqlite3.connect(f"{folder}/entries.sqlite", isolation_level=None)
     for setting in ("journal_mode=OFF", "synchronous=OFF", "locking_mode=EXCLUSIVE", f"cache_size=-{_CACHE_KIB}"):
         database.execute(f"PRAGMA {setting}")
     database.execute("BEGIN")  # one transaction for its whole life: nothing is flushed row by row
