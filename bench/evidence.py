@@ -38,7 +38,7 @@ RUNS: dict[str, list[str]] = {
 }
 
 
-def main(_: str | None = None) -> None:
+def main(_: Asked) -> list[Figure]:
     """Train and score every method with every seed, then compare each with its baseline."""
     if not JOINED.exists():
         join_lines()

@@ -24,7 +24,7 @@ from govor.runs import Run, Workspace
 CLIPS = 20_000
 
 
-def main(_: str | None = None) -> None:
+def main(_: Asked) -> list[Figure]:
     """Print times and whether the numbers agree."""
     said, heard = _texts(CLIPS)
     clean, rough = [scoring_text(text) for text in said], [scoring_text(text) for text in heard]
