@@ -1,4 +1,4 @@
-"""`make bench`, or `python -m bench decode corpus near language stream train seq2seq transcribe scoring align inner evidence`."""
+"""`make bench`, or `python -m bench decode corpus near language stream train seq2seq transcribe scoring align inner evidence contexts`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from datetime import date
 
 from bench import (
     align,
+    contexts,
     corpus,
     decode,
     evidence,
@@ -35,20 +36,23 @@ MEASUREMENTS = {
     "align": align.main,
     "inner": inner.main,
     "evidence": evidence.main,
+    "contexts": contexts.main,
 }
 
 
 def main() -> None:
     """Run the measurements asked for, all by default."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("which", nargs="*", choices=[[], *MEASUREMENTS], help="all but evidence by default")
+    parser.add_argument(
+        "which", nargs="*", choices=[[], *MEASUREMENTS], help="all but evidence and contexts by default"
+    )
     parser.add_argument(
         "--model",
         help="a packaged run, for transcribe (models/whisper/quickstart by default) and inner (untouched base)",
     )
     asked = parser.parse_args()
     print(f"{date.today()}, {_processor()}, {os.cpu_count()} cores, {platform.platform()}\n")
-    for name in asked.which or [name for name in MEASUREMENTS if name != "evidence"]:
+    for name in asked.which or [name for name in MEASUREMENTS if name not in ("evidence", "contexts")]:
         print(f"## {name}")
         MEASUREMENTS[name](asked.model)
         print()

@@ -114,20 +114,20 @@ def run(name: str, settings: list[str]) -> None:
     """Train once; a finished run is reused."""
     if not Path(f"models/whisper/{name}/run_manifest.json").exists():
         sets = [part for setting in [f"name={name}", *BASE, *settings] for part in ("--set", setting)]
-        _govor("train", "quickstart", "--overwrite", *sets)
+        govor("train", "quickstart", "--overwrite", *sets)
 
 
 def score(name: str, dataset: str) -> None:
     """Score on the single lines or on the joined ones; a scoring that is there is reused."""
     manifest = SPLIT / "test.jsonl" if dataset == "test" else JOINED / "test.jsonl"
     if not Path(f"manifests/evals/{name}__{manifest.parent.name}-test__speech.json").exists():
-        _govor("evaluate", f"models/whisper/{name}", "--manifest", str(manifest), "--overwrite")
+        govor("evaluate", f"models/whisper/{name}", "--manifest", str(manifest), "--overwrite")
 
 
 def compare(a: str, b: str, dataset: str, context: str) -> None:
     """Print a paired comparison on one line."""
     files = [f"manifests/evals/{name}__{dataset}__{context}.json" for name in (a, b)]
-    result = json.loads(_govor("compare", *files, "--json", "--overwrite"))
+    result = json.loads(govor("compare", *files, "--json", "--overwrite"))
     wer, cer = result["wer"], result["cer"]
     print(
         f"{b:<12} against {a:<10} {dataset:<16} {context:<7} WER {wer['a']:.3f} → {wer['b']:.3f} (p {wer['p_value']:.3f})  "
@@ -136,6 +136,7 @@ def compare(a: str, b: str, dataset: str, context: str) -> None:
     )
 
 
-def _govor(*arguments: str) -> str:
+def govor(*arguments: str) -> str:
+    """What a command prints."""
     done = subprocess.run([sys.executable, "-m", "govor", *arguments], stdout=subprocess.PIPE, text=True, check=True)
     return done.stdout
