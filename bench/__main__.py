@@ -1,4 +1,4 @@
-"""`make bench`, or `python -m bench decode corpus near language stream train seq2seq transcribe cached scoring align inner evidence`.
+"""`make bench`, or `python -m bench decode corpus near language stream train seq2seq transcribe cached scoring align inner evidence contexts`.
 
 What was measured is kept in bench/results/<name>.json. At the end stands one table of all ratios against their goals:
 those of this run, and for the other benches those that are kept, with their dates.
@@ -9,12 +9,14 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import traceback
 from collections.abc import Callable
 from datetime import date
 
 from bench import (
     align,
     cached,
+    contexts,
     corpus,
     decode,
     evidence,
@@ -44,9 +46,12 @@ MEASUREMENTS: dict[str, Callable[[Asked], list[Figure]]] = {
     "align": align.main,
     "inner": inner.main,
     "evidence": evidence.main,
+    "contexts": contexts.main,
 }
 
 
+# They train for hours, and are run by name alone.
+AFTERNOONS = ("evidence", "contexts")
 # Which options a bench heeds.
 HEEDED = {"transcribe": ("model",), "inner": ("model",), "cached": ("model", "clips", "split")}
 
@@ -54,7 +59,9 @@ HEEDED = {"transcribe": ("model",), "inner": ("model",), "cached": ("model", "cl
 def main() -> int:
     """Run the measurements asked for, all by default; 1 if one of them could not be run."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("which", nargs="*", choices=[[], *MEASUREMENTS], help="all but evidence by default")
+    parser.add_argument(
+        "which", nargs="*", choices=[[], *MEASUREMENTS], help="all but evidence and contexts by default"
+    )
     parser.add_argument(
         "--model",
         help="for transcribe a packaged run (models/whisper/quickstart by default), for inner any, for cached an untouched "
@@ -65,7 +72,7 @@ def main() -> int:
     given = parser.parse_args()
     asked = Asked(given.model, given.clips, given.split)
     print(f"{date.today()}, {_processor()}, {os.cpu_count()} cores, {platform.platform()}\n")
-    results, failed = run(given.which or [name for name in MEASUREMENTS if name != "evidence"], asked)
+    results, failed = run(given.which or [name for name in MEASUREMENTS if name not in AFTERNOONS], asked)
     print(f"## ratios against goals\n{table(results, list(MEASUREMENTS))}")
     for name, reason in failed.items():
         print(f"not measured: {name}: {reason}")
@@ -80,9 +87,11 @@ def run(names: list[str], asked: Asked) -> tuple[dict[str, Result], dict[str, st
         try:
             heeded = Asked(**{option: getattr(asked, option) for option in HEEDED.get(name, ())})
             results[name] = measured(name, MEASUREMENTS[name](heeded), heeded)
-        except (GovorError, SystemExit) as error:
+        except (Exception, SystemExit) as error:
             failed[name] = str(error)
             print(f"not measured: {error}")
+            if not isinstance(error, GovorError | SystemExit):
+                traceback.print_exc()
         else:
             results[name].write()
         print(flush=True)

@@ -114,7 +114,10 @@ def speed(clips: list[Clip], scratch: Path) -> list[Figure]:
         *(Figure(f"{name}, one core", hours * 3600 / seconds, "× real time") for name, seconds in measured.items()),
         ratio("preprocess against raw decode + resample + encode", against, 0.80),
         *(ratio(f"preprocess against {peer}", measured[peer] / measured["preprocess"]) for peer in PEERS),
-        ratio("validate without near-duplicates against raw decode + resample", raw / measured["validate without near-duplicates"]),
+        ratio(
+            "validate without near-duplicates against raw decode + resample",
+            raw / measured["validate without near-duplicates"],
+        ),
         ratio("validate against raw decode + resample", raw / measured["validate"], 0.60),
     ]
 

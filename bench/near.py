@@ -99,7 +99,7 @@ def main(_: Asked) -> list[Figure]:
     paths = [clip.audio for clip in clips if 0.7 <= clip.duration < 20]
     chosen = [paths[i] for i in np.random.default_rng(0).permutation(len(paths))[: 2 * CLIPS]]
     first, kinds = half(chosen[:CLIPS], 1)
-    second, _ = half(chosen[CLIPS:], 2)
+    second = half(chosen[CLIPS:], 2)[0]
     total = sum(kinds.values())
     limits = np.arange(0.05, 0.45, 0.005)
     scores = np.array([f_score(first, total, limit) for limit in limits])

@@ -52,16 +52,14 @@ class Figure:
 
     @property
     def verdict(self) -> str:
-        """"met" or "missed"; "no goal" where there is none."""
+        """ "met" or "missed"; "no goal" where there is none."""
         if self.goal is None:
             return "no goal"
         met = self.value >= self.goal if self.better == "higher" else self.value <= self.goal
         return "met" if met else "missed"
 
 
-def ratio(
-    name: str, value: float, goal: float | None = None, better: Literal["higher", "lower"] = "higher"
-) -> Figure:
+def ratio(name: str, value: float, goal: float | None = None, better: Literal["higher", "lower"] = "higher") -> Figure:
     """One side against another."""
     return Figure(name, value, RATIO, better, goal)
 
@@ -115,7 +113,7 @@ def stored(bench: str, folder: Path = FOLDER) -> Result | None:
     file = folder / f"{bench}.json"
     if not file.exists():
         return None
-    kinds = {
+    kinds: dict[str, type | tuple[type, ...]] = {
         "figures.*.name": str,
         "figures.*.value": (int, float),
         "figures.*.unit": str,

@@ -13,6 +13,7 @@ from typing import Any
 
 import jiwer
 
+from bench.results import Asked, Figure, ratio
 from govor.measure.headline import add_to_headline
 from govor.measure.report.build import report
 from govor.measure.scoring import write_eval
@@ -25,18 +26,25 @@ CLIPS = 20_000
 
 
 def main(_: Asked) -> list[Figure]:
-    """Print times and whether the numbers agree."""
+    """Times, and whether the numbers agree."""
     said, heard = _texts(CLIPS)
     clean, rough = [scoring_text(text) for text in said], [scoring_text(text) for text in heard]
     spent, ours = _timed(lambda: score(said, heard))
     print(f"ours, normalised, words and characters   {spent:6.2f} s   WER {total(s.words for s in ours).rate:.6f}")
+    figures = [Figure("ours, normalised, words and characters", spent, "s", "lower")]
     spent, words = _timed(lambda: jiwer.process_words(clean, rough))
     spent_too, letters = _timed(lambda: jiwer.process_characters(clean, rough))
     print(
         f"jiwer, words and characters, no normaliser {spent + spent_too:4.2f} s   WER {words.wer:.6f} CER {letters.cer:.6f}"
     )
     mine = total(s.characters for s in ours).rate
-    print(f"the same numbers as jiwer: {total(s.words for s in ours).rate == words.wer and mine == letters.cer}")
+    same = total(s.words for s in ours).rate == words.wer and mine == letters.cer
+    print(f"the same numbers as jiwer: {same}")
+    figures += [
+        Figure("jiwer, words and characters, no normaliser", spent + spent_too, "s", "lower"),
+        ratio("jiwer over ours", (spent + spent_too) / figures[0].value),
+        Figure("the same numbers as jiwer", float(same), "1 is yes", goal=1.0),
+    ]
     try:
         import kaldialign
     except ImportError:
@@ -46,6 +54,7 @@ def main(_: Asked) -> list[Figure]:
         spent, found = _timed(lambda: [kaldialign.edit_distance(*pair) for pair in pairs])
         errors, length = sum(item["total"] for item in found), sum(len(a) for a, _ in pairs)
         print(f"kaldialign, words alone                  {spent:6.2f} s   WER {errors / length:.6f}")
+        figures.append(Figure("kaldialign, words alone", spent, "s", "lower"))
     rows = [
         {"id": f"{i}", "reference": a, "hypothesis": b, "language": "cs", "duration": 1.0 + i % 20, "speaker": f"s{i % 40}",
          "source": None, "snr_db": 20.0, "audio": "gone.wav", "offset": None}
@@ -54,6 +63,7 @@ def main(_: Asked) -> list[Figure]:
     counted = with_counts(rows)
     spent, _summary = _timed(lambda: summarise(counted))
     print(f"intervals and slices of {CLIPS:,} clips      {spent:6.2f} s")
+    figures.append(Figure(f"intervals and slices of {CLIPS:,} clips", spent, "s", "lower"))
     for count in (1_000, CLIPS):
         with _scratch():
             Path("m.jsonl").write_text("{}\n")
@@ -74,6 +84,8 @@ def main(_: Asked) -> list[Figure]:
             spent, page = _timed(lambda run=run: report(Run(run), Path("report")))  # type: ignore[misc]
             size = sum(file.stat().st_size for file in page.parent.rglob("*") if file.is_file())
             print(f"report of {count:>6,} clips without audio      {spent:6.2f} s   {size / 1e6:.1f} MB")
+            figures.append(Figure(f"report of {count:,} clips without audio", spent, "s", "lower"))
+    return figures
 
 
 def _texts(count: int) -> tuple[list[str], list[str]]:

@@ -128,8 +128,7 @@ def stock() -> tuple[str, float]:
 
 def ours() -> tuple[str, float]:
     """`govor train`."""
-    from govor import recipe as recipes
-    from govor.cli.finetune import run_training
+    from govor.api import train
 
     settings = {
         "name": "bench-ours",
@@ -144,9 +143,9 @@ def ours() -> tuple[str, float]:
         "evaluation.decode_clips": 0,
         "evaluation.loss_clips": 1,
     }
-    recipe = recipes.load("whisper", [f"{name}={value}" for name, value in settings.items()])
-    finished = run_training(recipe, resume=False, overwrite=True, device="cpu")
-    return str(finished.run), finished.metrics["training_seconds"]
+    changes = [f"{name}={value}" for name, value in settings.items()]
+    finished = train("whisper", settings=changes, existing="overwrite", device="cpu")
+    return str(finished.run.folder), finished.metrics["training_seconds"]
 
 
 if __name__ == "__main__":

@@ -86,10 +86,10 @@ def main(_: Asked) -> list[Figure]:
     for name, value in [*peers.items(), *((f"ours on the speech, {key}", value) for key, value in ours.items())]:
         print(f"{name:<36} {value:7.2f} s per step of {CLIPS_PER_STEP} clips")
         figures.append(Figure(name, value, "s a step", "lower"))
-    for bf16 in ("fp32", "bf16"):
-        best = min(value for name, value in peers.items() if name.endswith(bf16))
-        print(f"ratio in {bf16}: {best / ours[bf16]:.1f}")
-        figures.append(ratio(f"stock over ours, {bf16}", best / ours[bf16]))
+    for kind in ("fp32", "bf16"):
+        best = min(value for name, value in peers.items() if name.endswith(kind))
+        print(f"ratio in {kind}: {best / ours[kind]:.1f}")
+        figures.append(ratio(f"stock over ours, {kind}", best / ours[kind]))
     best_of_each = min(peers.values()) / min(ours.values())
     print(f"ratio of the best of each: {best_of_each:.1f}   (goal 8)")
     return [*figures, ratio("stock over ours, the best of each", best_of_each, 8.0)]
