@@ -12,6 +12,7 @@ import platform
 import traceback
 from collections.abc import Callable
 from datetime import date
+from pathlib import Path
 
 from bench import (
     align,
@@ -29,7 +30,7 @@ from bench import (
     train_step,
     transcribe,
 )
-from bench.results import Asked, Figure, Result, measured, table
+from bench.results import FOLDER, Asked, Figure, Result, measured, table
 from govor.errors import GovorError
 
 MEASUREMENTS: dict[str, Callable[[Asked], list[Figure]]] = {
@@ -79,7 +80,7 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def run(names: list[str], asked: Asked) -> tuple[dict[str, Result], dict[str, str]]:
+def run(names: list[str], asked: Asked, folder: Path = FOLDER) -> tuple[dict[str, Result], dict[str, str]]:
     """Measure and keep; the results, and why others could not be measured. One that fails does not cost the others."""
     results, failed = {}, {}
     for name in names:
@@ -93,7 +94,7 @@ def run(names: list[str], asked: Asked) -> tuple[dict[str, Result], dict[str, st
             if not isinstance(error, GovorError | SystemExit):
                 traceback.print_exc()
         else:
-            results[name].write()
+            results[name].write(folder)
         print(flush=True)
     return results, failed
 

@@ -28,7 +28,6 @@ from govor.corpus.manifests import Manifest
 from govor.corpus.records import Clip
 from govor.corpus.samples import clip_samples
 from govor.errors import GovorError
-from govor.families.base import Recogniser
 from govor.families.opening import open_model
 from govor.families.task import ContextMode, DecodeOptions
 from govor.families.whisper.batches import PROMPT_TOKENS, batches_by_length
@@ -192,7 +191,9 @@ def _sides(whisper: Whisper, folder: Path, converted: Path, audio: Audio) -> Ite
     yield _faster_whisper(converted, "float32", audio, defaults=True)
 
 
-def _ours(model: Recogniser, context: ContextMode) -> Callable[[list[Samples], list[str]], list[Answer]]:
+def _ours(
+    model: Whisper | CTranslate2Whisper, context: ContextMode
+) -> Callable[[list[Samples], list[str]], list[Answer]]:
     def transcribe(samples: list[Samples], languages: list[str]) -> list[Answer]:
         found = model.transcribe(samples, languages, DecodeOptions(context))
         return [Answer(one.text, not one.complete) for one in found]
