@@ -4,13 +4,14 @@ Peers pad every clip to 30 s. Ours is asked in all its audio contexts, and throu
 timestamps and without the temperature fallback, but for faster-whisper once more at its defaults (beam 5 and fallback). All
 are told the language, and leave out the tokens that the model's own configuration suppresses.
 
-Every side has one thread, and its CPU seconds are counted: other processes make them no longer. `encoder` is the encoder
+Every side has one thread, and its CPU seconds are counted: other processes change them little. `encoder` is the encoder
 alone, over the same batches; `whole` is from samples to texts. An answer is stuck when it ends at the side's limit of
 tokens, or compresses better than 2.4 to 1, which is where engines take it for a loop.
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 import zlib
@@ -101,10 +102,12 @@ class Measured:
         return [answer.stuck for answer in self.answers]
 
     def wer(self, clips: Sequence[Clip], rows: Sequence[int] | None = None) -> float:
-        """Of some of the clips, or of all."""
+        """Of some of the clips, or of all; of none it is no number."""
         chosen = range(len(clips)) if rows is None else rows
-        texts = [clips[row].transcript for row in chosen], [self.answers[row].text for row in chosen]
-        return total(item.words for item in score(*texts)).rate or 0.0
+        said = [clips[row].transcript for row in chosen]
+        scores = score(said, [self.answers[row].text for row in chosen], [clips[row].language for row in chosen])
+        rate = total(item.words for item in scores).rate
+        return math.nan if rate is None else rate
 
 
 def main(asked: Asked) -> list[Figure]:
@@ -169,7 +172,7 @@ def _measure(side: Side, audio: Audio) -> Measured:
 
 
 def _sides(whisper: Whisper, folder: Path, converted: Path, audio: Audio) -> Iterator[Side]:
-    """One after the other, so that a model is in memory for as long as it is measured."""
+    """Each is made when its turn comes, so that few models are in memory at once."""
     from ctranslate2.converters import TransformersConverter
 
     bands = whisper.renderer.n_mels
@@ -299,9 +302,10 @@ def _told(measured: dict[str, Measured], clips: list[Clip]) -> list[Figure]:
     for name, found in measured.items():
         rate, rate_sound = found.wer(clips), found.wer(clips, sound)
         print(f"{name:<34}{rate:7.3f}{rate_sound:12.3f}{sum(found.stuck):7d}{found.encoder:11.2f}{found.whole:9.2f}")
+        if sound:
+            figures.append(Figure(f"{name}, WER where no side is stuck", rate_sound, "share", "lower"))
         figures += [
             Figure(f"{name}, WER", rate, "share", "lower"),
-            Figure(f"{name}, WER where no side is stuck", rate_sound, "share", "lower"),
             Figure(f"{name}, stuck", sum(found.stuck), "clips", "lower"),
             Figure(f"{name}, encoder", found.encoder, "CPU s", "lower"),
             Figure(f"{name}, whole", found.whole, "CPU s", "lower"),
