@@ -9,6 +9,7 @@ from bench import cached
 from bench.results import Asked, Figure, Result, measured, ratio, stored, table
 
 from conftest import make_split
+from govor.corpus.records import Clip
 from govor.errors import GovorError
 
 SPEED = ratio("ours over theirs", 4.2, 4.0)
@@ -144,9 +145,7 @@ def test_the_goal_is_judged_at_the_same_precision() -> None:
         "faster-whisper, float32": side(6.0),
         "faster-whisper, defaults, float32": side(8.0),
     }
-    from govor.corpus.records import Clip
-
-    found = {figure.name: figure for figure in cached._ratios(measured_sides, [Clip("a", "a.wav", "a", 1.0)])}
+    found = {figure.name: figure for figure in cached._ratios(measured_sides, [Clip("a", "a.wav", "a", 1.0, "cs")])}
     whole = found["faster-whisper over ours, cached, float32, whole seconds"]
     assert (whole.value, whole.goal, whole.verdict) == (6.0, 4.0, "met")
     assert found["faster-whisper over ours, ct2 padded, int8, whole seconds"].verdict == "missed"
