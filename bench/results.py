@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import math
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from govor.errors import GovorError
 from govor.jsons import Record, read_json, write_json
@@ -16,7 +18,10 @@ from govor.machine import environment, now
 FOLDER = Path(__file__).resolve().parent / "results"
 RATIO = "ratio"
 _TOLD_OF_MACHINE = ("processor", "cpu_cores", "gpu", "python")
-_TOLD_OF_PACKAGES = ("torch", "transformers")
+_PACKAGES = (
+    *("torch", "transformers", "ctranslate2", "faster-whisper", "jiwer", "kaldialign", "lhotse", "datasets"),
+    *("numpy", "soundfile", "soxr"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,6 @@ class Result:
     def write(self, folder: Path = FOLDER) -> Path:
         """Keep it, whole or not at all, in place of the result before."""
         told = environment()
-        packages = told["packages"]
         file = folder / f"{self.bench}.json"
         record = {
             "bench": self.bench,
@@ -85,7 +89,7 @@ class Result:
             "uncommitted_changes": _changed(),
             "asked": dict(self.asked),
             "machine": {name: told[name] for name in _TOLD_OF_MACHINE},
-            "packages": {name: packages[name] for name in _TOLD_OF_PACKAGES},
+            "packages": _versions(),
             "figures": [asdict(figure) for figure in self.figures],
         }
         write_json(file, record)
@@ -169,10 +173,19 @@ def _figure(row: object, file: Path) -> Figure:
         raise GovorError(f"{file}: {error}; measure it again.") from None
 
 
+def _versions() -> dict[str, str]:
+    """Of what is measured, and of what it is measured beside; what is not installed is left out."""
+    found = {}
+    for name in _PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
 def _changed() -> bool | None:
     """Whether the program differs from its commit, the results apart; None where nobody can tell."""
     root = str(FOLDER.parents[1])
-    command: list[Any] = ["git", "-C", root, "status", "--porcelain", "-uno", "--", ".", ":!bench/results"]
+    command = ["git", "-C", root, "status", "--porcelain", "-uno", "--", ".", ":!bench/results"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
