@@ -17,7 +17,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from govor.device import torch_dtype
 
 Result = TypeVar("Result")
-_ROUNDS = 4
+# Beside other programs the best of many short rounds is the device's own.
+_MEASURED_SECONDS = 0.25
 # A product of this many rows, columns and terms takes a fraction of a second, and no smaller one uses a whole GPU.
 _SIZES = {"cpu": 1024, "mps": 4096, "cuda": 8192}
 
@@ -54,13 +55,13 @@ def _attention_backward(
 
 
 def device_flops(device: torch.device, precision: str) -> float:
-    """Floating-point operations a second of a large matrix product on this device, the best of a few rounds."""
+    """Floating-point operations a second of a large matrix product on this device, the best of some rounds."""
     size = _SIZES.get(device.type, _SIZES["cpu"])
     dtype = torch_dtype(precision)
     left, right = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
-    best = 0.0
+    best, begun = 0.0, time.perf_counter()
     with torch.inference_mode():
-        for _ in range(_ROUNDS):
+        while time.perf_counter() - begun < _MEASURED_SECONDS:
             _wait(device)
             started = time.perf_counter()
             left @ right
