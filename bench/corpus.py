@@ -102,6 +102,11 @@ def speed(clips: list[Clip], scratch: Path) -> list[Figure]:
         "lhotse: resample, save_audios": cpu(lambda: lhotse_saves(clips, scratch / "lhotse")),
         "datasets.map: soundfile, soxr, encode": cpu(lambda: datasets_maps(paths, encode)),
     }
+    return compared(measured, hours)
+
+
+def compared(measured: dict[str, float], hours: float) -> list[Figure]:
+    """Each stage's speed, and the ratios, from CPU seconds."""
     for name, seconds in measured.items():
         print(f"{name:<42}{hours * 3600 / seconds:8.0f} x real time of one core")
     against = measured["raw decode + resample + encode"] / measured["preprocess"]
