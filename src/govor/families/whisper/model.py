@@ -10,7 +10,6 @@ from typing import ClassVar, cast
 import torch
 from tokenizers import AddedToken
 from torch import nn
-from torch.nn import functional as F
 from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
 
 from govor.audio import SAMPLE_RATE, Samples
@@ -27,6 +26,7 @@ from govor.families.loading import (
     quiet_library,
     weight_files,
 )
+from govor.families.loss import cross_entropy_sum
 from govor.families.recogniser import RECOGNITION
 from govor.families.task import ContextMode, DecodeOptions, Task
 from govor.families.whisper.attention import all_heads, attend, stock_heads
@@ -137,9 +137,7 @@ class Whisper(Inference):
         silences = self._silences_of(batch, range(len(batch["mels"])))
         hidden = decode(self.model, batch["inputs"], encode(self.model, batch["mels"], silences))
         taught = batch["targets"] != IGNORED
-        logits = self.model.proj_out(hidden[taught])
-        targets = batch["targets"][taught]
-        loss = F.cross_entropy(logits.float(), targets, reduction="sum", label_smoothing=label_smoothing)
+        loss = cross_entropy_sum(self.model.proj_out, hidden[taught], batch["targets"][taught], label_smoothing)
         return loss, taught.sum()
 
     def logits(self, batch: Batch) -> torch.Tensor:
