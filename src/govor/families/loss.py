@@ -30,6 +30,6 @@ def cross_entropy_sum(
 
     if len(targets_N) <= CHUNK_TOKENS:
         return of(hidden_ND, targets_N)
-    chunks = zip(hidden_ND.split(CHUNK_TOKENS), targets_N.split(CHUNK_TOKENS), strict=True)
+    chunks = zip(torch.split(hidden_ND, CHUNK_TOKENS), torch.split(targets_N, CHUNK_TOKENS), strict=True)
     sums = [checkpoint(of, hidden, targets, use_reentrant=False) for hidden, targets in chunks]
     return torch.stack(sums).sum()

@@ -30,6 +30,7 @@ from govor.families.loading import (
     quiet_library,
     weight_files,
 )
+from govor.families.loss import cross_entropy_sum
 from govor.families.qwen3_asr.convert import (
     assemble,
     generation_config,
