@@ -47,6 +47,7 @@ def _child(side: str) -> dict[str, Any]:
         str(SPLIT / "test.jsonl"),
         "--context",
         "padded",
+        "--plain",  # the search itself is compared
         "--overwrite",
         "--json",
     ]

@@ -59,15 +59,17 @@ def greedy(
     """The most probable token at each step, for every row until its end token or its limit.
 
     With a temperature a token is drawn instead, from probabilities raised to its inverse; the log-probabilities that are
-    summed up stay those of the model.
+    summed up stay those of the model. Every row draws by a copy of `generator`, so that the others change nothing.
     """
+    generators = [_copy(generator) for _ in max_tokens] if temperature > 0 else []
     results = [Candidate([], 0.0) for _ in max_tokens]
     rows = list(range(len(max_tokens)))
     logprobs = decoder.start()
     while True:
         if temperature > 0:
-            weights = torch.softmax(logprobs / temperature, dim=-1)
-            tokens = torch.multinomial(weights.cpu(), 1, generator=generator)[:, 0].to(logprobs.device)
+            weights = torch.softmax(logprobs / temperature, dim=-1).cpu()
+            drawn = [torch.multinomial(row, 1, generator=generators[at]) for at, row in zip(rows, weights, strict=True)]
+            tokens = torch.cat(drawn).to(logprobs.device)
             best = logprobs.gather(1, tokens[:, None])[:, 0]
         else:
             best, tokens = logprobs.max(dim=-1)
@@ -88,6 +90,11 @@ def greedy(
             decoder.select(still)
             tokens, rows = tokens[still], [rows[place] for place in alive]
         logprobs = decoder.advance(tokens)
+
+
+def _copy(generator: torch.Generator | None) -> torch.Generator:
+    copy = torch.Generator()
+    return copy.manual_seed(0) if generator is None else copy.set_state(generator.get_state())
 
 
 @dataclass(slots=True)
