@@ -19,7 +19,12 @@ from govor.timing.longform import LongFormOptions, Pace, transcribe_recording, t
 CZECH = DecodeOptions("speech", language="cs")
 
 
-SPOKEN = " ".join(["tady něco je řečeno"] * 20)
+SPOKEN = (
+    "Ráno jsme vyšli z domu ještě před svítáním a cesta vedla podél řeky až k starému mlýnu, kde čekal soused s vozem. "
+    "Naložili jsme tři pytle mouky, bednu jablek i proutěný koš s vejci, protože v městě bývá v sobotu trh. "
+    "Cestou zpívali drozdi, kůň pomalu klusal, děti spaly na slámě a otec vyprávěl, jak kdysi putoval přes hory do Tyrol. "
+    "Večer nás zastihla bouřka, takže zbytek noci minul u krbu v hospodě."
+)
 
 
 class Scripted:
