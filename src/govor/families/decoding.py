@@ -59,17 +59,14 @@ def greedy(
     """The most probable token at each step, for every row until its end token or its limit.
 
     With a temperature a token is drawn instead, from probabilities raised to its inverse; the log-probabilities that are
-    summed up stay those of the model. Every row draws by a copy of `generator`, so that the others change nothing.
+    summed up stay those of the model.
     """
-    generators = [_copy(generator) for _ in max_tokens] if temperature > 0 else []
     results = [Candidate([], 0.0) for _ in max_tokens]
     rows = list(range(len(max_tokens)))
     logprobs = decoder.start()
     while True:
         if temperature > 0:
-            weights = torch.softmax(logprobs / temperature, dim=-1).cpu()
-            drawn = [torch.multinomial(row, 1, generator=generators[at]) for at, row in zip(rows, weights, strict=True)]
-            tokens = torch.cat(drawn).to(logprobs.device)
+            tokens = _drawn(logprobs / temperature, generator).to(logprobs.device)
             best = logprobs.gather(1, tokens[:, None])[:, 0]
         else:
             best, tokens = logprobs.max(dim=-1)
@@ -92,9 +89,12 @@ def greedy(
         logprobs = decoder.advance(tokens)
 
 
-def _copy(generator: torch.Generator | None) -> torch.Generator:
-    copy = torch.Generator()
-    return copy.manual_seed(0) if generator is None else copy.set_state(generator.get_state())
+def _drawn(logits: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+    """One token for each row [R, V]: where its cumulative probability passes a number drawn for all, so that a row draws the
+    same whatever its neighbours are."""
+    sums = torch.softmax(logits.cpu().double(), dim=-1).cumsum(dim=-1)
+    number = torch.rand((), generator=generator, dtype=torch.float64)
+    return torch.searchsorted(sums, number * sums[:, -1:], right=True)[:, 0]
 
 
 @dataclass(slots=True)
