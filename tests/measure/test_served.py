@@ -151,7 +151,7 @@ def test_what_is_printed_names_them(workspace: Path) -> None:
     summary, _ = read_eval(filed("m", made, decoding="served"))
     lines = score_lines(summary).splitlines()
     assert len(lines) == 3 and lines[1].strip() == (
-        "2 loops, 0 cut by the limit, 0 drawn again; WER without the 2 that loop or were cut 0.2000"
+        "loops 2, cut by the limit 0, drawn again 0; WER without the 2 that loop or were cut 0.2000"
     )
     assert lines[2].strip() == "2 of 158 clips make 27% of all errors: c156, c157"
     quiet = filed("n", rows(*[SAID] * 20), decoding="served")

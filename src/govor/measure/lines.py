@@ -44,7 +44,7 @@ def trouble(summary: Json) -> Iterator[str]:
     """What of a scoring's errors is of few clips, or of texts that ran on."""
     wild = summary.get("ran_on")
     if wild and (wild["clips"] or wild["retried"]):
-        counts = f"{wild['loops']} loops, {wild['cut']} cut by the limit, {wild['retried']} drawn again"
+        counts = f"loops {wild['loops']}, cut by the limit {wild['cut']}, drawn again {wild['retried']}"
         without = "n/a" if wild["wer_without"] is None else f"{wild['wer_without']:.4f}"
         yield counts + (f"; WER without the {wild['clips']} that loop or were cut {without}" if wild["clips"] else "")
     few = summary.get("heavy")
