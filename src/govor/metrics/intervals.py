@@ -101,12 +101,36 @@ def paired_difference(
     smaller than the p of a sign-flip test, 2^(1 - n) where n clusters differ: a draw of few clusters knows them alone. No
     interval comes of fewer than six clusters, and no p of fewer than two.
     """
-    total = sum(lengths)
-    observed = (sum(errors_b) - sum(errors_a)) / total if total else 0.0
-    if clusters.count < 2 or not total:
+    return paired_differences(errors_a, errors_b, lengths, clusters, [()])[0]
+
+
+def paired_differences(
+    errors_a: Sequence[float],
+    errors_b: Sequence[float],
+    lengths: Sequence[float],
+    clusters: Clusters,
+    without: Sequence[Sequence[int]],
+) -> list[Difference]:
+    """`paired_difference` without the clips at these places, once for each set of places; all by the same draws, in which
+    such a clip has neither words nor errors."""
+    base = np.column_stack([np.subtract(errors_b, errors_a), lengths]).astype(np.float64)
+    tables = []
+    for places in without:
+        table = base.copy()
+        table[list(places)] = 0.0
+        tables.append(table)
+    drawable = clusters.count >= 2 and base[:, 1].any()
+    draws = _drawn(np.hstack(tables), clusters, None) if drawable else np.zeros((0, 2 * len(tables)))
+    return [_difference(table, clusters, draws[:, 2 * place : 2 * place + 2]) for place, table in enumerate(tables)]
+
+
+def _difference(table: npt.NDArray[np.float64], clusters: Clusters, draws: npt.NDArray[np.float64]) -> Difference:
+    """Of (difference in errors, words) by clip, and the same [rounds] of resampled corpora."""
+    errors, words = table.sum(axis=0)
+    observed = float(errors / words) if words else 0.0
+    values = _rates(draws)
+    if not len(values):
         return Difference(observed, None, None)
-    table = np.column_stack([np.subtract(errors_b, errors_a), lengths]).astype(np.float64)
-    values = _resampled(table, clusters, None)
     against = min(int((values <= 0).sum()), int((values >= 0).sum()))
     differing = int(np.count_nonzero(_cluster_sums(table, clusters)[:, 0]))
     p = min(1.0, max(2 * (against + 1) / (len(values) + 1), 2.0 ** (1 - differing)))
@@ -124,7 +148,17 @@ def _cluster_sums(table: npt.NDArray[np.float64], clusters: Clusters) -> npt.NDA
 
 
 def _resampled(table: npt.NDArray[np.float64], clusters: Clusters, rounds: int | None) -> npt.NDArray[np.float64]:
-    """First column over second [rounds] of corpora drawn by cluster; the seed is fixed so that a score prints the same
+    """First column over second [rounds] of corpora drawn by cluster."""
+    return _rates(_drawn(table, clusters, rounds))
+
+
+def _rates(draws: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    some = draws[draws[:, 1] > 0]
+    return np.asarray(some[:, 0] / some[:, 1])
+
+
+def _drawn(table: npt.NDArray[np.float64], clusters: Clusters, rounds: int | None) -> npt.NDArray[np.float64]:
+    """Sums of the columns [rounds, columns] of corpora drawn by cluster; the seed is fixed so that a score prints the same
     twice."""
     sums = _cluster_sums(table, clusters)
     count = len(sums)
@@ -132,10 +166,7 @@ def _resampled(table: npt.NDArray[np.float64], clusters: Clusters, rounds: int |
         rounds = ROUNDS if count < _MANY_CLUSTERS else _ROUNDS_OF_MANY
     generator = np.random.default_rng(_SEED)
     even = np.full(count, 1 / count)
-    blocks = []
     most = max(1, _BLOCK_NUMBERS // count)
-    for done in range(0, rounds, most):
-        drawn = generator.multinomial(count, even, size=min(most, rounds - done)) @ sums
-        drawn = drawn[drawn[:, 1] > 0]
-        blocks.append(drawn[:, 0] / drawn[:, 1])
-    return np.concatenate(blocks)
+    return np.concatenate(
+        [generator.multinomial(count, even, size=min(most, rounds - done)) @ sums for done in range(0, rounds, most)]
+    )
