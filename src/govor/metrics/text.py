@@ -93,7 +93,7 @@ def lenient_text(text: str, language: str | None = None) -> str:
 
 
 def _lenient(text: str, dotless_i: bool, bcs: bool) -> str:
-    plain = _without_marks(_scored(text, dotless_i))
+    plain = _without_marks(_STRICT[dotless_i][text])
     if bcs:
         plain = _without_marks(to_latin(plain))
     return " ".join(normal_form("NFC", plain.translate(_STROKES)).split())
