@@ -161,8 +161,8 @@ class _Prints:
         differing = (np.bitwise_count(self.words[here] ^ self.words[there]) * both).sum(axis=1)
         looked_at = both.sum(axis=1)
         alike: Mask = (differing <= most_differing * 32 * looked_at) | (looked_at < _LOOKED_AT // 2)
-        # One frame more may be common at the shifts beside this one.
-        return alike & (common >= MIN_COMMON_FRAMES - 1)
+        alike &= common >= MIN_COMMON_FRAMES - 1  # one more may be common at the shifts beside this one
+        return alike
 
 
 class Index:
@@ -333,7 +333,8 @@ def _quick_size(least: int) -> int:
 @cache
 def _window() -> npt.NDArray[np.float32]:
     """How much of each hop's energy a Hann window takes [hops]."""
-    return np.square(np.hanning(WINDOW_HOPS * HOP)).reshape(WINDOW_HOPS, HOP).mean(axis=1).astype(np.float32)
+    taken: npt.NDArray[np.float64] = np.square(np.hanning(WINDOW_HOPS * HOP)).reshape(WINDOW_HOPS, HOP).mean(axis=1)
+    return taken.astype(np.float32)
 
 
 @cache
