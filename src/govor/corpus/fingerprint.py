@@ -22,11 +22,13 @@ from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
+import soxr
 
 from govor.audio import SAMPLE_RATE, Samples
 from govor.silence import Sound, power_db
 
-HOP = 256  # samples at 16 kHz: 16 ms
+RATE_HZ = 8_000
+HOP = 128  # 16 ms
 WINDOW_HOPS = 16  # 0.256 s: long against a hop, so that a trim by half a hop changes little
 BANDS = 33
 LOWEST_HZ, HIGHEST_HZ = 300.0, 3_000.0
@@ -82,10 +84,11 @@ class Match:
 
 def fingerprint(samples: Samples) -> Fingerprint:
     """Fingerprint of samples [n] at 16 kHz; too short a clip (under 0.3 s) has no words."""
-    hops = len(samples) // HOP
+    narrow = soxr.resample(samples, SAMPLE_RATE, RATE_HZ, quality="LQ")
+    hops = len(narrow) // HOP
     if hops < WINDOW_HOPS + 1:
         return Fingerprint(np.zeros(0, np.uint32), np.zeros(0, np.bool_))
-    windows = np.lib.stride_tricks.sliding_window_view(_energies(samples, hops), WINDOW_HOPS, axis=1)
+    windows = np.lib.stride_tricks.sliding_window_view(_energies(narrow, hops), WINDOW_HOPS, axis=1)
     energies = windows @ _window()  # [bands, frames]
     difference = np.diff(energies[:-1] - energies[1:], axis=1) > 0
     words = np.ascontiguousarray(np.packbits(difference, axis=0).T).view(">u4")[:, 0].astype(np.uint32)
@@ -290,21 +293,21 @@ def _pairs(entries: npt.NDArray[np.void]) -> Iterator[Pairs]:
             yield np.stack([clips[c], clips[d], frames[c] - frames[d]], axis=1)
 
 
-def _energies(samples: Samples, hops: int) -> Energies:
+def _energies(narrow: Samples, hops: int) -> Energies:
     """The energy of every band in every hop [bands, hops]."""
     parts = []
     for start in range(0, hops, _BLOCK_HOPS - 2 * _RING_HOPS):
         end = min(start + _BLOCK_HOPS - 2 * _RING_HOPS, hops)
         first, last = max(0, start - _RING_HOPS), min(hops, end + _RING_HOPS)
-        block = _block_energies(samples[first * HOP : last * HOP], last - first)
+        block = _block_energies(narrow[first * HOP : last * HOP], last - first)
         parts.append(block[:, start - first : end - first])
     return np.concatenate(parts, axis=1)
 
 
-def _block_energies(samples: Samples, hops: int) -> Energies:
+def _block_energies(narrow: Samples, hops: int) -> Energies:
     size = _quick_size(hops + 4)
-    spectrum = np.fft.rfft(samples, size * HOP)
-    bins_per_hz = size * HOP / SAMPLE_RATE
+    spectrum = np.fft.rfft(narrow, size * HOP)
+    bins_per_hz = size * HOP / RATE_HZ
     edges = np.round(_edges_hz() * bins_per_hz).astype(int)
     slope = max(1, round(SLOPE_HZ * bins_per_hz))
     ramp = np.sin(np.pi / 2 * (np.arange(2 * slope) + 0.5) / (2 * slope)).astype(np.float32)
@@ -345,6 +348,6 @@ def _edges_hz() -> npt.NDArray[np.float64]:
 @cache
 def _rates() -> list[tuple[range, int]]:
     """Bands that are told by equally many samples a hop, with a little room for the rounding of their edges."""
-    widths = (np.diff(_edges_hz()) + 2 * SLOPE_HZ) * HOP / SAMPLE_RATE
+    widths = (np.diff(_edges_hz()) + 2 * SLOPE_HZ) * HOP / RATE_HZ
     rates = [1 if width < 0.97 else 2 if width < 1.94 else 4 for width in widths]
     return [(range(rates.index(rate), rates.index(rate) + rates.count(rate)), rate) for rate in (1, 2, 4)]
