@@ -24,7 +24,7 @@ MIN_CLUSTERS = 10
 FEWEST_CLUSTERS = 6
 _SEED = 20_040_517
 # Draws are made in blocks of this many numbers, so that memory does not grow with the clips.
-_BLOCK_NUMBERS = 4_000_000
+_BLOCK_NUMBERS = 1_000_000
 # With so many clusters the quantiles of fewer rounds are as steady, and the rounds are what takes the time.
 _MANY_CLUSTERS = 2_000
 _ROUNDS_OF_MANY = 1_000
