@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
+from bench.results import Asked, Figure, ratio
 from govor.corpus import fillets
 from govor.corpus.manifests import read_clips
 from govor.families.opening import find_model, open_model, trainable_folder
@@ -27,8 +28,8 @@ MODEL = "openai/whisper-base"
 SPLICES = 24
 
 
-def main(_: str | None = None) -> None:
-    """Print offsets and real-time factors."""
+def main(_: Asked) -> list[Figure]:
+    """Offsets and real-time factors."""
     clips = [clip for clip in read_clips(fillets.prepare(print)) if 1.0 < clip.duration < 6.0]
     tasks = [troubled(splice, "none", i) for i, splice in enumerate(splices(clips[400:], SPLICES, 2))]
     seconds = sum(len(task.samples) for task in tasks) / 16_000
@@ -36,7 +37,7 @@ def main(_: str | None = None) -> None:
     measured = measure_heads(recogniser, clips[:120], "padded")
     if measured is None:
         raise SystemExit("too few clips to choose the heads by")
-    ours = {}
+    ours, figures = {}, []
     for name, heads in (("heads of the configuration", None), ("heads measured", measured.chosen)):
         start = time.perf_counter()
         ours[name] = align_pieces(
@@ -44,17 +45,30 @@ def main(_: str | None = None) -> None:
         )  # type: ignore[arg-type]
         spent = time.perf_counter() - start
         found = scored(tasks, ours[name])
+        figures += [
+            Figure(f"mean offset, {name}", found["offset_seconds"] * 1000, "ms", "lower"),
+            Figure(f"coverage, {name}", found["coverage"], "share"),
+            Figure(f"real-time factor, {name}", spent / seconds, "× real time", "lower"),
+        ]
         print(
             f"{name:<27} mean offset {found['offset_seconds'] * 1000:5.0f} ms, coverage {found['coverage']:.3f}, "
             f"{spent / seconds:.3f} x real time (torch, fp32)"
         )
     theirs, spent = _faster_whisper(tasks)
     both = [(a, b) for a, b in zip(_firsts(tasks, ours["heads measured"]), theirs, strict=True) if b is not None]
+    mine, other = (1000 * float(np.mean([abs(pair[side]) for pair in both])) for side in (0, 1))
     print(f"faster-whisper words, float32: {spent / seconds:.3f} x real time with transcribing")
     print(
         f"on the {len(both)} of {len(theirs)} lines whose first word it got right, mean onset offset: "
-        f"ours {1000 * np.mean([abs(a) for a, _ in both]):.0f} ms, faster-whisper {1000 * np.mean([abs(b) for _, b in both]):.0f} ms"
+        f"ours {mine:.0f} ms, faster-whisper {other:.0f} ms"
     )
+    return [
+        *figures,
+        Figure("real-time factor, faster-whisper with transcribing", spent / seconds, "× real time", "lower"),
+        Figure("mean onset offset of lines, ours", mine, "ms", "lower"),
+        Figure("mean onset offset of lines, faster-whisper", other, "ms", "lower"),
+        ratio("mean onset offset, ours over faster-whisper", mine / other, better="lower"),
+    ]
 
 
 def _firsts(tasks: list[Case], found: list[Any]) -> list[float]:

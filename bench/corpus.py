@@ -20,6 +20,7 @@ import numpy as np
 import soundfile
 
 from bench.decode import bare
+from bench.results import Asked, Figure, ratio
 from govor.corpus import fillets
 from govor.corpus.inventory import Statement, inventory
 from govor.corpus.preprocess import PreprocessSettings, preprocess, write_pcm16
@@ -30,6 +31,7 @@ from govor.runs import Workspace
 
 CLIPS = 400
 ROWS = (10_000, 100_000, 1_000_000)
+PEERS = ("lhotse: resample, save_audios", "datasets.map: soundfile, soxr, encode")
 
 
 def cpu(work: Callable[[], object]) -> float:
@@ -47,16 +49,15 @@ def drain(items: Iterable[object]) -> None:
     deque(items, maxlen=0)
 
 
-def main(_: str | None = None) -> None:
+def main(_: Asked) -> list[Figure]:
     """Speed, then memory."""
     fillets.prepare(print)
     clips = [clip for clip in fillets.clips() if 0.7 < clip.duration < 30][:CLIPS]
     with tempfile.TemporaryDirectory() as scratch:
-        speed(clips, Path(scratch))
-        memory(Path(scratch))
+        return [*speed(clips, Path(scratch)), *memory(Path(scratch))]
 
 
-def speed(clips: list[Clip], scratch: Path) -> None:
+def speed(clips: list[Clip], scratch: Path) -> list[Figure]:
     """Each stage beside what does the same work without us."""
     hours = sum(clip.duration for clip in clips) / 3600
     folder = scratch / "ogg"
@@ -101,13 +102,29 @@ def speed(clips: list[Clip], scratch: Path) -> None:
         "lhotse: resample, save_audios": cpu(lambda: lhotse_saves(clips, scratch / "lhotse")),
         "datasets.map: soundfile, soxr, encode": cpu(lambda: datasets_maps(paths, encode)),
     }
+    return compared(measured, hours)
+
+
+def compared(measured: dict[str, float], hours: float) -> list[Figure]:
+    """Each stage's speed, and the ratios, from CPU seconds."""
     for name, seconds in measured.items():
         print(f"{name:<42}{hours * 3600 / seconds:8.0f} x real time of one core")
     against = measured["raw decode + resample + encode"] / measured["preprocess"]
     print(f"preprocess against raw decode + resample + encode: {against:.2f}   (goal 0.80)")
-    for peer in ("lhotse: resample, save_audios", "datasets.map: soundfile, soxr, encode"):
+    for peer in PEERS:
         print(f"preprocess against {peer}: {measured[peer] / measured['preprocess']:.2f}")
     print(f"validate against raw decode + resample: {measured['raw decode + resample'] / measured['validate']:.2f}\n")
+    raw = measured["raw decode + resample"]
+    return [
+        *(Figure(f"{name}, one core", hours * 3600 / seconds, "× real time") for name, seconds in measured.items()),
+        ratio("preprocess against raw decode + resample + encode", against, 0.80),
+        *(ratio(f"preprocess against {peer}", measured[peer] / measured["preprocess"]) for peer in PEERS),
+        ratio(
+            "validate without near-duplicates against raw decode + resample",
+            raw / measured["validate without near-duplicates"],
+        ),
+        ratio("validate against raw decode + resample", raw / measured["validate"], 0.60),
+    ]
 
 
 def lhotse_saves(clips: list[Clip], folder: Path) -> None:
@@ -137,19 +154,24 @@ def datasets_maps(paths: list[Path], encode: Callable[[int, Any], None]) -> None
     table.map(work, with_indices=True)
 
 
-def memory(scratch: Path) -> None:
-    """Peak memory of the commands by the number of rows; rows are parts of one long recording, each its own sound."""
+def memory(scratch: Path) -> list[Figure]:
+    """Peak memory of the commands by the number of rows; rows are parts of long recordings, each its own sound."""
     generator = np.random.default_rng(0)
     sound = scratch / "long.wav"
     write_pcm16(sound, generator.integers(-9_000, 9_000, 16_000 * 600).astype("<i2"))
     print("peak memory of one process (MiB) and seconds, by rows")
+    measured = []
     for count in ROWS:
         manifest = scratch / f"{count}.jsonl"
         with manifest.open("w", encoding="utf-8") as handle:
             for number in range(count):
+                # A name for each tape: parts of one recording that overlap cannot be split.
+                tape = scratch / f"tape-{number // 50}.wav"
+                if not tape.exists():
+                    tape.symlink_to(sound)
                 row = {
                     "id": f"tape-{number // 50}/{number}",
-                    "audio": str(sound),
+                    "audio": str(tape),
                     "transcript": f"broj {number}  , da !!",
                     "duration": 1.0,
                     "language": "sr",
@@ -167,8 +189,15 @@ def memory(scratch: Path) -> None:
             ["balance", f"n{count}.jsonl", "--out", f"b{count}.json"],
         ):
             start = time.perf_counter()
-            figures.append(f"{command[0]} {peak_mib(command, scratch):.0f} ({time.perf_counter() - start:.0f} s)")
+            peak = peak_mib(command, scratch)
+            spent = time.perf_counter() - start
+            figures.append(f"{command[0]} {peak:.0f} ({spent:.0f} s)")
+            measured += [
+                Figure(f"{command[0]}, {count:,} rows, peak memory", peak, "MiB", "lower"),
+                Figure(f"{command[0]}, {count:,} rows, time", spent, "s", "lower"),
+            ]
         print(f"{count:>9} rows: " + "   ".join(figures), flush=True)
+    return measured
 
 
 def peak_mib(command: list[str], scratch: Path) -> float:

@@ -10,6 +10,7 @@ from pathlib import Path
 import soundfile
 import soxr
 
+from bench.results import Asked, Figure, ratio
 from govor.audio import decode
 from govor.corpus import fillets
 
@@ -32,11 +33,12 @@ def seconds(function: Callable[[Path], object], paths: list[Path]) -> float:
     return time.perf_counter() - start
 
 
-def main(_: str | None = None) -> None:
+def main(_: Asked) -> list[Figure]:
     """Best of several alternating rounds per format."""
     fillets.prepare(print)
     clips = fillets.clips()[:CLIPS]
     hours = sum(clip.duration for clip in clips)
+    figures = []
     with tempfile.TemporaryDirectory() as scratch:
         for suffix in ("ogg", "wav", "flac", "mp3"):
             paths = []
@@ -55,3 +57,9 @@ def main(_: str | None = None) -> None:
                 f"{suffix:<5} ours {hours / min(ours):6.0f} x real time   bare {hours / min(peer):6.0f} x real time   "
                 f"ratio {min(peer) / min(ours):.3f}   (goal 0.95)"
             )
+            figures += [
+                Figure(f"{suffix}, ours", hours / min(ours), "× real time"),
+                Figure(f"{suffix}, bare", hours / min(peer), "× real time"),
+                ratio(f"{suffix}, ours against bare", min(peer) / min(ours), 0.95),
+            ]
+    return figures

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from bench.results import Asked, Figure, ratio
 from govor.audio import SAMPLE_RATE
 from govor.corpus import fillets
 from govor.corpus.manifests import Manifest, write_clips
@@ -38,7 +39,7 @@ RUNS: dict[str, list[str]] = {
 }
 
 
-def main(_: str | None = None) -> None:
+def main(_: Asked) -> list[Figure]:
     """Train and score every method with every seed, then compare each with its baseline."""
     if not JOINED.exists():
         join_lines()
@@ -47,11 +48,13 @@ def main(_: str | None = None) -> None:
             run(f"{name}-{seed}", [*settings, f"finetune.seed={seed}"])
             for part in ("test", "joined-test"):
                 score(f"{name}-{seed}", part)
+    figures = []
     for name, against in (("stripes", "plain"), ("lora", "plain"), ("joined", "plain"), ("times", "joined")):
         for seed in SEEDS:
             for dataset in ("quickstart-test", "joined-test"):
                 for context in ("padded", "speech"):
-                    compare(f"{against}-{seed}", f"{name}-{seed}", dataset, context)
+                    figures += compare(f"{against}-{seed}", f"{name}-{seed}", dataset, context)
+    return figures
 
 
 def join_lines() -> None:
@@ -114,28 +117,38 @@ def run(name: str, settings: list[str]) -> None:
     """Train once; a finished run is reused."""
     if not Path(f"models/whisper/{name}/run_manifest.json").exists():
         sets = [part for setting in [f"name={name}", *BASE, *settings] for part in ("--set", setting)]
-        _govor("train", "quickstart", "--overwrite", *sets)
+        govor("train", "quickstart", "--overwrite", *sets)
 
 
 def score(name: str, dataset: str) -> None:
     """Score on the single lines or on the joined ones; a scoring that is there is reused."""
     manifest = SPLIT / "test.jsonl" if dataset == "test" else JOINED / "test.jsonl"
     if not Path(f"manifests/evals/{name}__{manifest.parent.name}-test__speech.json").exists():
-        _govor("evaluate", f"models/whisper/{name}", "--manifest", str(manifest), "--overwrite")
+        govor("evaluate", f"models/whisper/{name}", "--manifest", str(manifest), "--overwrite")
 
 
-def compare(a: str, b: str, dataset: str, context: str) -> None:
-    """Print a paired comparison on one line."""
+def compare(a: str, b: str, dataset: str, context: str) -> list[Figure]:
+    """Print a paired comparison on one line; WER and CER of the second over those of the first, and how sure that is."""
     files = [f"manifests/evals/{name}__{dataset}__{context}.json" for name in (a, b)]
-    result = json.loads(_govor("compare", *files, "--json", "--overwrite"))
+    result = json.loads(govor("compare", *files, "--json", "--overwrite"))
     wer, cer = result["wer"], result["cer"]
     print(
         f"{b:<12} against {a:<10} {dataset:<16} {context:<7} WER {wer['a']:.3f} → {wer['b']:.3f} (p {wer['p_value']:.3f})  "
         f"CER {cer['a']:.3f} → {cer['b']:.3f} (p {cer['p_value']:.3f})",
         flush=True,
     )
+    case = f"{b} over {a}, {dataset} {context}"
+    return [
+        figure
+        for metric in ("wer", "cer")
+        for figure in (
+            ratio(f"{metric.upper()}, {case}", result[metric]["b"] / result[metric]["a"], better="lower"),
+            Figure(f"p of {metric.upper()}, {case}", result[metric]["p_value"], "probability", "lower"),
+        )
+    ]
 
 
-def _govor(*arguments: str) -> str:
+def govor(*arguments: str) -> str:
+    """What a command prints."""
     done = subprocess.run([sys.executable, "-m", "govor", *arguments], stdout=subprocess.PIPE, text=True, check=True)
     return done.stdout

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import soxr
 
+from bench.results import Asked, Figure
 from govor.corpus import fillets, prompts
 from govor.corpus.manifests import read_clips
 from govor.corpus.records import Clip
@@ -22,11 +23,11 @@ MODEL = "openai/whisper-base"
 SENTENCES = 20
 
 
-def main(model: str | None = None) -> None:
-    """Print how far inner words' beginnings are off, with the configuration's heads and with measured ones."""
+def main(asked: Asked) -> list[Figure]:
+    """How far inner words' beginnings are off, with the configuration's heads and with measured ones."""
     if not ctypes.util.find_library("espeak-ng"):
         raise SystemExit("espeak-ng is not installed; install it: apt-get install espeak-ng")
-    opened = open_model(model or MODEL)
+    opened = open_model(asked.model or MODEL)
     czech = [
         in_taught_language(opened, clip) for clip in read_clips(fillets.prepare(print)) if 1.0 < clip.duration < 6.0
     ]
@@ -35,13 +36,20 @@ def main(model: str | None = None) -> None:
     if measured is None:
         raise SystemExit("too few clips to choose the heads by")
     spanish = [clip for clip in read_clips(prompts.prepare("es", print)) if len(clip.transcript.split()) == 1]
+    figures = []
     for name, heads in (("heads of the configuration", None), ("heads measured", measured.chosen)):
         for kind, off in (
             ("espeak-ng, Czech sentences", _synthetic(opened, czech[200:], heads)),
             ("single Spanish words edge to edge", _edge_to_edge(opened, spanish, heads)),
         ):
-            mean, median = 1000 * np.mean(np.abs(off)), 1000 * np.median(np.abs(off))
+            mean, median = 1000 * float(np.mean(np.abs(off))), 1000 * float(np.median(np.abs(off)))
             print(f"{name:<27} {kind:<34} {len(off):>4} words, mean {mean:4.0f} ms, median {median:4.0f} ms")
+            goal = 80.0 if name == "heads measured" else None
+            figures += [
+                Figure(f"mean offset, {kind}, {name}", mean, "ms", "lower", goal),
+                Figure(f"median offset, {kind}, {name}", median, "ms", "lower"),
+            ]
+    return figures
 
 
 def _synthetic(opened: Any, clips: list[Clip], heads: AlignmentHeads | None) -> list[float]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.results import Asked, Figure
 from govor.corpus import language
 from govor.hub import unpack_debian
 
@@ -97,8 +98,8 @@ def table(texts: dict[str, list[str]]) -> dict[str, Counter[str]]:
     return {name: Counter(language.guess(text) for text in group) for name, group in texts.items()}
 
 
-def main(_: str | None = None) -> None:
-    """Print the curve of the first half and the table of the second."""
+def main(_: Asked) -> list[Figure]:
+    """The curve of the first half and the table of the second."""
     with tempfile.TemporaryDirectory() as scratch:
         halves = collect(unpack_debian(PACKAGES, Path(scratch), "translated messages"))
     shipped = language.MIN_PROBABILITY
@@ -110,18 +111,25 @@ def main(_: str | None = None) -> None:
     judged = table(halves[True])
     right, wrong, unknown = totals(judged)
     print(f"\nsecond half, as shipped ({shipped}): right {right:.3f}  wrong {wrong:.3f}  unknown {unknown:.3f}\n")
+    figures = [
+        Figure("right, second half as shipped", right, "share"),
+        Figure("wrong, second half as shipped", wrong, "share", "lower"),
+        Figure("unknown, second half as shipped", unknown, "share", "lower"),
+    ]
     print("| written in | sentences | right | bs/hr/sr | unknown | wrong, as |\n|---|---|---|---|---|---|")
     for name, counts in judged.items():
         total = sum(counts.values())
         if not total:
             continue
         truth = name.split()[0]
+        figures.append(Figure(f"right, {name}", counts[truth] / total, "share"))
         open_ended = ("unknown", language.ANY_BCS) if truth in BCS else ("unknown",)
         mistakes = {k: v for k, v in counts.most_common() if k not in (truth, *open_ended)}
         shown = ", ".join(f"{k} {v}" for k, v in list(mistakes.items())[:4])
         print(
             f"| {name} | {total} | {counts[truth] / total:.1%} | {counts[language.ANY_BCS] / total:.1%} | {counts['unknown'] / total:.1%} | {sum(mistakes.values()) / total:.1%} {shown} |"
         )
+    return figures
 
 
 def totals(judged: dict[str, Counter[str]]) -> tuple[float, float, float]:

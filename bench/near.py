@@ -15,6 +15,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from bench.results import Asked, Figure
 from govor.audio import SAMPLE_RATE, Samples, decode
 from govor.corpus import fillets, prompts
 from govor.corpus.fingerprint import MAX_BIT_ERROR, MIN_COMMON_FRAMES, Index, fingerprint
@@ -91,14 +92,14 @@ def half(paths: list[str], seed: int) -> tuple[list[tuple[float, bool, str]], di
     return found, kinds
 
 
-def main(_: str | None = None) -> None:
+def main(_: Asked) -> list[Figure]:
     """Set on the first half, judge on the second."""
     fillets.prepare(print)
     clips = [*fillets.clips(), *read_clips(prompts.prepare("es", print))]
     paths = [clip.audio for clip in clips if 0.7 <= clip.duration < 20]
     chosen = [paths[i] for i in np.random.default_rng(0).permutation(len(paths))[: 2 * CLIPS]]
     first, kinds = half(chosen[:CLIPS], 1)
-    second, _ = half(chosen[CLIPS:], 2)
+    second = half(chosen[CLIPS:], 2)[0]
     total = sum(kinds.values())
     limits = np.arange(0.05, 0.45, 0.005)
     scores = np.array([f_score(first, total, limit) for limit in limits])
@@ -114,10 +115,17 @@ def main(_: str | None = None) -> None:
     print(f"threshold set there: {best:.3f} (shipped: {MAX_BIT_ERROR})")
     hits = [kind for error, same, kind in second if same and error <= best]
     wrong = [(round(error, 3), kind) for error, same, kind in second if not same and error <= best]
-    print(f"second half: precision {len(hits) / max(len(hits) + len(wrong), 1):.4f}  recall {len(hits) / total:.4f}")
+    precision, recall = len(hits) / max(len(hits) + len(wrong), 1), len(hits) / total
+    print(f"second half: precision {precision:.4f}  recall {recall:.4f}")
     for kind, count in kinds.items():
         print(f"  {kind:<8} recall {hits.count(kind) / count:.4f}")
     print(f"  wrong pairs: {wrong[:8]}")
+    return [
+        Figure("threshold set on the first half", best, "bit error", "lower"),
+        Figure("precision, second half", precision, "share"),
+        Figure("recall, second half", recall, "share", goal=0.99),
+        *(Figure(f"recall, {kind}", hits.count(kind) / count, "share") for kind, count in kinds.items()),
+    ]
 
 
 def f_score(found: list[tuple[float, bool, str]], total: int, limit: float) -> float:

@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bench.results import Asked, Figure, ratio
+
 MODEL = "openai/whisper-tiny"
 SPLIT = Path("manifests/splits/quickstart")
 STEPS = 20
@@ -22,17 +24,27 @@ LR = 5e-5
 LONGEST_SECONDS = 30.0
 
 
-def main(_: str | None = None) -> None:
-    """Train both ways, score both, print clips a second, peak memory and WER."""
+def main(_: Asked) -> list[Figure]:
+    """Train both ways, score both: clips a second, peak memory and WER."""
     rows = {side: _child(side) for side in ("stock", "ours")}
+    figures = []
     for side, row in rows.items():
+        figures += [
+            Figure(f"{side}, speed", row["clips_per_second"], "clips a second"),
+            Figure(f"{side}, peak memory", row["peak_mb"], "MiB", "lower"),
+        ]
         print(f"{side:<6} {row['clips_per_second']:6.2f} clips/s   peak {row['peak_mb']:7.0f} MiB", end="   ")
         for context, summary in row["scores"].items():
             low, high = summary["wer_interval"]
+            figures += [
+                Figure(f"{side}, {metric.upper()} {context}", summary[metric], "share", "lower")
+                for metric in ("wer", "cer")
+            ]
             print(f"{context} WER {summary['wer']:.3f} [{low:.3f}, {high:.3f}] CER {summary['cer']:.3f}", end="   ")
         print()
-    ratio = rows["ours"]["clips_per_second"] / rows["stock"]["clips_per_second"]
-    print(f"ratio {ratio:.1f} after {STEPS} steps of {CLIPS_PER_STEP} clips")
+    faster = rows["ours"]["clips_per_second"] / rows["stock"]["clips_per_second"]
+    print(f"ratio {faster:.1f} after {STEPS} steps of {CLIPS_PER_STEP} clips")
+    return [*figures, ratio("clips a second, ours over stock", faster)]
 
 
 def _child(side: str) -> dict[str, Any]:
@@ -116,8 +128,7 @@ def stock() -> tuple[str, float]:
 
 def ours() -> tuple[str, float]:
     """`govor train`."""
-    from govor import recipe as recipes
-    from govor.cli.finetune import run_training
+    from govor.api import train
 
     settings = {
         "name": "bench-ours",
@@ -132,9 +143,9 @@ def ours() -> tuple[str, float]:
         "evaluation.decode_clips": 0,
         "evaluation.loss_clips": 1,
     }
-    recipe = recipes.load("whisper", [f"{name}={value}" for name, value in settings.items()])
-    finished = run_training(recipe, resume=False, overwrite=True, device="cpu")
-    return str(finished.run), finished.metrics["training_seconds"]
+    changes = [f"{name}={value}" for name, value in settings.items()]
+    finished = train("whisper", settings=changes, existing="overwrite", device="cpu")
+    return str(finished.run.folder), finished.metrics["training_seconds"]
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import random
@@ -9,11 +10,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import soundfile
 
 from bench.corpus import peak_mib
+from bench.results import Asked, Figure, ratio
 from govor.audio import decode
 from govor.corpus.manifests import Manifest
 
@@ -72,28 +75,35 @@ def build(folder: Path, rows: int) -> dict[str, Path]:
     return files
 
 
-def main(_: str | None = None) -> None:
+def main(_: Asked) -> list[Figure]:
     """Prepare both sizes, then draw at random from the larger."""
     from servers import hub, serve
 
+    figures = []
     for rows in ROWS:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
             files = build(folder, rows)
             size = sum(file.stat().st_size for file in files.values()) / 1e9
-            with serve(hub({REPOSITORY: files})) as server:
+            # The benches after this one find the Hub and the workspace where they were.
+            with serve(hub({REPOSITORY: files})) as server, patch.dict(os.environ):
                 os.environ |= {"HF_ENDPOINT": server.url, "HF_HUB_DISABLE_XET": "1"}
                 start = time.perf_counter()
                 peak = peak_mib(["prepare", "ivrit-recital"], folder)
                 spent = time.perf_counter() - start
+            figures += [
+                Figure(f"{rows:,} rows, peak memory", peak, "MiB", "lower"),
+                Figure(f"{rows:,} rows, speed", rows / spent, "rows a second"),
+            ]
             print(f"{rows:>8} rows, {size:.2f} GB: peak {peak:.0f} MiB, {rows / spent:.0f} rows a second", flush=True)
             if rows == max(ROWS):
-                draw(folder)
+                with contextlib.chdir(folder):
+                    figures += draw()
+    return figures
 
 
-def draw(folder: Path) -> None:
+def draw() -> list[Figure]:
     """10,000 clips at random: bytes read against bytes of the clips."""
-    os.chdir(folder)
     clips = Manifest("manifests/ivrit-recital.jsonl")
     chosen = [clips[n] for n in random.Random(0).sample(range(len(clips)), 10_000)]
     encoded = sum(int(clip.audio.rsplit(",", 1)[1]) for clip in chosen)
@@ -102,8 +112,12 @@ def draw(folder: Path) -> None:
     for clip in chosen:
         decode(clip.audio)
     spent = time.perf_counter() - start
-    ratio = (_read_so_far() - before) / encoded
-    print(f"a random draw of 10,000 clips reads {ratio:.3f} times their bytes, {10_000 / spent:.0f} clips a second")
+    read = (_read_so_far() - before) / encoded
+    print(f"a random draw of 10,000 clips reads {read:.3f} times their bytes, {10_000 / spent:.0f} clips a second")
+    return [
+        ratio("bytes read over bytes of the clips, random draw", read, better="lower"),
+        Figure("clips a second, random draw", 10_000 / spent, "clips a second"),
+    ]
 
 
 def _read_so_far() -> int:

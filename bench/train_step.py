@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from bench.results import Asked, Figure, ratio
 from govor.corpus import fillets
 from govor.corpus.manifests import Manifest
 from govor.examples.batching import Plan
@@ -58,8 +59,8 @@ def timed(whisper: Whisper, batches: dict[int, list[Any]], loss: Callable[[Any],
     return sum(spent[1:]) / len(STEPS)
 
 
-def main(_: str | None = None) -> None:
-    """Print each setting's seconds and the ratio of the best of each side."""
+def main(_: Asked) -> list[Figure]:
+    """Each setting's seconds and the ratio of the best of each side."""
     manifest = Manifest(fillets.prepare(print))
     whisper = Whisper.load(trainable_folder(find_model("openai/whisper-base", print)))
 
@@ -81,9 +82,14 @@ def main(_: str | None = None) -> None:
         ("bf16" if bf16 else "fp32"): timed(whisper, speech, lambda b: whisper.loss(b)[0], bf16)
         for bf16 in (False, True)
     }
+    figures = []
     for name, value in [*peers.items(), *((f"ours on the speech, {key}", value) for key, value in ours.items())]:
         print(f"{name:<36} {value:7.2f} s per step of {CLIPS_PER_STEP} clips")
-    for bf16 in ("fp32", "bf16"):
-        best = min(value for name, value in peers.items() if name.endswith(bf16))
-        print(f"ratio in {bf16}: {best / ours[bf16]:.1f}")
-    print(f"ratio of the best of each: {min(peers.values()) / min(ours.values()):.1f}   (goal 8)")
+        figures.append(Figure(name, value, "s a step", "lower"))
+    for kind in ("fp32", "bf16"):
+        best = min(value for name, value in peers.items() if name.endswith(kind))
+        print(f"ratio in {kind}: {best / ours[kind]:.1f}")
+        figures.append(ratio(f"stock over ours, {kind}", best / ours[kind]))
+    best_of_each = min(peers.values()) / min(ours.values())
+    print(f"ratio of the best of each: {best_of_each:.1f}   (goal 8)")
+    return [*figures, ratio("stock over ours, the best of each", best_of_each, 8.0)]

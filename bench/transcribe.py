@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench.results import Asked, Figure, ratio
 from govor.audio import decode
 from govor.corpus.manifests import Manifest
 from govor.corpus.records import Clip
@@ -26,16 +27,17 @@ from govor.metrics.wer import score, total
 CLIPS = 96
 
 
-def main(model: str | None = None) -> None:
+def main(asked: Asked) -> list[Figure]:
     """Greedy and beam 5, int8 and float32, and our torch engine for reference."""
     from ctranslate2.converters import TransformersConverter
 
-    package = Path(model or "models/whisper/quickstart")
+    package = Path(asked.model or "models/whisper/quickstart")
     if not (package / "package.json").exists():
         raise GovorError(f"{package} is no package; run `make quickstart` first, or name one with --model.")
     manifest = Manifest(read_json(package / "run_manifest.json")["recipe"]["data"]["split"] + "/test.jsonl")
     clips = [manifest[i * len(manifest) // CLIPS] for i in range(min(CLIPS, len(manifest)))]
     audio = [decode(clip.audio) for clip in clips]
+    figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "ct2"
         TransformersConverter(str(package), copy_files=["tokenizer.json", "preprocessor_config.json"]).convert(
@@ -49,14 +51,25 @@ def main(model: str | None = None) -> None:
                     f"beam {beam}, {kind:<8} ours {mine:6.1f} s WER {my_rate:.4f}   "
                     f"faster-whisper {peer:6.1f} s WER {rate:.4f}   ratio {peer / mine:.1f}   (goal 3)"
                 )
+                setting = f"beam {beam}, {kind}"
+                figures += _figures(f"ours, {setting}", mine, my_rate)
+                figures += _figures(f"faster-whisper, {setting}", peer, rate)
+                figures.append(ratio(f"faster-whisper over ours, {setting}", peer / mine, 3.0))
     spent, rate = _ours(open_model(str(package)).recogniser, audio, clips, 1)
     seconds = sum(map(len, audio)) / 16_000
     print(f"beam 1, our torch engine in fp32: {spent:.1f} s ({spent / seconds:.3f} x real time) WER {rate:.4f}")
+    figures += _figures("ours, torch in fp32, beam 1", spent, rate)
     peer, peer_rate = _pipeline(package, audio, clips)
+    figures += _figures("transformers pipeline in fp32, beam 1", peer, peer_rate)
     print(
         f"beam 1, transformers pipeline in fp32, batches of 8: {peer:.1f} s ({peer / seconds:.3f} x real time) "
         f"WER {peer_rate:.4f}   ratio {peer / spent:.1f}"
     )
+    return [*figures, ratio("transformers pipeline over ours, torch in fp32, beam 1", peer / spent)]
+
+
+def _figures(side: str, seconds: float, rate: float) -> list[Figure]:
+    return [Figure(f"{side}, time", seconds, "s", "lower"), Figure(f"{side}, WER", rate, "share", "lower")]
 
 
 def _timed(transcribe: Callable[[], list[str]], clips: list[Clip]) -> tuple[float, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import median
+
 from govor.finetune import resume
 from govor.finetune.average import Judge
 from govor.finetune.data import augment_sha256
@@ -11,7 +13,7 @@ from govor.finetune.session import Session
 from govor.finetune.survey import all_languages, all_licenses
 from govor.jsons import read_json
 from govor.machine import environment, memory_mb, now
-from govor.runs import Json, RunRecord, read_state
+from govor.runs import Json, Run, RunRecord, read_state
 
 
 def conclude(session: Session, seconds: float) -> Json:
@@ -51,10 +53,18 @@ def _metrics(session: Session, seconds: float) -> Json:
         "total_steps": session.trainer.total_steps,
         "steps_done": evaluations[-1]["step"] if evaluations else 0,
         "training_seconds": seconds,
+        **_speed(run),
         "peak_memory_mb": memory_mb(),
         "unreadable_clips": len(session.unreadable),
     }
     return {**metrics, "average": run.read("average.json")} if run.holds("average.json") else metrics
+
+
+def _speed(run: Run) -> Json:
+    """Of the median step; empty where none was trained."""
+    rows = [row for row in run.metrics("train") if "mfu" in row]
+    names = ("audio_hours_per_device_hour", "mfu")
+    return {name: round(median(row[name] for row in rows), 4) for name in names} if rows else {}
 
 
 def _record(session: Session, metrics: Json) -> RunRecord:

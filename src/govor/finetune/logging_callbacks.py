@@ -97,6 +97,8 @@ class Log(Callback):
             "micro_batches": record.micro_batches,
             "audio_seconds": round(record.audio_seconds, 3),
             "seconds": round(record.seconds, 4),
+            "audio_hours_per_device_hour": round(record.audio_hours_per_device_hour, 1),
+            "mfu": round(record.mfu, 4),
         }
         trainer = self._session.trainer
         if trainer.precision == "fp16":

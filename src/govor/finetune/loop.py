@@ -30,6 +30,7 @@ from govor.finetune.groups import Group
 from govor.finetune.objective import Objective, objective_of
 from govor.finetune.optim import build_optimizer, rate_factor, recomputing, set_dropout, set_rates
 from govor.finetune.phases import phase_at
+from govor.finetune.speed import counted_flops, device_flops
 from govor.recipe import Finetune
 
 Batches = list[tuple[Batch, bool]]
@@ -44,7 +45,8 @@ _BUCKET_ELEMENTS = 25_000_000  # gradients summed over devices at once: 100 MB
 class StepRecord:
     """One optimiser step. `loss` is the mean over the step's taught tokens, before the update.
 
-    `rates` is the learning rate by parameter group; `drawn` counts the examples of all devices (see `Step`); `halvings`
+    `mfu` is the share of the device's arithmetic that the model needed (see `govor.finetune.speed`), `devices` how many there
+    are. `rates` is the learning rate by parameter group; `drawn` counts the examples of all devices (see `Step`); `halvings`
     says how often micro-batches were halved until then, since memory ran out. Where no clip of the step could be read,
     `tokens` is 0 and nothing was updated.
     """
@@ -61,6 +63,13 @@ class StepRecord:
     seconds: float
     halvings: int = 0
     unread: tuple[Unread, ...] = ()
+    mfu: float = 0.0
+    devices: int = 1
+
+    @property
+    def audio_hours_per_device_hour(self) -> float:
+        """How much audio one device learns from in an hour."""
+        return self.audio_seconds / self.seconds / self.devices
 
     @property
     def lr(self) -> float:
@@ -86,6 +95,8 @@ class Trainer:
         self.phases, self.accelerator, self.precision = phases, accelerator, precision
         self.objective = objective or objective_of(settings)
         self.halvings = 0
+        # What a second of audio costs, counted at the first step of every phase; what the device can do.
+        self._flops_per_audio_second, self._counted_in, self._device_flops = 0.0, "", 0.0
         # After so many steps the family makes anew what it keeps of its weights; 0 where it keeps nothing.
         self.refresh_steps = 0
         self.loss_scale = _FIRST_LOSS_SCALE if precision == "fp16" else 1.0
@@ -152,7 +163,7 @@ class Trainer:
         rates = set_rates(self.optimizer, rate_factor(phase, number))
         trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         while True:
-            batches, loss_sum, weight = self._accumulate_within_memory(step.batches, number)
+            batches, loss_sum, weight = self._counted(step, phase)
             if not weight:
                 self.optimizer.zero_grad(set_to_none=True)
                 return self._record(step, phase, started, rates)
@@ -173,13 +184,16 @@ class Trainer:
         torch.autograd.graph.increment_version(trained)
         self.optimizer.zero_grad(set_to_none=True)
         self._raise_loss_scale()
+        record = self._record(step, phase, started, rates)
         return replace(
-            self._record(step, phase, started, rates),
+            record,
             loss=loss,
             grad_norm=norm,
             tokens=int(weight),
             micro_batches=len(batches),
             audio_seconds=self.sum(step.audio_seconds),
+            mfu=self._flops_per_audio_second * step.audio_seconds / record.seconds / self._device_flops,
+            devices=self.accelerator.num_processes,
         )
 
     def _refresh(self, number: int) -> None:
@@ -190,6 +204,15 @@ class Trainer:
         if number % self.refresh_steps == 0 or not family.refreshed():
             with self.autocast():
                 family.refresh()
+
+    def _counted(self, step: Step, phase: Phase) -> tuple[Batches, float, float]:
+        """A step's gradient; in the first of a phase its arithmetic is counted, which takes a little longer."""
+        if phase.name == self._counted_in or not step.audio_seconds:
+            return self._accumulate_within_memory(step.batches, step.number)
+        self._device_flops = self._device_flops or device_flops(self.accelerator.device, self.precision)
+        gradient, flops = counted_flops(lambda: self._accumulate_within_memory(step.batches, step.number))
+        self._flops_per_audio_second, self._counted_in = flops / step.audio_seconds, phase.name
+        return gradient
 
     def _record(self, step: Step, phase: Phase, started: float, rates: dict[str, float]) -> StepRecord:
         """Of a step of which no clip could be read."""

@@ -57,7 +57,8 @@ class _OnBar:
         return self._progress.bar(title, total)
 
     def step(self, record: StepRecord, total_steps: int) -> None:
-        self._bar.to(record.step, total_steps, f"loss {record.loss:.3f}  lr {record.lr:.1e}")
+        speed = f"{record.audio_hours_per_device_hour:.0f} h/h  MFU {record.mfu:.0%}"
+        self._bar.to(record.step, total_steps, f"loss {record.loss:.3f}  lr {record.lr:.1e}  {speed}")
 
     def evaluated(self, step: int, metrics: Metrics) -> None:
         self._bar.note(f"step {step}: {metrics_line(metrics)}")
