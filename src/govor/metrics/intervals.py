@@ -6,7 +6,9 @@ confidence intervals in ASR performance evaluation", ICASSP 2004.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -28,6 +30,7 @@ _BLOCK_NUMBERS = 1_000_000
 # With so many clusters the quantiles of fewer rounds are as steady, and the rounds are what takes the time.
 _MANY_CLUSTERS = 2_000
 _ROUNDS_OF_MANY = 1_000
+_MOST_THREADS = min(4, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
@@ -98,16 +101,19 @@ def interval(errors: Sequence[float], lengths: Sequence[float], clusters: Cluste
 
 
 def intervals(corpora: Sequence[Corpus]) -> list[Interval | None]:
-    """`interval` of each; those of equally many clusters are drawn together, which is what takes the time."""
-    spread: list[Interval | None] = [None] * len(corpora)
+    """`interval` of each. To draw takes the time: those of equally many clusters are drawn together, and others side by side
+    where there are cores."""
     by_count: dict[int, list[int]] = {}
     for place, corpus in enumerate(corpora):
         if corpus.clusters.count >= FEWEST_CLUSTERS and np.sum(corpus.lengths):
             by_count.setdefault(corpus.clusters.count, []).append(place)
-    for places in by_count.values():
-        for place, rates in zip(places, _resampled([corpora[place].sums() for place in places]), strict=True):
-            low, high = np.quantile(rates, [0.025, 0.975])
-            spread[place] = Interval(float(low), float(high))
+    groups = [places for _, places in sorted(by_count.items(), reverse=True)]
+    spread: list[Interval | None] = [None] * len(corpora)
+    with ThreadPoolExecutor(_MOST_THREADS) as pool:
+        drawn = pool.map(_resampled, [[corpora[place].sums() for place in places] for places in groups])
+        for places, rates in zip(groups, drawn, strict=True):
+            for place, (low, high) in zip(places, (np.quantile(some, [0.025, 0.975]) for some in rates), strict=True):
+                spread[place] = Interval(float(low), float(high))
     return spread
 
 
