@@ -59,6 +59,7 @@ def _child(side: str) -> dict[str, Any]:
         str(SPLIT / "test.jsonl"),
         "--context",
         "padded",
+        "--plain",  # the search itself is compared
         "--overwrite",
         "--json",
     ]

@@ -203,13 +203,13 @@ def _scores(workspace: Workspace, model: str, test: Path, progress: Progress) ->
     """Score padded and on the speech, or reuse scorings of the same model on the same clips."""
     from govor.families.opening import scored_name
     from govor.measure.evaluate import EvalOptions, evaluate
-    from govor.measure.lines import failed_lines, score_line
+    from govor.measure.lines import failed_lines, score_lines
     from govor.measure.scoring import ClipSet
 
     _begin(f"score {scored_name(model)}", progress)
     scored = evaluate(workspace, model, ClipSet.read(workspace, test), EvalOptions(existing="renew"), progress)
     for one in scored:
-        for line in [] if one.reused else [score_line(one.result), *failed_lines([one.result])]:
+        for line in [] if one.reused else [score_lines(one.result), *failed_lines([one.result])]:
             progress.note(line)
     return {one.result["context"]: one.file for one in scored}
 

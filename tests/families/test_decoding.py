@@ -134,3 +134,16 @@ def test_batches_hold_one_bucket_and_every_clip_once() -> None:
 def test_a_clip_yields_no_more_tokens_than_its_length_allows() -> None:
     assert max_new_tokens(0.3, 448) == 60
     assert max_new_tokens(29.0, 448) == 444, "the positions less the prompt"
+
+
+def test_draws_follow_the_probabilities_and_no_neighbour() -> None:
+    ends = torch.tensor([[0.5, 0.3, 0.0, 0.2], *[[0.0, 0.0, 0.0, 1.0]] * 3])
+    drawn = []
+    for seed in range(2000):
+        alone, *others = (
+            greedy(Table(rows, ends), 3, [1] * rows, 1.0, torch.Generator().manual_seed(seed))[-1] for rows in (1, 3)
+        )
+        assert others[0].tokens == alone.tokens
+        drawn.append(alone.tokens[0] if alone.tokens else 3)
+    shares = np.bincount(drawn, minlength=4) / len(drawn)
+    assert shares == pytest.approx([0.5, 0.3, 0.0, 0.2], abs=0.04) and shares[2] == 0

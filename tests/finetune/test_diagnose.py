@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from conftest import read_metrics, recipe_of, trained
 from govor.errors import GovorError
 from govor.finetune.average import inverse_loss_weights, mean_of
 from govor.finetune.diagnose import diagnose
@@ -58,6 +59,49 @@ def test_it_says_which_checkpoint_and_why_where_loss_and_wer_disagree() -> None:
     assert verdict.why == (
         "its validation wer 0.5500 is the lowest of 9 (the loss was lowest at step 40, where wer was 0.6500)"
     )
+
+
+def of_clips(*errors: list[int]) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+    """Evaluations and the errors of their clips of ten words."""
+    clips = [
+        {"step": 10 * (at + 1), "errors": {f"c{n}": [wrong, 10] for n, wrong in enumerate(some)}}
+        for at, some in enumerate(errors)
+    ]
+    return rows([2.0, *[1.0] * len(errors)], [sum(some) / 10 / len(some) for some in errors]), clips
+
+
+@pytest.mark.parametrize(
+    ("errors", "said"),
+    [
+        (([3] * 20, [2] * 19 + [60]), "hangs on 1 of 20 validation clip (c19): without it, step 20 would be."),
+        (([3] * 20, [2] * 17 + [30] * 3), "hangs on 3 of 20 validation clips (c17, c18, c19): without them, step 20"),
+        (([3] * 20, [2] * 14 + [30] * 6), None),
+        (([3] * 20, [4] * 20), None),
+        (([3] * 20, [3] * 20), None),
+        (([3] * 20, [9] * 20, [2] * 18 + [30, 40]), "without them, step 30 would be."),
+    ],
+)
+def test_it_says_where_few_clips_choose_the_checkpoint(errors: tuple[list[int], ...], said: str | None) -> None:
+    evaluations, clips = of_clips(*errors)
+    sentence = diagnose(evaluations, WER, None, "step-000010", clips=clips).sentences[-1]
+    assert ("hangs on" in sentence) == (said is not None) and (said is None or said in sentence)
+    cer = Metric("cer", "lower")
+    other = [{**row, "cer": 0.1} for row in evaluations]
+    assert "hangs on" not in diagnose(other, cer, None, "x", clips=clips).sentences[-1], (
+        "words' errors say nothing of it"
+    )
+    average = {"metric": "wer", "average": {"wer": 0.1}, "members": [], "best_single": {"checkpoint": "x", "wer": 0.2}}
+    assert "hangs on" not in diagnose(evaluations, WER, None, "average-1", average, clips).sentences[-1]
+
+
+def test_a_run_keeps_the_errors_of_its_validation_clips(workspace: Path, tiny_folder: Path) -> None:
+    run, _ = trained(recipe_of(workspace, tiny_folder, evaluation={"decode_clips": 4, "metric": "wer"}))
+    evaluations = {row["step"]: row for row in read_metrics(run, "eval")}
+    clips = read_metrics(run, "clips")
+    assert [row["step"] for row in clips] == [step for step in evaluations if step]
+    for row in clips:
+        wrong, words = map(sum, zip(*row["errors"].values(), strict=True))  # type: ignore[attr-defined]
+        assert len(row["errors"]) == 4 and wrong / words == pytest.approx(evaluations[row["step"]]["wer"], abs=1e-6)  # type: ignore[arg-type]
 
 
 def test_a_run_without_evaluations_is_no_crash() -> None:

@@ -88,7 +88,18 @@ def test_an_unfinished_scoring_goes_on(govor: Govor, workspace: Path, tiny_folde
     whole = [json.loads(line) for line in done.with_name("tiny__toy-test__speech.clips.jsonl").read_text().splitlines()]
     about = {
         key: json.loads(done.read_text())[key]
-        for key in ("model", "source", "set", "context", "beam_size", "engine", "precision", "weights", "manifest")
+        for key in (
+            "model",
+            "source",
+            "set",
+            "context",
+            "decoding",
+            "beam_size",
+            "engine",
+            "precision",
+            "weights",
+            "manifest",
+        )
     }
     part = workspace / "manifests/evals/tiny__toy-test__speech.part.jsonl"
     kept = [{**whole[0], "hypothesis": "kept from before", "took_seconds": 1.0}]

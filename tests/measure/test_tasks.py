@@ -184,6 +184,7 @@ def test_it_goes_through_evaluate_compare_accept_and_report(place: Workspace, op
         assert scored.result["task"] == "audio-classification" and scored.result["context"] == "speech"
         assert scored.result["file"] == f"manifests/evals/{name}__turns__speech.json"
         assert scored.result["manifest"]["path"] == "manifests/turns.jsonl" and "wer" not in scored.result
+        assert not {"decoding", "ran_on", "heavy"} & scored.result.keys(), "a classifier searches for nothing"
     assert score_line(scored.result).startswith("r1 on turns, speech: macro f1 0.89") and not list(
         slice_tables(scored.result)
     )
@@ -193,6 +194,7 @@ def test_it_goes_through_evaluate_compare_accept_and_report(place: Workspace, op
     assert rescore(files["r1"])["macro_f1"] == read_eval(files["r1"])[0]["macro_f1"] > 0.88
 
     compared = compare(place, files["base"], files["r1"], "r1")
+    assert not {"decoding", "decided_by"} & compared.result.keys()
     # By hand: (4/7 + 10/13) / 2 and (8/9 + 10/11) / 2.
     assert "macro f1  0.6703 → 0.8990  (+34.1% relative" in compare_lines(compared.result, compared.task)
     run = place.run("toy-judge", "r1")
@@ -229,6 +231,8 @@ def test_what_needs_texts_refuses_it(place: Workspace, opening: Opener) -> None:
         with pytest.raises(GovorError, match="speech recogniser was wanted") as error:
             ask()
         assert error.value.exit_code == 2, name
+    with pytest.raises(GovorError, match="no search that could be plain"):
+        evaluate(place, "r1", clips, EvalOptions(plain=True))
     with pytest.raises(GovorError, match="no audio context 'padded'"):
         evaluate(place, "r1", clips, EvalOptions(("padded",)))
     write_clips(

@@ -14,27 +14,17 @@ from govor.audio import SAMPLE_RATE
 from govor.families.base import Hypothesis
 from govor.families.task import DecodeOptions
 from govor.families.whisper.tiny import tiny
-from govor.timing.longform import LongFormOptions, Pace, loop_at, transcribe_recording, transcribe_with_samples, windows
+from govor.timing.longform import LongFormOptions, Pace, transcribe_recording, transcribe_with_samples, windows
 
 CZECH = DecodeOptions("speech", language="cs")
 
 
-@pytest.mark.parametrize(
-    ("tokens", "at"),
-    [
-        ([1, 2, 3] * 6, 3),
-        ([9, 8, 7, *[5] * 14], 4),
-        ([1, 2, 3, 1, 2, 3], None),
-        ([4, 4, 4, 4], None),
-        (list(range(50)), None),
-        ([], None),
-    ],
+SPOKEN = (
+    "Ráno jsme vyšli z domu ještě před svítáním a cesta vedla podél řeky až k starému mlýnu, kde čekal soused s vozem. "
+    "Naložili jsme tři pytle mouky, bednu jablek i proutěný koš s vejci, protože v městě bývá v sobotu trh. "
+    "Cestou zpívali drozdi, kůň pomalu klusal, děti spaly na slámě a otec vyprávěl, jak kdysi putoval přes hory do Tyrol. "
+    "Večer nás zastihla bouřka, takže zbytek noci minul u krbu v hospodě."
 )
-def test_loops_are_seen_and_emphasis_is_not(tokens: list[int], at: int | None) -> None:
-    assert loop_at(tokens) == at
-
-
-SPOKEN = " ".join(["tady něco je řečeno"] * 20)
 
 
 class Scripted:
@@ -73,14 +63,24 @@ def test_a_loop_is_drawn_again_and_else_cut_and_flagged(tmp_path: Path) -> None:
     assert piece.flags == ("loop",) and len(piece.text.split()) < 6
 
 
+def test_windows_that_loop_are_drawn_again_together(tmp_path: Path) -> None:
+    file = recording(tmp_path / "a.wav", 70)
+    count = sum(len(spans) for _, _, spans in windows(str(file)))
+    model = Scripted(*[LOOP] * count)
+    pieces = list(transcribe_recording(model, file, LongFormOptions(CZECH)))  # type: ignore[arg-type]
+    assert count > 2 and [asked[:2] for asked in model.asked] == [(count, 0.0), (count, 0.2)]
+    assert all(piece.flags == ("retried",) for piece in pieces)
+
+
 def test_silence_is_never_asked_and_doubt_is_flagged(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "silent.wav", np.zeros(5 * SAMPLE_RATE), SAMPLE_RATE)
     model = Scripted()
     (piece,) = transcribe_recording(model, tmp_path / "silent.wav", LongFormOptions(CZECH))  # type: ignore[arg-type]
     assert piece.text == "" and piece.flags == ("silence",) and not model.asked
-    doubtful = Scripted(Hypothesis("hm", [1], -1.4, no_speech=0.1))
+    doubtful = Scripted(*[Hypothesis("hm", [1], -1.4, no_speech=0.1)] * 6)
     (piece,) = transcribe_recording(doubtful, recording(tmp_path / "a.wav", 3), LongFormOptions(CZECH))  # type: ignore[arg-type]
     assert piece.flags == ("unsure",) and piece.text == "hm"
+    assert [asked[1] for asked in doubtful.asked] == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0], "drawn again, as engines do"
     nothing = Scripted(Hypothesis("titulky", [1], -1.4, no_speech=0.9))
     (piece,) = transcribe_recording(nothing, tmp_path / "a.wav", LongFormOptions(CZECH))  # type: ignore[arg-type]
     assert piece.flags == ("no_speech",) and piece.text == ""

@@ -37,7 +37,7 @@ def test_files_are_read_and_written_in_the_workspace_that_is_given(workspace: Pa
     shutil.copytree(tiny_folder, place.path("tiny"))  # the heads are kept beside the model
     opened = open_model(place.model("tiny"), workspace=place)
 
-    options = options_for(opened, "en")
+    options = options_for(opened, "en", guard=False)  # draws of a random model hold words without a letter
     (transcript,) = transcribe_files(place, opened, [place.path("song.wav")], options, timed=True)
     assert isinstance(transcript, Transcript) and transcript.audio == "song.wav" and transcript.text
     assert [word.text for word in transcript.words] == transcript.text.split()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # a command's help must not wait for them
     from govor.runs import Json as Summary
 
 Context = Literal["padded", "speech", "cached", "both", "all"]
-_OF_SUITES, _OF_SERVERS = ("suite_data", "hear_training"), ("concurrency",)
+_OF_SUITES, _OF_SERVERS, _OF_SEARCH = ("suite_data", "hear_training"), ("concurrency",), ("beam_size", "plain")
 
 
 def register(app: typer.Typer) -> None:
@@ -30,6 +30,7 @@ def register(app: typer.Typer) -> None:
         epilog=examples(
             "govor evaluate openai/whisper-base --manifest manifests/splits/mine/test.jsonl",
             "govor evaluate models/whisper/mine-1 --manifest manifests/splits/mine/test.jsonl --context speech --beam-size 5",
+            "govor evaluate models/whisper/mine-1 --manifest manifests/splits/mine/test.jsonl --plain",
             "govor evaluate models/whisper/mine-1 --suite hebrew --resume",
             "govor evaluate whisper-1 --server http://localhost:8000 --manifest manifests/splits/mine/test.jsonl --max-samples 100",
             "govor evaluate models/whisper/mine-1 --hallucination",
@@ -74,6 +75,9 @@ Contexts = Annotated[
     ),
 ]
 BeamSize = Annotated[int, typer.Option(min=1, help="1 is greedy.")]
+Plain = Annotated[
+    bool, typer.Option("--plain", help="The bare search: what loops or is unsure is not drawn again, as engines do.")
+]
 HearTraining = Annotated[
     bool | None,
     typer.Option(help="Compare a suite with the sounds of the training data; default: up to 50 h.", show_default=False),
@@ -94,6 +98,7 @@ def evaluate(
     max_samples: MaxSamples = None,
     context: Contexts = None,
     beam_size: BeamSize = 1,
+    plain: Plain = False,
     engine: Engine = "torch",
     precision: Precision = "auto",
     device: Device = "auto",
@@ -108,9 +113,9 @@ def evaluate(
 
     _check_modes(manifest, suite, hallucination, timestamps, server)
     existing = _existing(resume, overwrite)
-    options = EvalOptions(_contexts(context), beam_size, engine, precision, device, existing)
+    options = EvalOptions(_contexts(context), beam_size, engine, precision, device, existing, plain)
     if hallucination:
-        refuse_given(given, "--hallucination", *_OF_SUITES, *_OF_SERVERS, "max_samples", "beam_size", "resume")
+        refuse_given(given, "--hallucination", *_OF_SUITES, *_OF_SERVERS, "max_samples", *_OF_SEARCH, "resume")
         run_hallucination(model, options, as_json)
     elif suite is not None:
         refuse_given(given, "--suite", *_OF_SERVERS)
@@ -118,13 +123,13 @@ def evaluate(
     elif timestamps:
         assert manifest is not None
         refuse_given(given, "--manifest", *_OF_SUITES)
-        refuse_given(given, "--timestamps", *_OF_SERVERS, "beam_size", "engine", "resume")
+        refuse_given(given, "--timestamps", *_OF_SERVERS, *_OF_SEARCH, "engine", "resume")
         run_timestamps(model, manifest, max_samples, options, as_json)
     else:
         assert manifest is not None
         refuse_given(given, "--manifest", *_OF_SUITES)
         if server is not None:
-            refuse_given(given, "--server", "context", "beam_size", "engine", "precision", "device")
+            refuse_given(given, "--server", "context", *_OF_SEARCH, "engine", "precision", "device")
             summaries = [_run_server(model, server, manifest, max_samples, concurrency, existing)]
         else:
             refuse_given(given, "a model here", *_OF_SERVERS)
@@ -190,9 +195,9 @@ def _run_server(
 
 def _tell(summaries: Sequence[Summary], as_json: bool) -> None:
     """Print scorings; exit 1 where clips could not be scored."""
-    from govor.measure.lines import failed_lines, score_line, slice_tables
+    from govor.measure.lines import failed_lines, score_lines, slice_tables
 
-    console.result("\n".join(map(score_line, summaries)), summaries, as_json)
+    console.result("\n".join(map(score_lines, summaries)), summaries, as_json)
     for title, rows in slice_tables(summaries[0]):
         console.table(title, rows)
     last = summaries[-1]["file"]
@@ -208,9 +213,9 @@ def rescore(
     as_json: Json = False,
 ) -> None:
     """Count the texts of a scoring again with today's normalisers; no model is needed."""
-    from govor.measure.lines import score_line
+    from govor.measure.lines import score_lines
     from govor.measure.scoring import rescore as again
 
     summaries = [{**again(path), "file": workspace().as_given(path)} for path in evals]
-    console.result("\n".join(map(score_line, summaries)), summaries, as_json)
+    console.result("\n".join(map(score_lines, summaries)), summaries, as_json)
     console.made(", ".join(summary["file"] for summary in summaries))

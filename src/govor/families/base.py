@@ -366,7 +366,7 @@ class Recogniser(Protocol):
 
         Args:
             languages: what the model is told of each clip's language; one of None it finds itself.
-            options: its `language` does not count here.
+            options: its `language` and `served` do not count here.
             on_done: hears of every finished batch.
             previous: the text before each clip, for models that were taught to use it.
         """

@@ -66,8 +66,7 @@ def greedy(
     logprobs = decoder.start()
     while True:
         if temperature > 0:
-            weights = torch.softmax(logprobs / temperature, dim=-1)
-            tokens = torch.multinomial(weights.cpu(), 1, generator=generator)[:, 0].to(logprobs.device)
+            tokens = _drawn(logprobs / temperature, generator).to(logprobs.device)
             best = logprobs.gather(1, tokens[:, None])[:, 0]
         else:
             best, tokens = logprobs.max(dim=-1)
@@ -88,6 +87,14 @@ def greedy(
             decoder.select(still)
             tokens, rows = tokens[still], [rows[place] for place in alive]
         logprobs = decoder.advance(tokens)
+
+
+def _drawn(logits: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+    """One token for each row [R, V]: where its cumulative probability passes a number drawn for all, so that a row draws the
+    same whatever its neighbours are."""
+    sums = torch.softmax(logits.cpu().double(), dim=-1).cumsum(dim=-1)
+    number = torch.rand((), generator=generator, dtype=torch.float64)
+    return torch.searchsorted(sums, number * sums[:, -1:], right=True)[:, 0]
 
 
 @dataclass(slots=True)

@@ -57,11 +57,23 @@ def attend_jointly(
 Part = tuple[torch.Tensor, torch.Tensor]
 
 
-def attend_part(queries_BHTD: torch.Tensor, keys_BHSD: torch.Tensor, values_BHSD: torch.Tensor) -> Part:
-    """Attention [B, H, T, D] over some of the positions, and the logarithm [B, H, T] of the sum that it was divided by."""
+def attend_part(
+    queries_BHTD: torch.Tensor,
+    keys_BHSD: torch.Tensor,
+    values_BHSD: torch.Tensor,
+    mask_B11S: torch.Tensor | None = None,
+) -> Part:
+    """Attention [B, H, T, D] over some of the positions, and the logarithm [B, H, T] of the sum that it was divided by.
+
+    The mask is added to the scores; no row may be masked altogether.
+    """
     if queries_BHTD.device.type == "cpu":
-        return _forward(queries_BHTD, keys_BHSD, values_BHSD, 0.0, False, scale=1.0)  # type: ignore[no-any-return]
+        return _forward(  # type: ignore[no-any-return]
+            queries_BHTD, keys_BHSD, values_BHSD, 0.0, False, attn_mask=mask_B11S, scale=1.0
+        )
     scores = (queries_BHTD @ keys_BHSD.transpose(-1, -2)).float()
+    if mask_B11S is not None:
+        scores = scores + mask_B11S
     return torch.softmax(scores, dim=-1).to(values_BHSD.dtype) @ values_BHSD, torch.logsumexp(scores, dim=-1)
 
 

@@ -19,6 +19,7 @@ from govor.corpus.samples import check_length, clip_samples, fits_window
 from govor.corpus.validate import noise_of
 from govor.errors import AudioError, GovorError
 from govor.examples.settings import Examples
+from govor.families.fallback import Answer, transcribe_served
 from govor.families.settings import Gates
 from govor.families.task import ContextMode, DecodeOptions, Measurement, Row
 from govor.metrics import compare, recognition
@@ -118,23 +119,24 @@ class SpeechRecognition:
         on_done: Callable[[int], None] | None = None,
         on_unreadable: Callable[[Clip, AudioError], None] | None = None,
     ) -> Iterator[list[Row]]:
-        """See `Task.answers`: raw reference and hypothesis; each row says what share of its block's seconds it took."""
+        """See `Task.answers`: raw reference and hypothesis; each row says what share of its block's seconds it took.
+
+        `flags` are those of `fallback.Answer`, in a plain search those of the text that it found.
+        """
         recogniser = _recogniser(model)
         for at in range(0, len(clips), _BLOCK):
             start = time.perf_counter()
             block, samples = _readable(clips[at : at + _BLOCK], on_unreadable)
             languages = [options.language or clip.language for clip in block]
-            hypotheses = recogniser.transcribe(samples, languages, options, on_done) if block else []
+            answers = _answers(recogniser, samples, languages, options, on_done) if block else []
             took = (time.perf_counter() - start) / max(sum(len(audio) for audio in samples), 1)
             yield [
                 {
                     **clip_row(clip, len(audio), noise_of(audio) if clip.snr_db is None else clip.snr_db),
-                    "hypothesis": hypothesis.text,
-                    "mean_logprob": round(hypothesis.mean_logprob, 4),
-                    "complete": hypothesis.complete,
+                    **_answered(answer),
                     "took_seconds": round(took * len(audio), 5),
                 }
-                for clip, audio, hypothesis in zip(block, samples, hypotheses, strict=True)
+                for clip, audio, answer in zip(block, samples, answers, strict=True)
             ]
 
     def unanswered(self, clip: Clip, model: object = None) -> Row:
@@ -153,9 +155,9 @@ class SpeechRecognition:
         )
 
     def current(self, summary: Row, rows: Sequence[Row] = ()) -> bool:
-        """See `Task.current`: with today's normalisers, strict and lenient, and by slice."""
+        """See `Task.current`: with today's normalisers, strict and lenient, by slice, and with loops counted."""
         counted = all(key in row for row in rows for key in COUNTED)
-        return summary.get("normaliser") == NAME and counted and "slices" in summary
+        return summary.get("normaliser") == NAME and counted and "slices" in summary and "ran_on" in summary
 
     def rates(self, rows: Sequence[Row]) -> dict[str, float | None]:
         """See `Task.rates`: corpus WER and CER."""
@@ -186,6 +188,32 @@ def _recogniser(model: object) -> Recogniser:
     if not isinstance(model, Recogniser):
         raise TypeError(f"{type(model).__name__} is no Recogniser")
     return model
+
+
+def _answers(
+    recogniser: Recogniser,
+    samples: Sequence[Samples],
+    languages: Sequence[str | None],
+    options: DecodeOptions,
+    on_done: Callable[[int], None] | None,
+) -> list[Answer]:
+    if options.served:
+        return transcribe_served(recogniser, samples, languages, options, on_done)
+    return [Answer.of(first) for first in recogniser.transcribe(samples, languages, options, on_done)]
+
+
+def _answered(answer: Answer) -> Row:
+    """What a row keeps of an answer."""
+    first = answer.hypothesis
+    if first is None:
+        return {"hypothesis": "", "mean_logprob": None, "complete": True, "flags": list(answer.flags)}
+    return {
+        "hypothesis": answer.text,
+        "mean_logprob": round(first.mean_logprob, 4),
+        "complete": first.complete,
+        "flags": list(answer.flags),
+        **({"temperature": answer.temperature} if answer.temperature else {}),
+    }
 
 
 def _readable(

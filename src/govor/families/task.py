@@ -29,13 +29,15 @@ class DecodeOptions:
     """How a model is to answer.
 
     `context` is what it sees of a clip; `beam_size` 1 is greedy; above `temperature` 0 tokens are drawn rather than searched
-    for, the same ones at every call; `language` is told for every clip in place of the clip's own.
+    for, the same ones at every call; `language` is told for every clip in place of the clip's own; `served` draws again what
+    loops or is unsure, as engines do (`families/fallback.py`).
     """
 
     context: ContextMode = "speech"
     beam_size: int = 1
     temperature: float = 0.0
     language: str | None = None
+    served: bool = False
 
 
 class Task(Protocol):

@@ -6,7 +6,7 @@ same figures, so that all of them end together; files are written by the main pr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,10 +20,11 @@ from govor.runs import Json
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """What validation said after `step` steps: before the first step (0) the loss alone, and nothing where the run was asked
-    to end before it could be measured."""
+    to end before it could be measured. `errors` are (how much is wrong, of how much) of each clip that was answered."""
 
     step: int
     metrics: Metrics = field(default_factory=dict)
+    errors: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def measured(self) -> bool:

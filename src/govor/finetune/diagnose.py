@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from govor.metrics.influence import fewest_that_turn
 from govor.metrics.metric import LOSS, Metric
 from govor.runs import Json, Run
 
@@ -49,6 +50,7 @@ def diagnose(
     chance_loss: float | None,
     checkpoint: str,
     average: Json | None = None,
+    clips: Sequence[Json] = (),
 ) -> Diagnosis:
     """Read the curve of a run.
 
@@ -58,6 +60,7 @@ def diagnose(
         chance_loss: the loss of a model that knows nothing; None where nobody knows it.
         checkpoint: the one that ships.
         average: what `average.json` says, where the mean of some checkpoints ships.
+        clips: rows with `step` and the `errors` of each clip, (how much is wrong, of how much).
     """
     before = next((row["loss"] for row in evaluations if row["step"] == 0), None)
     curve = [
@@ -77,7 +80,8 @@ def diagnose(
         "loss_chance": None if chance_loss is None else round(chance_loss, 4),
     }
     kind, sentences = _judge(curve, before, chance_loss)
-    return Diagnosis(kind, tuple(sentences), checkpoint, why, lowest_step, figures)
+    hangs = None if average is not None else _hangs_on(evaluations, metric, clips)
+    return Diagnosis(kind, tuple([*sentences, hangs] if hangs else sentences), checkpoint, why, lowest_step, figures)
 
 
 def _judge(curve: list[tuple[int, float]], before: float | None, chance: float | None) -> tuple[Kind, list[str]]:
@@ -126,7 +130,7 @@ def write_diagnosis(run: Run, metric: Metric, chance_loss: float | None) -> Diag
     """Diagnose a run from its files, for the checkpoint that ships, and keep the verdict in it."""
     best = run.best_checkpoint().name
     average = run.read("average.json") if best.startswith("average") else None
-    verdict = diagnose(run.metrics("eval"), metric, chance_loss, best, average)
+    verdict = diagnose(run.metrics("eval"), metric, chance_loss, best, average, run.metrics("clips"))
     run.write("diagnosis.json", asdict(verdict))
     return verdict
 
@@ -151,6 +155,37 @@ def _why(evaluations: Sequence[Json], metric: Metric) -> str:
     if metric != LOSS and by_loss["step"] != best["step"]:
         reason += f" (the loss was lowest at step {by_loss['step']}, where {name} was {by_loss[name]:.4f})"
     return reason
+
+
+def _hangs_on(evaluations: Sequence[Json], metric: Metric, clips: Sequence[Json]) -> str | None:
+    """The few clips without which another evaluation would be the best, where the metric is made of the clips' errors."""
+    values = {row["step"]: row.get(metric.name) for row in evaluations}
+    by_step = {row["step"]: row["errors"] for row in clips if _adds_up(row["errors"], values.get(row["step"]))}
+    if len(by_step) < 2:
+        return None
+    best = min(by_step, key=lambda step: (values[step], step))
+    deciding: tuple[int, int, list[str]] | None = None
+    for step, errors in by_step.items():
+        own = by_step[best]
+        names = sorted(own.keys() & errors.keys())
+        counts = [(own[name][0], errors[name][0], own[name][1]) for name in names]
+        places = fewest_that_turn(*zip(*counts, strict=True)) if counts and step != best else None
+        if places and (deciding is None or len(places) < deciding[0]):
+            deciding = len(places), step, [names[place] for place in places]
+    if deciding is None:
+        return None
+    count, step, names = deciding
+    hang, them = ("clip", "it") if count == 1 else ("clips", "them")
+    return (
+        f"That step {best} is the best hangs on {count} of {len(by_step[best])} validation {hang} ({', '.join(names)}): "
+        f"without {them}, step {step} would be."
+    )
+
+
+def _adds_up(errors: Json, value: float | None) -> bool:
+    """Whether a figure is the errors of all clips over what they are of."""
+    length = sum(own[1] for own in errors.values())
+    return bool(length) and value is not None and abs(sum(own[0] for own in errors.values()) / length - value) < 1e-5
 
 
 def _loss_of(row: Json) -> float:

@@ -45,7 +45,7 @@ def evaluate(session: Session, step: int) -> Evaluation:
             f"The validation loss at step {step} is {loss}, which is no number; lower finetune.lr or use "
             "finetune.precision=fp32, and go on from the last checkpoint, which is whole, with --resume-changed."
         )
-    return Evaluation(step, metrics)
+    return Evaluation(step, metrics, session.validation.errors)
 
 
 def save(session: Session, evaluation: Evaluation, callback: Callback) -> None:

@@ -120,6 +120,8 @@ class Log(Callback):
         """See `Callback.evaluated`."""
         if self._metrics and evaluation.measured:
             self._metrics.write(kind="eval", step=evaluation.step, **evaluation.metrics)
+            if evaluation.errors:
+                self._metrics.write(kind="clips", step=evaluation.step, errors=evaluation.errors)
             self._session.event("evaluation", step=evaluation.step, **evaluation.metrics, **device_figures())
             self._progress.evaluated(evaluation.step, evaluation.metrics)
 

@@ -46,12 +46,15 @@ class Validation:
     The loss and the metrics of the family's task (`wer` and `cer` of a recogniser) are over all of them; where a run has
     several sources, `wer.knesset` and so on are over one, and `wer.lang-he` over one language where languages do not go
     with sources. Clips that cannot be read are left out of
-    the figures and put into `unread`.
+    the figures and put into `unread`. `errors` are those of each clip at the last evaluation, and what they are of.
+
+    The search is plain: an evaluation is to be fast, and the same all through a run.
     """
 
     def __init__(self, recipe: Recipe, sources: Sequence[SourceData], accelerator: Accelerator) -> None:
         self.accelerator = accelerator
         self.unread: list[Unread] = []
+        self.errors: dict[str, tuple[int, int]] = {}
         self.options = DecodeOptions(context=recipe.examples.context, language=recipe.examples.language)
         wanted = recipe.evaluation
         # Two sources may draw from one split; its held-out clips count once.
@@ -120,6 +123,7 @@ class Validation:
         counted: list[tuple[Labels, Row]] = list(zip(answered, rows, strict=True))
         if self.accelerator.num_processes > 1:
             counted = gather_object(counted)
+        self.errors = {row["id"]: task.errors(row) for _, row in counted}
         metrics: Metrics = {}
         for label in _labels([labels for labels, _ in self.decode_clips]):
             rates = task.rates([row for labels, row in counted if label.covers(labels)])

@@ -16,7 +16,7 @@ from govor.families.registry import family_here, task_of
 from govor.families.task import ContextMode, DecodeOptions, Row
 from govor.measure.partial import Partial
 from govor.measure.remote import Server, ask_all, latency_summary
-from govor.measure.scoring import ClipSet, Existing, Filed, Scoring, decoded_name
+from govor.measure.scoring import PLAIN, ClipSet, Existing, Filed, Scoring, decoded_name
 from govor.progress import SILENT, Bar, Progress
 from govor.runs import Json, Workspace
 
@@ -29,7 +29,8 @@ CONTEXTS: tuple[ContextMode, ...] = ("padded", "speech")
 
 @dataclass(frozen=True, slots=True)
 class EvalOptions:
-    """How a model is scored. `contexts` are those asked for, every one that the task has where none is."""
+    """How a model is scored. `contexts` are those asked for, every one that the task has where none is; a `plain` search of a
+    recogniser is taken as it is, and without it what loops or is unsure is drawn again, as engines do."""
 
     contexts: tuple[ContextMode, ...] | None = None
     beam_size: int = 1
@@ -37,6 +38,7 @@ class EvalOptions:
     precision: PrecisionName = "auto"
     device: str = "auto"
     existing: Existing = "refuse"
+    plain: bool = False
 
 
 def contexts_of(opened: Opened, wanted: Sequence[ContextMode] | None) -> list[ContextMode]:
@@ -98,14 +100,18 @@ def evaluate(
     from govor.families.opening import weights_stamp
 
     task = opened.task
-    decode = DecodeOptions(beam_size=options.beam_size, language=opened.language_token)
+    recognises = task is RECOGNITION
+    if options.plain and not recognises:
+        raise GovorError(f"{model} writes no text, so there is no search that could be plain; leave --plain out.")
+    served = recognises and not options.plain
+    decode = DecodeOptions(beam_size=options.beam_size, language=opened.language_token, served=served)
     clips.check(task)
     task.check_clips(opened.model, clips.clips, clips.manifest, decode)
-    of_task = {} if task is RECOGNITION else {"task": task.name}
+    of_task = {"decoding": "served" if served else PLAIN} if recognises else {"task": task.name}
     how = {"beam_size": options.beam_size, "engine": options.engine, "precision": precision}
     scorings = [
         Scoring(workspace, task, clips, {
-            "model": decoded_name(opened.name, options.beam_size, options.engine), "source": model, "set": clips.name,
+            "model": decoded_name(opened.name, options.beam_size, options.engine, options.plain), "source": model, "set": clips.name,
             "context": context, **of_task, **how, "weights": weights_stamp(opened.folder),
         })
         for context in contexts_of(opened, options.contexts)

@@ -10,13 +10,15 @@ import numpy.typing as npt
 from govor.audio import SAMPLE_RATE, Samples
 from govor.corpus.vad import Vad, open_vad
 from govor.families.base import Recogniser
+from govor.families.fallback import Answer, drawn_again
 from govor.families.task import ContextMode, DecodeOptions, Row
 from govor.files import refuse_existing
 from govor.measure.evaluate import EvalOptions, contexts_of, open_model
 from govor.measure.scoring import Filed, decoded_name
+from govor.metrics.loops import loop_at
 from govor.progress import SILENT, Progress
 from govor.runs import Json, Workspace, write_scoring
-from govor.timing.longform import LongFormOptions, check_hypothesis, loop_at, somebody_speaks
+from govor.timing.longform import somebody_speaks
 
 Wave = npt.NDArray[np.float64]
 SECONDS = (1.0, 4.0, 10.0, 28.0)
@@ -74,22 +76,26 @@ def measure(
     Rates are shares of all sounds, and of those of each kind.
     """
     played = list(sounds())
-    options = LongFormOptions(DecodeOptions(context, language=language))
+    options = DecodeOptions(context)
     waves = [wave for _, wave in played]
-    hypotheses = recogniser.transcribe(waves, [language] * len(played), DecodeOptions(context), on_done)
+    hypotheses = recogniser.transcribe(waves, [language] * len(played), options, on_done)
+    audible = [place for place, wave in enumerate(waves) if somebody_speaks(wave, None)]
+    asked, firsts = [waves[place] for place in audible], [hypotheses[place] for place in audible]
+    drawn = drawn_again(recogniser, asked, [language] * len(asked), firsts, options)
+    answers = dict(zip(audible, drawn, strict=True))
     rows: list[Row] = []
-    for (kind, wave), hypothesis in zip(played, hypotheses, strict=True):
-        silent = not somebody_speaks(wave, None)
-        best, flags = (hypothesis, ["silence"]) if silent else check_hypothesis(recogniser, wave, hypothesis, options)
-        written = bool(best.text) and not {"silence", "no_speech", "unsure", "loop"} & set(flags)
+    for place, ((kind, wave), hypothesis) in enumerate(zip(played, hypotheses, strict=True)):
+        answer = answers.get(place) or Answer(None, ("silence",))
+        text = hypothesis.text if answer.hypothesis is None else answer.hypothesis.text
+        written = bool(text) and not {"silence", "no_speech", "unsure", "loop"} & set(answer.flags)
         rows.append(
             {
                 "kind": kind,
                 "seconds": len(wave) / SAMPLE_RATE,
                 "bare": hypothesis.text,
                 "loop": loop_at(hypothesis.tokens) is not None,
-                "guarded": best.text,
-                "flags": flags,
+                "guarded": text,
+                "flags": list(answer.flags),
                 "bare_wrong": bool(hypothesis.text),
                 "guarded_wrong": written,
                 "wrong": written and (vad is None or somebody_speaks(wave, vad)),

@@ -11,7 +11,7 @@ from govor.families.registry import task_named, task_of
 from govor.files import exists
 from govor.machine import now
 from govor.measure.accept import judged_scores, with_scores
-from govor.measure.scoring import read_eval, refuse_unread
+from govor.measure.scoring import decoding_of, read_eval, refuse_unread
 from govor.progress import SILENT, Progress
 from govor.recipe import family_in
 from govor.runs import Json, Workspace
@@ -29,10 +29,12 @@ def compared(workspace: Workspace, before_file: Path, after_file: Path) -> Json:
     if before.get("task") != after.get("task"):
         raise GovorError(f"{before_file} and {after_file} are of different tasks; only scores of one task compare.")
     names = (str(before["model"]), str(after["model"]))
+    comparison = task_named(after.get("task"), after_file).compare(before_rows, after_rows, names)
+    decoding = {"a": decoding_of(before), "b": decoding_of(after)}
     return {
         "before": before,
         "after": after,
-        "comparison": task_named(after.get("task"), after_file).compare(before_rows, after_rows, names),
+        "comparison": {**comparison, **({"decoding": decoding} if all(decoding.values()) else {})},
         "files": {"before": workspace.as_given(before_file), "after": workspace.as_given(after_file)},
     }
 

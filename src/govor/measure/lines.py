@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from govor.families.registry import task_named
 from govor.families.task import Task
+from govor.measure.scoring import PLAIN
 from govor.metrics.compare import format_p
 from govor.metrics.metric import Metric
 from govor.progress import TableRow
@@ -22,12 +23,34 @@ def score_line(summary: Json) -> str:
     if summary.get("latency"):
         latency = summary["latency"]
         extra += f", latency p50 {latency['p50_seconds']:.2f} s, p95 {latency['p95_seconds']:.2f} s"
-    notes = [summary.get("interval", {}).get("note"), summary.get("about_words")]
+    notes = [summary.get("interval", {}).get("note"), summary.get("about_words"), _decoded(summary)]
     about = "".join(f"; {note}" for note in notes if note)
     return (
         f"{summary['model']} on {summary['set']}, {summary['context']}: {rates}{spelled}  "
         f"({summary['clips']} clips{extra}{about})"
     )
+
+
+def score_lines(summary: Json) -> str:
+    """The same, and below it what part of the errors is of few clips or of texts that ran on."""
+    return "\n".join([score_line(summary), *(f"  {line}" for line in trouble(summary))])
+
+
+def _decoded(summary: Json) -> str | None:
+    return "decoded plainly" if summary.get("decoding") == PLAIN else None
+
+
+def trouble(summary: Json) -> Iterator[str]:
+    """What of a scoring's errors is of few clips, or of texts that ran on."""
+    wild = summary.get("ran_on")
+    if wild and (wild["clips"] or wild["retried"]):
+        counts = f"loops {wild['loops']}, cut by the limit {wild['cut']}, drawn again {wild['retried']}"
+        without = "n/a" if wild["wer_without"] is None else f"{wild['wer_without']:.4f}"
+        yield counts + (f"; WER without the {wild['clips']} that loop or were cut {without}" if wild["clips"] else "")
+    few = summary.get("heavy")
+    if few:
+        make = "makes" if few["clips"] == 1 else "make"
+        yield f"{few['clips']} of {summary['clips']} clips {make} {few['share']:.0%} of all errors: {', '.join(few['ids'])}"
 
 
 def slice_tables(summary: Json) -> Iterator[tuple[str, list[TableRow]]]:
@@ -51,7 +74,28 @@ def compare_lines(result: Json, task: str | None = None) -> str:
     if result.get("about_words"):
         lines.append(result["about_words"])
     lines.append(result["verdict"])
+    lines += doubts(result)
     return "\n".join(lines)
+
+
+def doubts(result: Json) -> list[str]:
+    """What is to be known before a comparison is believed: few clips decide it, or its sides were decoded in two ways."""
+    few, decoding, lines = result.get("decided_by"), result.get("decoding"), []
+    if few:
+        decide, them = ("decides", "it") if len(few["ids"]) == 1 else ("decide", "them")
+        lines.append(
+            f"{len(few['ids'])} of {result['clips']} clips {decide} this ({', '.join(few['ids'])}): without {them} {few['verdict']}"
+        )
+    if decoding and (decoding["a"] == PLAIN) != (decoding["b"] == PLAIN):
+        lines.append(
+            f"A was decoded {_way(decoding['a'])}, B {_way(decoding['b'])}: a part of the difference may be that; score both alike"
+        )
+    return lines
+
+
+def _way(decoding: str | None) -> str:
+    ways = {PLAIN: "plainly (--plain)", "served": "as engines do", "server": "by a server"}
+    return ways.get(str(decoding), "otherwise")
 
 
 def verdict_lines(verdict: Json) -> str:

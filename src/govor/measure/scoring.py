@@ -22,6 +22,8 @@ from govor.runs import NAME, Json, Run, Workspace, read_scoring, write_scoring
 # What becomes of a scoring that is there: it is refused; gone on with, or taken, where it is this very one; taken where it is
 # this very one and replaced where it is not; replaced.
 Existing = Literal["refuse", "resume", "renew", "overwrite"]
+# How texts were decoded, where nothing is said: by a search that was taken as it is.
+PLAIN = "plain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +41,17 @@ def dataset_name(manifest: Path) -> str:
     return f"{manifest.parent.name}-{part}" if part in ("train", "validation", "test") else part
 
 
-def decoded_name(model: str, beam_size: int = 1, engine: str = "torch") -> str:
-    """The name that scores of a model are filed under, which says how it was decoded: `mine-1-beam5-ct2`."""
-    return model + (f"-beam{beam_size}" if beam_size > 1 else "") + ("" if engine == "torch" else f"-{engine}")
+def decoded_name(model: str, beam_size: int = 1, engine: str = "torch", plain: bool = False) -> str:
+    """The name that scores of a model are filed under, which says how it was decoded: `mine-1-beam5-ct2-plain`."""
+    beams, own = f"-beam{beam_size}" if beam_size > 1 else "", "" if engine == "torch" else f"-{engine}"
+    return model + beams + own + (f"-{PLAIN}" if plain else "")
+
+
+def decoding_of(summary: Json) -> str | None:
+    """How a scoring's texts were decoded: plain, served, or by a server in its own way; None where none are texts."""
+    if "server" in summary:
+        return "server"
+    return None if summary.get("task") else str(summary.get("decoding", PLAIN))
 
 
 def clips_to_score(workspace: Workspace, manifest: Path, most: int | None = None) -> list[Clip]:
@@ -145,7 +155,11 @@ class Scoring:
         if not self._is(summary, existing):
             if existing == "renew":
                 return None
-            raise GovorError(f"{self.file} is of other weights, clips or settings; give --overwrite to score again.")
+            was = decoding_of(summary)
+            how = f" (it was decoded {was})" if self.about.get("decoding", was) != was else ""
+            raise GovorError(
+                f"{self.file} is of other weights, clips or settings{how}; give --overwrite to score again."
+            )
         if summary.get("failed"):
             return None
         return summary if self.task.current(summary) else rescore(self.file)

@@ -13,13 +13,15 @@ from govor.files import exists
 from govor.machine import now
 from govor.measure.evaluate import EvalOptions, evaluate, refuse_other_task
 from govor.measure.overlap import overlap, overlap_line, training_manifests
-from govor.measure.scoring import ClipSet, read_eval
+from govor.measure.scoring import PLAIN, ClipSet, decoding_of, read_eval
 from govor.measure.suites import Suite, find_suite, set_manifest
 from govor.metrics.intervals import choose_clusters, interval
 from govor.metrics.text import NAME
 from govor.metrics.wer import score, total
 from govor.progress import SILENT, Progress
 from govor.runs import Json, Workspace, read_scoring, write_scoring
+
+_ALIKE = ("weights", "manifest_sha256", "clips", "decoding", "normaliser")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,7 @@ def set_result(suite: Suite, scorings: Mapping[str, tuple[Json, list[Row]]], ove
         contexts[context] = {
             **{key: summary[key] for key in ("clips", "wer", "wer_interval", "cer", "cer_interval", "file", "weights")},
             "manifest_sha256": summary["manifest"]["sha256"],
+            "decoding": decoding_of(summary),
             "failed": len(summary.get("failed", [])),
             "normaliser": NAME,
             "about_words": summary.get("about_words"),
@@ -146,12 +149,14 @@ def set_result(suite: Suite, scorings: Mapping[str, tuple[Json, list[Row]]], ove
 
 
 def with_earlier(results: dict[str, Json], earlier: object) -> dict[str, Json]:
-    """The results with the contexts that an earlier file of the suite holds of the same weights and clips, counted alike."""
+    """The results with the contexts that an earlier file of the suite holds of the same weights and clips, decoded and counted
+    alike."""
     old = earlier.get("sets", {}) if isinstance(earlier, dict) else {}
     for name, result in results.items():
         (now, *_) = result["contexts"].values()
         for context, one in old.get(name, {}).get("contexts", {}).items():
-            if all(one.get(key) == now[key] for key in ("weights", "manifest_sha256", "clips", "normaliser")):
+            one = {"decoding": PLAIN, **one}
+            if all(one.get(key) == now[key] for key in _ALIKE):
                 result["contexts"].setdefault(context, one)
     return results
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from govor.errors import GovorError
-from govor.metrics.intervals import FEWEST_CLUSTERS, choose_clusters, paired_difference
+from govor.metrics.influence import SIGNIFICANT, Without, paired_and_decided
+from govor.metrics.intervals import FEWEST_CLUSTERS, Clusters, Difference, choose_clusters, paired_difference
 from govor.metrics.recognition import by_id
 from govor.metrics.slices import SLICES, groups
 from govor.metrics.wer import Counts, about_units, total
@@ -39,21 +40,16 @@ def compare(rows_a: Sequence[Json], rows_b: Sequence[Json], name_a: str, name_b:
         },
         "about_words": about_units(row.get("language") for row in a.values()),
     }
+    deciding: Without | None = None
     for rate, unit in (("wer", "words"), ("cer", "characters")):
         counts_a, counts_b = ([Counts(**side[name][unit]) for name in order] for side in (a, b))
-        paired = paired_difference(
-            [c.errors for c in counts_a], [c.errors for c in counts_b], [c.length for c in counts_a], clusters
-        )
-        rate_a, rate_b = total(counts_a).rate, total(counts_b).rate
-        spread = [round(paired.interval.low, 6), round(paired.interval.high, 6)] if paired.interval else None
-        result[rate] = {
-            "a": _rounded(rate_a),
-            "b": _rounded(rate_b),
-            "difference": round(paired.difference, 6),
-            "difference_interval": spread,
-            "relative_change": round((rate_b - rate_a) / rate_a, 6) if rate_a and rate_b is not None else None,
-            "p_value": paired.p_value,
-        }
+        errors_a, errors_b = ([c.errors for c in counts] for counts in (counts_a, counts_b))
+        lengths = [c.length for c in counts_a]
+        if rate == "wer":
+            paired, deciding = paired_and_decided(errors_a, errors_b, lengths, clusters)
+        else:
+            paired = paired_difference(errors_a, errors_b, lengths, clusters)
+        result[rate] = _paired(total(counts_a).rate, total(counts_b).rate, paired)
     result["normalisation"] = normalisation_share([a[name] for name in order], [b[name] for name in order])
     result["slices"] = _by_slice([a[name] for name in order], [b[name] for name in order])
     changes = {name: _errors(b[name]) - _errors(a[name]) for name in order}
@@ -64,7 +60,28 @@ def compare(rows_a: Sequence[Json], rows_b: Sequence[Json], name_a: str, name_b:
     result["biggest_gains"] = [name for name in ranked[:5] if changes[name] < 0]
     result["biggest_losses"] = [name for name in ranked[::-1][:5] if changes[name] > 0]
     result["verdict"] = verdict(result["wer"], clusters.count, clusters.unit)
+    result["decided_by"] = None if deciding is None else _deciding(deciding, order, clusters)
     return result
+
+
+def _paired(a: float | None, b: float | None, paired: Difference) -> Json:
+    spread = [round(paired.interval.low, 6), round(paired.interval.high, 6)] if paired.interval else None
+    return {
+        "a": _rounded(a),
+        "b": _rounded(b),
+        "difference": round(paired.difference, 6),
+        "difference_interval": spread,
+        "relative_change": round((b - a) / a, 6) if a and b is not None else None,
+        "p_value": paired.p_value,
+    }
+
+
+def _deciding(without: Without, order: Sequence[str], clusters: Clusters) -> Json:
+    """The few clips that a difference hangs on, and what is to be said without them."""
+    wer = _paired(without.a, without.b, without.difference)
+    said = verdict(wer, clusters.count, clusters.unit)
+    about = f"WER {without.a:.4f} → {without.b:.4f}, {said}"
+    return {"ids": [order[place] for place in without.places], "wer": wer, "verdict": about}
 
 
 def normalisation_share(rows_a: Sequence[Json], rows_b: Sequence[Json]) -> Json:
@@ -129,7 +146,7 @@ def verdict(wer: Json, clusters: int, unit: str) -> str:
         return f"no verdict: {clusters} {unit}(s) are too few to tell a gain from chance; compare {FEWEST_CLUSTERS} or more"
     if p is None:
         return "no test is possible: no words in the references"
-    if p >= 0.05:
+    if p >= SIGNIFICANT:
         return f"no difference shown (p = {p:.3f})"
     direction = "better" if wer["difference"] < 0 else "worse"
     share = f" by {abs(wer['relative_change']):.1%} relative" if wer["relative_change"] is not None else ""

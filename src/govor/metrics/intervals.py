@@ -135,16 +135,40 @@ def paired_difference(
     smaller than the p of a sign-flip test, 2^(1 - n) where n clusters differ: a draw of few clusters knows them alone. No
     interval comes of fewer than six clusters, and no p of fewer than two.
     """
-    total = sum(lengths)
-    observed = (sum(errors_b) - sum(errors_a)) / total if total else 0.0
-    if clusters.count < 2 or not total:
+    return paired_differences(errors_a, errors_b, lengths, clusters, [()])[0]
+
+
+def paired_differences(
+    errors_a: Sequence[float],
+    errors_b: Sequence[float],
+    lengths: Sequence[float],
+    clusters: Clusters,
+    without: Sequence[Sequence[int]],
+) -> list[Difference]:
+    """`paired_difference` without the clips at these places, once for each set of places; all by the same draws, in which
+    such a clip has neither words nor errors."""
+    base = np.column_stack([np.subtract(errors_b, errors_a), lengths]).astype(np.float64)
+    tables = []
+    for places in without:
+        table = base.copy()
+        table[list(places)] = 0.0
+        tables.append(table)
+    sums = [Corpus(table[:, 0], table[:, 1], clusters).sums() for table in tables]
+    if clusters.count < 2 or not base[:, 1].any():
+        return [_difference(table, np.zeros(0)) for table in sums]
+    return [_difference(*pair) for pair in zip(sums, _resampled(sums), strict=True)]
+
+
+def _difference(sums: npt.NDArray[np.float64], values: npt.NDArray[np.float64]) -> Difference:
+    """Of (difference in errors, words) by cluster, and the rates [rounds] of resampled corpora."""
+    errors, words = sums.sum(axis=0)
+    observed = float(errors / words) if words else 0.0
+    if not len(values):
         return Difference(observed, None, None)
-    sums = Corpus(np.subtract(errors_b, errors_a), lengths, clusters).sums()
-    values = _resampled([sums])[0]
     against = min(int((values <= 0).sum()), int((values >= 0).sum()))
     differing = int(np.count_nonzero(sums[:, 0]))
     p = min(1.0, max(2 * (against + 1) / (len(values) + 1), 2.0 ** (1 - differing)))
-    if clusters.count < FEWEST_CLUSTERS:
+    if len(sums) < FEWEST_CLUSTERS:
         return Difference(observed, None, p)
     low, high = np.quantile(values, [0.025, 0.975])
     return Difference(observed, Interval(float(low), float(high)), p)

@@ -1,20 +1,21 @@
 """Recordings of any length: cut at pauses into windows of at most 28 s, each transcribed, doubtful ones decoded again.
 
 The recording is decoded as it is needed, so an hour takes as much memory as a minute. Windows in which nobody speaks are
-left out; a window whose text goes in circles is drawn anew at rising temperatures (Radford et al. 2022, section 4.5).
+left out; a window whose text goes in circles or is unsure is drawn anew at rising temperatures (`families/fallback.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from govor.audio import SAMPLE_RATE, Samples, cut_at_pauses, decode, stream
 from govor.corpus.vad import Vad, seconds_of_speech
-from govor.families.base import Hypothesis, Recogniser
+from govor.families.base import Recogniser
+from govor.families.fallback import Answer, Flag, drawn_again
 from govor.families.task import DecodeOptions
 from govor.silence import SILENCE_DBFS, peak_dbfs
 from govor.timing.align import audible
@@ -26,18 +27,10 @@ WINDOWS = 8
 # A short clip that hits the limit loops; a long one may simply hold more words than the decoder has positions.
 SHORTEST_RETRY_SECONDS = 8.0
 MANY_TOKENS = 300
-TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0)
-# OpenAI's own limits: a window is taken for empty when both hold.
-NO_SPEECH = 0.6
-UNSURE_LOGPROB = -1.0
 # Characters a second of sound: under this, or this share of what is usual here, a window was left before its end.
 _SLOWEST_PACE = 1.0
 _SHARE_OF_PACE = 0.4
 _FEWEST_SOUNDING_SECONDS = 4.0
-# A block of tokens said so often in a row, and so long in all, is a loop and no emphasis.
-_LOOP_TIMES = 4
-_LOOP_TOKENS = 12
-_LONGEST_PERIOD = 40
 
 
 Span = tuple[int, int]
@@ -49,7 +42,7 @@ class LongFormOptions:
 
     `decode` is how each window is (its `language` None means that the model detects one); `previous` gives each window the
     text before it (for models that were taught so); without `vad` silence is told by energy alone; `guard` drops what a
-    model writes for no speech, and decodes loops again.
+    model writes for no speech, and decodes loops and doubtful windows again.
     """
 
     decode: DecodeOptions
@@ -60,19 +53,14 @@ class LongFormOptions:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What a model wrote for one window of a recording, times in seconds.
-
-    Flags: `silence` and `no_speech` (nothing was said, the text is empty), `loop` (it goes in circles whatever the
-    temperature; what came before the circle is kept), `retried` (drawn at a temperature after a loop), `unsure` (the model
-    itself doubts it), `cut` (it hit the limit).
-    """
+    """What a model wrote for one window of a recording, times in seconds; for its flags see `Answer`."""
 
     start: float
     end: float
     text: str
     mean_logprob: float | None
     no_speech: float | None
-    flags: tuple[str, ...]
+    flags: tuple[Flag, ...]
     tokens: int
 
     @property
@@ -98,18 +86,24 @@ class _Decoded:
     """A window, as a span of samples, and what came of it."""
 
     span: Span
-    text: str
-    hypothesis: Hypothesis | None
-    flags: tuple[str, ...]
+    answer: Answer
+
+    @property
+    def text(self) -> str:
+        return self.answer.text
+
+    @property
+    def flags(self) -> tuple[Flag, ...]:
+        return self.answer.flags
 
     @property
     def tokens(self) -> int:
-        return 0 if self.hypothesis is None else len(self.hypothesis.tokens)
+        return 0 if self.answer.hypothesis is None else len(self.answer.hypothesis.tokens)
 
     def piece(self, offset_seconds: float) -> Piece:
         """The same, in a recording that goes on for so long before."""
         start, end = (round(offset_seconds + place / SAMPLE_RATE, 3) for place in self.span)
-        first = self.hypothesis
+        first = self.answer.hypothesis
         logprob = None if first is None else round(first.mean_logprob, 4)
         no_speech = None if first is None or first.no_speech is None else round(first.no_speech, 4)
         return Piece(start, end, self.text, logprob, no_speech, self.flags, self.tokens)
@@ -224,71 +218,21 @@ def _decode(
     recogniser: Recogniser, samples: Samples, spans: Sequence[Span], options: LongFormOptions, previous: str | None
 ) -> list[_Decoded]:
     spoken = [span for span in spans if not options.guard or somebody_speaks(samples[slice(*span)], options.vad)]
-    hypotheses = _transcribe(recogniser, [samples[a:b] for a, b in spoken], options, previous, 0.0) if spoken else []
-    decoded = {
-        span: _window(span, *check_hypothesis(recogniser, samples[slice(*span)], hypothesis, options))
-        for span, hypothesis in zip(spoken, hypotheses, strict=True)
-    }
-    return [decoded.get(span) or _window(span, None, ["silence"]) for span in spans]
+    answers = dict(zip(spoken, _answers(recogniser, [samples[a:b] for a, b in spoken], options, previous), strict=True))
+    return [_Decoded(span, answers.get(span) or Answer(None, ("silence",))) for span in spans]
 
 
-def loop_at(tokens: Sequence[int] | Sequence[str]) -> int | None:
-    """Where the text begins to go in circles: the token after the first of at least four equal blocks in a row, of twelve
-    tokens in all; None where it does not."""
-    ids = np.asarray(tokens)
-    for period in range(1, min(_LONGEST_PERIOD, len(ids) // _LOOP_TIMES) + 1):
-        same = ids[:-period] == ids[period:]
-        wanted = max((_LOOP_TIMES - 1) * period, _LOOP_TOKENS - period)
-        run = 0
-        for place, equal in enumerate(same):
-            run = run + 1 if equal else 0
-            if run >= wanted:
-                return place - run + 1 + period
-    return None
-
-
-def _transcribe(
-    recogniser: Recogniser, clips: list[Samples], options: LongFormOptions, previous: str | None, temperature: float
-) -> list[Hypothesis]:
-    return recogniser.transcribe(
-        clips,
-        [options.decode.language] * len(clips),
-        replace(options.decode, temperature=temperature),
-        previous=[previous] * len(clips) if previous else None,
-    )
-
-
-def check_hypothesis(
-    recogniser: Recogniser, window: Samples, first: Hypothesis, options: LongFormOptions
-) -> tuple[Hypothesis, list[str]]:
-    """What a window's text is worth, as flags (see `Piece`); a loop is drawn again, without the text before it, which may
-    have led into it."""
+def _answers(
+    recogniser: Recogniser, clips: list[Samples], options: LongFormOptions, previous: str | None
+) -> list[Answer]:
+    if not clips:
+        return []
+    languages = [options.decode.language] * len(clips)
+    before = [previous] * len(clips) if previous else None
+    firsts = recogniser.transcribe(clips, languages, options.decode, previous=before)
     if not options.guard:
-        return first, []
-    if first.no_speech is not None and first.no_speech > NO_SPEECH and first.mean_logprob < UNSURE_LOGPROB:
-        return first, ["no_speech"]
-    best, flags = first, []
-    if loop_at(first.tokens) is not None:
-        flags = ["loop"]
-        for temperature in TEMPERATURES:
-            (again,) = _transcribe(recogniser, [window], options, None, temperature)
-            if loop_at(again.tokens) is None and again.complete:
-                best, flags = again, ["retried"]
-                break
-    if best.mean_logprob < UNSURE_LOGPROB:
-        flags.append("unsure")
-    if not best.complete:
-        flags.append("cut")
-    return best, flags
-
-
-def _window(span: Span, hypothesis: Hypothesis | None, flags: list[str]) -> _Decoded:
-    text = "" if hypothesis is None or "no_speech" in flags else hypothesis.text
-    if hypothesis is not None and "loop" in flags:
-        share = (loop_at(hypothesis.tokens) or 0) / max(len(hypothesis.tokens), 1)
-        words = text.split()
-        text = " ".join(words[: max(1, round(share * len(words)))]) if words else ""
-    return _Decoded(span, text, hypothesis, tuple(flags))
+        return [Answer(first) for first in firsts]
+    return drawn_again(recogniser, clips, languages, firsts, options.decode)
 
 
 def somebody_speaks(window: Samples, vad: Vad | None) -> bool:

@@ -201,6 +201,17 @@ def test_how_clips_are_batched_changes_nothing_before_silence(beams: int) -> Non
         assert alone.mean_logprob == pytest.approx(hypothesis.mean_logprob, abs=1e-4)
 
 
+def test_a_clip_that_fills_the_window_goes_with_others_that_have_silence_behind_them() -> None:
+    whisper = spread()
+    clips = [noise(29.9, 1, 0.3), noise(28.2, 2, 0.001), noise(26.5, 3, 0.3)]
+    mels = [log_mel(clip, 80, frames) for clip, frames in zip(clips, (3000, 2900, 2700), strict=True)]
+    states = encode(whisper.model, mels, silences(whisper, mels))
+    assert states.silences[0] is None and None not in states.silences[1:]
+    together = whisper.transcribe(clips, ["cs"] * 3, DecodeOptions("cached"))
+    for clip, hypothesis in zip(clips, together, strict=True):
+        assert whisper.transcribe([clip], ["cs"], DecodeOptions("cached"))[0].tokens == hypothesis.tokens
+
+
 def test_the_level_of_a_clip_is_that_of_its_padding() -> None:
     for loud in (0.0, 1e-4, 0.003, 0.05, 0.5):
         full = log_mel(noise(2.0, loud=loud), 80)

@@ -101,3 +101,12 @@ def test_twenty_thousand_clips_stay_usable(workspace: Path) -> None:
         rows = page.locator("#clips tbody tr")
         assert rows.count() < 400 and rows.first.locator("td.n").first.inner_text() == "9.0"
         assert "for the 20 clips with most errors" in page.content()
+
+
+def test_it_says_that_few_clips_decide_and_make_the_errors(workspace: Path) -> None:
+    said = [(SAID, SAID)] * 60
+    before = [(SAID, "שלום") if i % 2 else pair for i, pair in enumerate(said)]
+    after = [(SAID, "לא " * 300) if i == 7 else pair for i, pair in enumerate(said)]
+    text = report(before, after).read_text(encoding="utf-8")
+    assert "1 of 60 clips decides this (clip00007): without it WER " in text
+    assert "1 of 60 clips makes 100% of all errors: clip00007" in text and "loops 1, cut by the limit 0" in text

@@ -30,6 +30,7 @@ from govor.families.loading import (
     quiet_library,
     weight_files,
 )
+from govor.families.loss import cross_entropy_sum
 from govor.families.qwen3_asr.convert import (
     assemble,
     generation_config,
@@ -131,9 +132,8 @@ class Qwen3Asr(Inference):
     def loss(self, batch: Batch, label_smoothing: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
         """Cross-entropy summed over the taught tokens, and their number. Logits are made for those alone."""
         taught = batch["targets"] != IGNORED
-        logits = self.model.lm_head(self._hidden(batch)[taught]).float()
-        loss = F.cross_entropy(logits, batch["targets"][taught], reduction="sum", label_smoothing=label_smoothing)
-        return loss, taught.sum()
+        hidden, targets = self._hidden(batch)[taught], batch["targets"][taught]
+        return cross_entropy_sum(self.model.lm_head, hidden, targets, label_smoothing), taught.sum()
 
     def logits(self, batch: Batch) -> torch.Tensor:
         """Logits [B, T, V] of a batch, for proofs that an export does what was trained."""

@@ -32,14 +32,15 @@ def transcribe_in_batches(
     context: ContextMode,
     on_done: Callable[[int], None] | None,
     previous: Sequence[str | None] | None = None,
+    mixed: bool = False,
 ) -> list[Hypothesis]:
-    """Run `search` over batches of one context length; results in the order of `clips`.
+    """Run `search` over batches of one context length, or of like ones where they may be `mixed`.
 
-    Clips with a text before them go one by one: their prompts differ in length.
+    Results are in the order of `clips`. Clips with a text before them go one by one: their prompts differ in length.
     """
     results: dict[int, Hypothesis] = {}
     before = list(previous) if previous is not None else [None] * len(clips)
-    batches = batches_by_length([len(clip) / SAMPLE_RATE for clip in clips], context)
+    batches = batches_by_length([len(clip) / SAMPLE_RATE for clip in clips], context, mixed=mixed)
     for rows in [[row] for batch in batches for row in batch] if any(before) else batches:
         hypotheses = search([clips[i] for i in rows], [languages[i] for i in rows], [before[i] for i in rows])
         results.update(zip(rows, hypotheses, strict=True))
@@ -53,8 +54,12 @@ def batches_by_length(
     context: ContextMode,
     budget_seconds: float = BATCH_AUDIO_SECONDS,
     most: int = 32,
+    mixed: bool = False,
 ) -> list[list[int]]:
-    """Indices of clips in batches of one context bucket each, the budget counted in the bucket's length."""
+    """Indices of clips in batches of one context bucket each, or of neighbouring ones where they may be `mixed`.
+
+    The budget counts the longest bucket of a batch.
+    """
     for index, length in enumerate(seconds):
         if length > WINDOW_SECONDS:
             raise GovorError(f"Clip {index} is {length:.1f} s long; at most {WINDOW_SECONDS:g} s fit a Whisper window.")
@@ -67,7 +72,7 @@ def batches_by_length(
         full = batches and (
             len(batches[-1]) >= most or (len(batches[-1]) + 1) * frames / FRAMES_PER_SECOND > budget_seconds
         )
-        if not batches or bucket != last or full:
+        if not batches or full or (bucket != last and not mixed):
             batches.append([])
         batches[-1].append(index)
         last = bucket

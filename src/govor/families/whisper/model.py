@@ -10,7 +10,6 @@ from typing import ClassVar, cast
 import torch
 from tokenizers import AddedToken
 from torch import nn
-from torch.nn import functional as F
 from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
 
 from govor.audio import SAMPLE_RATE, Samples
@@ -27,6 +26,7 @@ from govor.families.loading import (
     quiet_library,
     weight_files,
 )
+from govor.families.loss import cross_entropy_sum
 from govor.families.recogniser import RECOGNITION
 from govor.families.task import ContextMode, DecodeOptions, Task
 from govor.families.whisper.attention import all_heads, attend, stock_heads
@@ -137,9 +137,7 @@ class Whisper(Inference):
         silences = self._silences_of(batch, range(len(batch["mels"])))
         hidden = decode(self.model, batch["inputs"], encode(self.model, batch["mels"], silences))
         taught = batch["targets"] != IGNORED
-        logits = self.model.proj_out(hidden[taught])
-        targets = batch["targets"][taught]
-        loss = F.cross_entropy(logits.float(), targets, reduction="sum", label_smoothing=label_smoothing)
+        loss = cross_entropy_sum(self.model.proj_out, hidden[taught], batch["targets"][taught], label_smoothing)
         return loss, taught.sum()
 
     def logits(self, batch: Batch) -> torch.Tensor:
@@ -242,7 +240,7 @@ class Whisper(Inference):
                 self._hypothesis(one[0], silence) for one, silence in zip(candidates, no_speech.tolist(), strict=True)
             ]
 
-        return transcribe_in_batches(search, clips, languages, options.context, on_done, previous)
+        return transcribe_in_batches(search, clips, languages, options.context, on_done, previous, mixed=True)
 
     def nbest(self, clip: Samples, language: str | None, n: int, options: DecodeOptions = GREEDY) -> list[Hypothesis]:
         """See `Recogniser.nbest`."""
@@ -279,9 +277,12 @@ class Whisper(Inference):
         previous: list[str | None] | None = None,
     ) -> tuple[list[list[Candidate]], torch.Tensor]:
         """Hypotheses of each clip, best first, and the probability of no speech [clips]."""
-        seconds = max(len(clip) for clip in clips) / SAMPLE_RATE
-        frames = FULL_FRAMES if options.context == "padded" else bucket_frames(seconds)
-        mels = [log_mel(clip, self.renderer.n_mels, frames).to(self.model.device, self.model.dtype) for clip in clips]
+        seconds = [len(clip) / SAMPLE_RATE for clip in clips]
+        frames = [FULL_FRAMES if options.context == "padded" else bucket_frames(length) for length in seconds]
+        mels = [
+            log_mel(clip, self.renderer.n_mels, length).to(self.model.device, self.model.dtype)
+            for clip, length in zip(clips, frames, strict=True)
+        ]
         states = encode(self.model, mels, self.silences_behind(mels, options.context))
         prompts = [
             self.tokens.prompt(language or detected, before)
@@ -297,7 +298,7 @@ class Whisper(Inference):
             len(prompts[0]) - PROMPT_TOKENS,
         )
         room = self.model.config.max_target_positions + PROMPT_TOKENS - len(prompts[0])
-        limits = [max_new_tokens(len(clip) / SAMPLE_RATE, room) for clip in clips]
+        limits = [max_new_tokens(length, room) for length in seconds]
         if options.beam_size > 1 and not options.temperature:
             candidates = beam(decoder, self.tokens.end, limits, options.beam_size)
         else:

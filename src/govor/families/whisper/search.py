@@ -20,6 +20,8 @@ from govor.families.whisper.forward import States, by_head
 from govor.families.whisper.silence import Memory, Silence
 from govor.families.whisper.tokens import WhisperTokens
 
+# The silence behind a clip, and from which position on.
+_Place = tuple[Silence | None, int]
 # Room for so many tokens is made at a time.
 _BLOCK = 64
 
@@ -56,16 +58,21 @@ class _Past:
 
 @dataclass(slots=True)
 class _Heard:
-    """What the rows of a batch listen to: keys and values [C, H, S, D] of each layer, and the silence behind each clip."""
+    """What the rows of a batch listen to.
+
+    `clips` are keys and values [C, H, S, D] of each layer, padded to the longest; `mask` [C, 1, 1, S] is -inf where a clip
+    is padded, or None; `places` says which silence stands behind each clip from which position on; `behind` are those
+    silences, by layer.
+    """
 
     clips: list[Memory]
-    silences: list[Silence | None]
-    positions: int
-    behind: dict[Silence, list[Shared]]
+    mask: torch.Tensor | None
+    places: list[_Place]
+    behind: dict[_Place, list[Shared]]
 
     @classmethod
     def of(cls, model: WhisperForConditionalGeneration, states: States) -> _Heard:
-        """Of clips of one length."""
+        """Of a batch of clips."""
         memories = []
         for layer in model.model.decoder.layers:
             attention = layer.encoder_attn
@@ -73,44 +80,45 @@ class _Heard:
                 by_head(projection(states.padded), attention) for projection in (attention.k_proj, attention.v_proj)
             )
             memories.append((keys, values))
-        positions = states.padded.shape[1]
-        behind = {
-            silence: [silence.behind(memory, positions, states.padded) for memory in silence.decoder]
-            for silence in dict.fromkeys(states.silences)
+        real = states.mask()
+        mask = (
+            None if real is None else torch.zeros_like(real, dtype=states.padded.dtype).masked_fill(~real, -torch.inf)
+        )
+        places = list(zip(states.silences, states.lengths, strict=True))
+        behind: dict[_Place, list[Shared]] = {
+            (silence, positions): [silence.behind(memory, positions, states.padded) for memory in silence.decoder]
+            for silence, positions in dict.fromkeys(places)
             if silence is not None
         }
-        return cls(memories, list(states.silences), positions, behind)
+        return cls(memories, mask, places, behind)
 
     def attend(self, layer: int, queries_CHrD: torch.Tensor) -> torch.Tensor:
         """Cross-attention [C, H, r, D]."""
         keys, values = self.clips[layer]
         if not self.behind:
-            return F.scaled_dot_product_attention(queries_CHrD, keys, values, scale=1.0)
-        return merge_parts(attend_part(queries_CHrD, keys, values), self._silent(layer, queries_CHrD))[0]
+            return F.scaled_dot_product_attention(queries_CHrD, keys, values, attn_mask=self.mask, scale=1.0)
+        own = attend_part(queries_CHrD, keys, values, self.mask)
+        return merge_parts(own, self._silent(layer, queries_CHrD))[0]
 
     def _silent(self, layer: int, queries: torch.Tensor) -> Part:
-        """The share of the silence; clips of one silence go together."""
-        clips = len(queries)
-        mixed, sums, order = [], [], []
-        for silence, memories in self.behind.items():
-            places = [place for place, own in enumerate(self.silences) if own is silence]
-            if places:
-                some = queries if len(places) == clips else queries[places]
-                out, total = attend_shared(some, memories[layer])
-                mixed.append(out)
-                sums.append(total)
-                order += places
-        if len(mixed) == 1:
-            return mixed[0], sums[0]
-        back = sorted(range(clips), key=order.__getitem__)
-        return torch.cat(mixed)[back], torch.cat(sums)[back]
+        """The share of the silence, nothing for a clip that has none; clips of one length and silence go together."""
+        mixed = torch.zeros_like(queries)
+        total = torch.full(queries.shape[:3], -torch.inf, device=queries.device)
+        for place, memories in self.behind.items():
+            clips = [clip for clip, own in enumerate(self.places) if own == place]
+            if len(clips) == len(queries):
+                return attend_shared(queries, memories[layer])
+            if clips:
+                mixed[clips], total[clips] = attend_shared(queries[clips], memories[layer])
+        return mixed, total
 
     def select(self, clips: list[int]) -> None:
         """Keep, or repeat, clips."""
-        if clips == list(range(len(self.silences))):
+        if clips == list(range(len(self.places))):
             return
         self.clips = [(keys[clips], values[clips]) for keys, values in self.clips]
-        self.silences = [self.silences[clip] for clip in clips]
+        self.mask = None if self.mask is None else self.mask[clips]
+        self.places = [self.places[clip] for clip in clips]
 
 
 class Search:
@@ -186,7 +194,7 @@ class Search:
         mixed = F.scaled_dot_product_attention(queries, *past, is_causal=length > 1, scale=1.0)
         hidden = hidden_RTW + own.out_proj(mixed.transpose(1, 2).flatten(2))
         queries = by_head(cross.q_proj(layer.encoder_attn_layer_norm(hidden)) * cross.scaling, cross)
-        clips = len(self._heard.silences)
+        clips = len(self._heard.places)
         # [R, H, T, D], the rows of a clip one after another, as [C, H, r x T, D].
         heads, width = cross.num_heads, cross.head_dim
         grouped = queries.view(clips, -1, heads, length, width).transpose(1, 2).flatten(2, 3)

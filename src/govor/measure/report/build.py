@@ -13,6 +13,7 @@ from govor.families.registry import task_named
 from govor.families.task import Row, Task
 from govor.files import atomic_folder, exists, refuse_existing
 from govor.jsons import script_json
+from govor.measure.lines import doubts, trouble
 from govor.measure.report.audio import copy_audio
 from govor.measure.report.figures import curves
 from govor.measure.report.page import check_replaceable, render
@@ -70,6 +71,7 @@ def report(run: Run, out: Path | None = None, overwrite: bool = False, most_audi
             curves=curves(run.metrics("train"), run.metrics("eval"), task.metrics),
             slices=first["comparison"].get("slices", {}),
             normalisation=first["comparison"].get("normalisation"),
+            doubts=[*doubts(first["comparison"]), *trouble(first["after"])],
             extra=_extra(run),
             record=run.record().as_json() if run.finished else None,
             diagnosis=run.read("diagnosis.json") if exists(run.folder / "diagnosis.json") else None,
