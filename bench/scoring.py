@@ -64,7 +64,13 @@ def main(_: Asked) -> list[Figure]:
     spent, _summary = _timed(lambda: summarise(counted))
     print(f"intervals and slices of {CLIPS:,} clips      {spent:6.2f} s")
     print(f"the same with both normalisers' counts   {counting + spent:6.2f} s   (goal 1.5)")
+    draw = random.Random(1)
+    weights = [draw.random() for _ in range(40)]
+    uneven = [{**row, "speaker": f"s{draw.choices(range(40), weights)[0]}"} for row in counted]
+    slower, _summary = _timed(lambda: summarise(uneven))
+    print(f"intervals and slices, speakers of 40 sizes {slower:4.2f} s")
     figures += [
+        Figure("intervals and slices, speakers of 40 sizes", slower, "s", "lower"),
         Figure(f"intervals and slices of {CLIPS:,} clips", spent, "s", "lower"),
         Figure(f"counts, intervals and slices of {CLIPS:,} clips", counting + spent, "s", "lower", 1.5),
     ]

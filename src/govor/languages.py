@@ -103,6 +103,7 @@ def base_code(language: str | None) -> str:
         return name.casefold().replace("_", "-").partition("-")[0]
 
 
+@lru_cache(maxsize=10_000)
 def language_key(language: str | None) -> str:
     """What languages are compared by: `base_code`, under one code where a written language has two (`nb` and `no`)."""
     base = base_code(language)

@@ -61,7 +61,8 @@ class Sound:
         """Which frames are sound, of levels in dB [frames]."""
         if not len(levels):
             return np.zeros(0, np.bool_)
-        peak, floor = float(levels.max()), float(np.percentile(levels, self.floor_percentile))
+        peak, least = float(levels.max()), float(levels.min())
+        floor = float(np.percentile(levels, self.floor_percentile)) if self.floor_percentile else least
         if peak - floor < self.least_range_db:
             return np.full(len(levels), peak > SILENCE_DBFS)
         sounding: Frames = levels > max(peak - self.under_peak_db, floor + self.over_floor_db)

@@ -1,5 +1,6 @@
 """Decoding: every format, the right length and pitch, and one reason for what cannot be read."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import soundfile
 
 from conftest import speech
-from govor.audio import SAMPLE_RATE, decode, probe, split_blob
+from govor.audio import SAMPLE_RATE, CutShort, decode, probe, split_blob
 from govor.errors import AudioError
 
 
@@ -140,3 +141,24 @@ def test_streamed_audio_is_decoded_audio(tmp_path: Path) -> None:
     (tmp_path / "bad.wav").write_bytes(b"RIFF....WAVE")
     with pytest.raises(AudioError, match="not audio that can be read"):
         list(stream(tmp_path / "bad.wav"))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [("wav", None), ("flac", None), ("mp3", None), ("ogg", None), ("m4a", "aac")]
+)
+def test_what_was_promised_is_asked_for_while_decoding(tmp_path: Path, suffix: str, codec: str | None) -> None:
+    whole, half = tmp_path / f"whole.{suffix}", tmp_path / f"half.{suffix}"
+    if codec:
+        write_av(whole, tone(4.0, 16_000), 16_000, codec)
+    else:
+        soundfile.write(whole, tone(4.0, 16_000), 16_000)
+    half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    assert np.array_equal(decode(whole, promised=True), decode(whole))
+    with pytest.raises(AudioError) as caught:
+        decode(half, promised=True)
+    assert caught.value.rule in ("truncated", "wrong_header")
+    if isinstance(caught.value, CutShort):
+        assert caught.value.shortfall == probe(half).shortfall
+        assert pickle.loads(pickle.dumps(caught.value)).shortfall == caught.value.shortfall
+    else:
+        assert suffix == "m4a", "without its index there is nothing to measure"

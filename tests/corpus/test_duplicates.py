@@ -12,8 +12,9 @@ import pytest
 import soundfile
 
 from govor.audio import decode
+from govor.corpus import fingerprint as prints
 from govor.corpus.diskmap import DiskMap
-from govor.corpus.fingerprint import MAX_BIT_ERROR, Index, best_match, fingerprint
+from govor.corpus.fingerprint import MAX_BIT_ERROR, Fingerprint, Index, best_match, compare, fingerprint
 from govor.corpus.formats import read_source
 from govor.corpus.inventory import Statement
 from govor.corpus.moves import move, plan_moves, undo, with_sidecars
@@ -243,3 +244,50 @@ def test_a_shared_jingle_is_no_copy(tmp_path: Path) -> None:
     rows = [write(tmp_path, f"{n}.wav", np.concatenate([jingle, real_like(n, 1.5)])) for n in range(3)]
     kept, dropped = run(rows)
     assert len(kept) == 3 and not dropped and len({clip.near_duplicate_group for clip in kept}) == 1
+
+
+def made_up(count: int) -> list[Fingerprint]:
+    """Words of so few that many clips share some by chance, and a copy of every tenth with a twelfth of its bits turned."""
+    generator = np.random.default_rng(0)
+    clips = [Fingerprint(generator.integers(0, 3_000, 120).astype(np.uint32) * 1_315_423_911, np.ones(120, bool))
+             for _ in range(count)]  # fmt: skip
+    for clip in clips[::10]:
+        turned = (generator.random((120, 32)) < 1 / 12) @ (1 << np.arange(32))
+        clips.append(Fingerprint((clip.words ^ turned.astype(np.uint32))[15:], clip.audible[15:]))
+    return clips
+
+
+def found(clips: list[Fingerprint]) -> list[tuple[int, int]]:
+    with Index() as index:
+        for clip in clips:
+            index.add(clip)
+        return sorted((match.first, match.second) for match in index.matches())
+
+
+def test_copies_are_found_among_pairs_that_share_words_by_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    clips = made_up(200)
+    copies = [(10 * number, 200 + number) for number in range(20)]
+    voted = []
+    monkeypatch.setattr(prints, "_voted", lambda pairs, vote=prints._voted: voted.append(len(pairs)) or vote(pairs))
+    assert found(clips) == copies
+    looked_at = sum(voted)
+    monkeypatch.setattr(prints, "_SPREAD", 1.0)
+    assert found(clips) == copies and sum(voted) - looked_at > 20 * looked_at, "most pairs are known at a glance"
+
+
+def test_an_index_on_disk_finds_what_one_in_memory_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    clips = [fingerprint(real_like(number % 7, 2.0 + number / 10)) for number in range(10)] + made_up(40)
+    in_memory = found(clips)
+    monkeypatch.setattr(prints, "_IN_MEMORY", 500)
+    monkeypatch.setattr(prints, "_PAIRS_AT_ONCE", 50)
+    assert found(clips) == in_memory and (0, 7) in in_memory
+    assert found([]) == [] and found([fingerprint(np.zeros(100, np.float32))] * 2) == []
+
+
+def test_a_long_recording_is_heard_as_its_parts_are() -> None:
+    sound = np.concatenate([real_like(number) for number in range(15)]).astype(np.float32)
+    whole = fingerprint(sound)
+    assert len(whole.words) == len(sound) // 256 - 16 > 2 * prints._BLOCK_HOPS
+    for hop in (0, 700, 980, 1_960, 2_400):  # edges of blocks lie inside
+        part = fingerprint(sound[256 * hop : 256 * (hop + 200)])
+        assert compare(whole, part, hop)[0] < 0.03

@@ -1,8 +1,10 @@
 """Intervals that cover the truth as often as they say."""
 
 import numpy as np
+import pytest
 
-from govor.metrics.intervals import choose_clusters, interval, paired_difference
+from govor.metrics import intervals as resampling
+from govor.metrics.intervals import Corpus, choose_clusters, interval, intervals, paired_difference
 from govor.metrics.wer import COUNTED
 
 
@@ -44,3 +46,33 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
         assert found is not None
         hits += found.low <= 0.3 <= found.high
     assert 0.87 < hits / 120 <= 1
+
+
+def as_published(errors: list[int], lengths: list[int], labels: tuple[str, ...]) -> tuple[float, float]:
+    """The interval by itself, as scores were printed before several were drawn together."""
+    _, index = np.unique(labels, return_inverse=True)
+    sums = np.zeros((index.max() + 1, 2))
+    np.add.at(sums, index, np.column_stack([errors, lengths]).astype(float))
+    count = len(sums)
+    drawn = np.random.default_rng(20_040_517).multinomial(count, np.full(count, 1 / count), 10_000) @ sums
+    drawn = drawn[drawn[:, 1] > 0]
+    return tuple(np.quantile(drawn[:, 0] / drawn[:, 1], [0.025, 0.975]))
+
+
+@pytest.mark.parametrize("block", [1_000_000, 777])
+def test_intervals_drawn_together_are_those_of_each_alone(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resampling, "_BLOCK_NUMBERS", block)
+    generator = np.random.default_rng(1)
+    corpora = []
+    for number, (clips, speakers) in enumerate([(60, 12), (90, 12), (30, 0), (31, 0), (45, 12), (5, 0), (40, 15)]):
+        names = [f"Ž{i % speakers}" if speakers else None for i in range(clips)]
+        clusters = choose_clusters([{"id": f"{number}-{i}", "speaker": name} for i, name in enumerate(names)])
+        lengths = generator.integers(0, 9, clips)
+        corpora.append(Corpus(generator.integers(0, 5, clips), lengths, clusters))
+    together = intervals(corpora)
+    assert together == [interval(corpus.errors, corpus.lengths, corpus.clusters) for corpus in corpora]
+    assert together[5] is None
+    for corpus, spread in zip(corpora, together, strict=True):
+        if spread is not None:
+            assert (spread.low, spread.high) == as_published(corpus.errors, corpus.lengths, corpus.clusters.labels)
+    assert intervals([]) == []

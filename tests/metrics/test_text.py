@@ -16,6 +16,7 @@ from transformers.models.whisper.english_normalizer import BasicTextNormalizer
 from govor.corpus.alike import normal_form
 from govor.corpus.normalize import normalizer
 from govor.errors import GovorError
+from govor.metrics import text as scoring
 from govor.metrics.compare import compare
 from govor.metrics.recognition import summarise, with_counts
 from govor.metrics.text import (
@@ -88,6 +89,23 @@ odd = st.lists(
     ),
     max_size=12,
 ).map("".join)
+
+
+@given(st.lists(odd, max_size=4), st.sampled_from([" ", "  ", "\n", "\u00a0", "\u2028"]), st.booleans())
+def test_a_text_is_scored_as_its_words_are(texts: list[str], space: str, turkish: bool) -> None:
+    text, language = space.join(texts), "tr" if turkish else "sr"
+    assert scoring_text(text, language) == scoring._scored(text, turkish)
+    assert lenient_text(text, language) == scoring._lenient(text, turkish, not turkish)
+
+
+def test_what_words_are_scored_as_is_kept_of_short_words_and_of_no_more_than_so_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scoring, "_MOST_WORDS", 10)
+    words = scoring._Words(str.lower)
+    for number in range(100):
+        assert (words[f"A{number % 30}"], words["A" * 41]) == (f"a{number % 30}", "a" * 41)
+    assert len(words) <= 10 and "A" * 41 not in words
 
 
 @given(odd, st.sampled_from([None, "tr", "sr", "he", "th"]))

@@ -1,6 +1,7 @@
 """Error rates: jiwer's numbers, and no perfect score for a wrong answer."""
 
 import json
+import sys
 
 import jiwer
 import pytest
@@ -113,3 +114,29 @@ def test_many_clips_score_as_each_alone() -> None:
     alone = [score([r], [h])[0] for r, h in zip(references, hypotheses, strict=True)]
     assert together == alone and total(s.words for s in together).length == 160
     assert scoring_text("x") == "x"
+
+
+letters = st.lists(st.sampled_from("abcčžשלⲁ中"), min_size=1, max_size=4).map("".join)
+sentences = st.lists(letters, max_size=12).map(" ".join)
+
+
+def jiwers(output: jiwer.WordOutput | jiwer.CharacterOutput) -> tuple[int, int, int]:
+    return output.substitutions, output.deletions, output.insertions
+
+
+@given(sentences.filter(bool), sentences)
+def test_each_kind_of_error_is_counted_as_jiwer_counts_it(reference: str, hypothesis: str) -> None:
+    (found,) = score([reference], [hypothesis])
+    words, characters = jiwer.process_words(reference, hypothesis), jiwer.process_characters(reference, hypothesis)
+    assert (found.words.substitutions, found.words.deletions, found.words.insertions) == jiwers(words)
+    errors = found.characters.substitutions, found.characters.deletions, found.characters.insertions
+    assert errors == jiwers(characters)
+
+
+def test_a_corpus_of_more_words_than_there_are_letters_is_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    references = [f"a{i} b{i} same c{i}" for i in range(40)]
+    hypotheses = [f"a{i} same x{i} c{i}" for i in range(40)]
+    plenty = score(references, hypotheses)
+    monkeypatch.setattr(sys, "maxunicode", 20)
+    assert score(references, hypotheses) == plenty
+    assert {clip.words for clip in plenty} == {Counts(substitutions=2, length=4)}

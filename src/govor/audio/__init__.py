@@ -7,13 +7,14 @@ extra) what it cannot open: m4a, aac, webm, mp4. `govor.audio.containers` counts
 from govor.audio.files import AUDIO_SUFFIXES, find_audio, split_blob
 from govor.audio.opened import AudioInfo
 from govor.audio.pauses import cut_at_pauses
-from govor.audio.recording import decode, probe, stream
+from govor.audio.recording import CutShort, decode, probe, stream
 from govor.audio.samples import SAMPLE_RATE, Samples, resample
 
 __all__ = [
     "AUDIO_SUFFIXES",
     "SAMPLE_RATE",
     "AudioInfo",
+    "CutShort",
     "Samples",
     "cut_at_pauses",
     "decode",

@@ -7,15 +7,28 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import soundfile
 import soxr
 
 from govor.audio import pyav, sndfile
 from govor.audio.channels import Listener, to_mono
+from govor.audio.containers import Shortfall
 from govor.audio.opened import AudioInfo, Blocks, Opened, part_between
 from govor.audio.samples import SAMPLE_RATE, Samples, resample
 from govor.errors import AudioError
 
 _MAX_PEAK = 8.0  # codecs overshoot full scale by a little; samples that count from -32768 do by far
+
+
+class CutShort(AudioError):
+    """A recording holds less than it should: see `AudioInfo.shortfall`."""
+
+    def __init__(self, shortfall: Shortfall) -> None:
+        super().__init__(shortfall.rule, shortfall.message)
+        self.shortfall = shortfall
+
+    def __reduce__(self) -> tuple[type[CutShort], tuple[Shortfall]]:  # type: ignore[override]
+        return CutShort, (self.shortfall,)
 
 
 def probe(audio: str | Path | bytes) -> AudioInfo:
@@ -30,7 +43,7 @@ def probe(audio: str | Path | bytes) -> AudioInfo:
             return pyav.info(opened)
         info, seconds = sndfile.info(opened, first)
         if not opened.layout.counted:
-            seconds = sum(len(block) / rate for block, rate in _blocks(opened))
+            seconds = sum(len(block) / rate for block, rate in _blocks(opened, sndfile.first_part(opened)))
         return opened.lasting(info, seconds)
 
 
@@ -41,6 +54,7 @@ def decode(
     max_seconds: float | None = None,
     channel: int | None = None,
     listener: Listener | None = None,
+    promised: bool = False,
 ) -> Samples:
     """Samples [n] of `audio` at 16 kHz, mono, float32 in -1…1 (codecs overshoot a little).
 
@@ -50,14 +64,21 @@ def decode(
         max_seconds: refuse more than this while decoding (headers lie).
         channel: take this one alone, counted from 0; the mean of all by default.
         listener: hears the channels on their way.
+        promised: refuse a file of which `probe` says that something is missing, without opening it twice where that shows.
 
     Raises:
         AudioError: missing, empty, unreadable, too long, or samples that are not numbers.
+        CutShort: something is missing of what was promised.
     """
     by_rate: list[tuple[int, list[Samples]]] = []  # what has one rate is resampled as one
     seconds = 0.0
     with Opened(audio) as opened:
-        for block, rate in _blocks(opened, offset_seconds, duration_seconds):
+        first = sndfile.first_part(opened)
+        if promised and not _is_whole(opened, first):
+            short = probe(audio).shortfall
+            if short is not None:
+                raise CutShort(short)
+        for block, rate in _blocks(opened, first, offset_seconds, duration_seconds):
             seconds += len(block) / rate
             if max_seconds is not None and seconds > max_seconds:
                 raise AudioError("too_long", f"{audio} is longer than the limit of {max_seconds:g} s.")
@@ -84,7 +105,8 @@ def stream(audio: str | Path) -> Iterator[Samples]:
     """
     anything = False
     with Opened(audio) as opened:
-        for samples in _resampled((to_mono(block), rate) for block, rate in _blocks(opened)):
+        blocks = _blocks(opened, sndfile.first_part(opened))
+        for samples in _resampled((to_mono(block), rate) for block, rate in blocks):
             if samples.size:
                 _check_range(samples, audio)
                 anything = True
@@ -93,9 +115,19 @@ def stream(audio: str | Path) -> Iterator[Samples]:
             raise opened.empty()
 
 
-def _blocks(opened: Opened, offset_seconds: float = 0.0, duration_seconds: float | None = None) -> Blocks:
+def _is_whole(opened: Opened, first: soundfile.SoundFile | None) -> bool:
+    """Whether `probe` would find nothing missing, as far as it shows without another look."""
+    layout = opened.layout
+    return first is not None and layout.counted and not layout.parts and layout.shortfall is None
+
+
+def _blocks(
+    opened: Opened,
+    first: soundfile.SoundFile | None,
+    offset_seconds: float = 0.0,
+    duration_seconds: float | None = None,
+) -> Blocks:
     """Samples [n, channels] and their rate, a minute or so at a time, to the last one that is there."""
-    first = sndfile.first_part(opened)
     if first is None:
         yield from part_between(pyav.blocks(opened), offset_seconds, duration_seconds)
     else:

@@ -6,8 +6,11 @@ confidence intervals in ASR performance evaluation", ICASSP 2004.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -15,19 +18,22 @@ import numpy.typing as npt
 from govor.corpus.alike import name_key
 from govor.runs import Json
 
+Numbers = npt.NDArray[np.floating] | npt.NDArray[np.integer]
+
 ROUNDS = 10_000
 MIN_CLUSTERS = 10
 # Of fewer, all of the same opinion, no two-sided test is below 0.05: 5 coins fall alike every sixteenth time.
 FEWEST_CLUSTERS = 6
 _SEED = 20_040_517
 # Draws are made in blocks of this many numbers, so that memory does not grow with the clips.
-_BLOCK_NUMBERS = 4_000_000
+_BLOCK_NUMBERS = 1_000_000
 # With so many clusters the quantiles of fewer rounds are as steady, and the rounds are what takes the time.
 _MANY_CLUSTERS = 2_000
 _ROUNDS_OF_MANY = 1_000
+_MOST_THREADS = min(4, os.cpu_count() or 1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Clusters:
     """Which clips are drawn together; `note` says why this unit was taken."""
 
@@ -35,10 +41,30 @@ class Clusters:
     labels: tuple[str, ...]
     note: str
 
-    @property
+    @cached_property
     def count(self) -> int:
         """How many there are."""
         return len(set(self.labels))
+
+    @cached_property
+    def index(self) -> npt.NDArray[np.intp]:
+        """The cluster of each clip [clips], counted in the order of their labels."""
+        places = {label: place for place, label in enumerate(sorted(set(self.labels)))}
+        return np.fromiter(map(places.__getitem__, self.labels), np.intp, len(self.labels))
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Errors and lengths [clips], and which of the clips are drawn together."""
+
+    errors: Sequence[float] | Numbers
+    lengths: Sequence[float] | Numbers
+    clusters: Clusters
+
+    def sums(self) -> npt.NDArray[np.float64]:
+        """Errors and lengths by cluster [clusters, 2]."""
+        columns = (np.asarray(column, np.float64) for column in (self.errors, self.lengths))
+        return np.column_stack([np.bincount(self.clusters.index, column) for column in columns])
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +79,9 @@ def choose_clusters(clips: Sequence[Json]) -> Clusters:
     """By speaker; under ten speakers by source; under ten sources by clip. Unknown ones count as a group of their own."""
     notes: list[str] = []
     for unit in ("speaker", "source"):
-        names = [name_key(str(clip.get(unit) or "")) for clip in clips]
+        written = [str(clip.get(unit) or "") for clip in clips]
+        keys = {name: name_key(name) for name in set(written)}
+        names = [keys[name] for name in written]
         labels = tuple(name or f"clip {clip['id']}" for name, clip in zip(names, clips, strict=True))
         known = len(set(names) - {""})
         if known >= MIN_CLUSTERS:
@@ -67,20 +95,26 @@ def choose_clusters(clips: Sequence[Json]) -> Clusters:
     return Clusters("clip", labels, "; ".join(notes))
 
 
-def bootstrap_rates(
-    errors: Sequence[float], lengths: Sequence[float], clusters: Clusters, rounds: int | None = None
-) -> npt.NDArray[np.float64]:
-    """Error rates [rounds] of resampled corpora. Draws where the reference is empty are left out."""
-    return _resampled(np.column_stack([errors, lengths]).astype(np.float64), clusters, rounds)
-
-
 def interval(errors: Sequence[float], lengths: Sequence[float], clusters: Clusters) -> Interval | None:
     """The 95 % percentile interval of the corpus error rate; None with fewer than six clusters."""
-    if clusters.count < FEWEST_CLUSTERS or not sum(lengths):
-        return None
-    rates = bootstrap_rates(errors, lengths, clusters)
-    low, high = np.quantile(rates, [0.025, 0.975])
-    return Interval(float(low), float(high))
+    return intervals([Corpus(errors, lengths, clusters)])[0]
+
+
+def intervals(corpora: Sequence[Corpus]) -> list[Interval | None]:
+    """`interval` of each. To draw takes the time: those of equally many clusters are drawn together, and others side by side
+    where there are cores."""
+    by_count: dict[int, list[int]] = {}
+    for place, corpus in enumerate(corpora):
+        if corpus.clusters.count >= FEWEST_CLUSTERS and np.sum(corpus.lengths):
+            by_count.setdefault(corpus.clusters.count, []).append(place)
+    groups = [places for _, places in sorted(by_count.items(), reverse=True)]
+    spread: list[Interval | None] = [None] * len(corpora)
+    with ThreadPoolExecutor(_MOST_THREADS) as pool:
+        drawn = pool.map(_resampled, [[corpora[place].sums() for place in places] for places in groups])
+        for places, rates in zip(groups, drawn, strict=True):
+            for place, (low, high) in zip(places, (np.quantile(some, [0.025, 0.975]) for some in rates), strict=True):
+                spread[place] = Interval(float(low), float(high))
+    return spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,54 +153,41 @@ def paired_differences(
         table = base.copy()
         table[list(places)] = 0.0
         tables.append(table)
-    drawable = clusters.count >= 2 and base[:, 1].any()
-    draws = _drawn(np.hstack(tables), clusters, None) if drawable else np.zeros((0, 2 * len(tables)))
-    return [_difference(table, clusters, draws[:, 2 * place : 2 * place + 2]) for place, table in enumerate(tables)]
+    sums = [Corpus(table[:, 0], table[:, 1], clusters).sums() for table in tables]
+    if clusters.count < 2 or not base[:, 1].any():
+        return [_difference(table, np.zeros(0)) for table in sums]
+    return [_difference(*pair) for pair in zip(sums, _resampled(sums), strict=True)]
 
 
-def _difference(table: npt.NDArray[np.float64], clusters: Clusters, draws: npt.NDArray[np.float64]) -> Difference:
-    """Of (difference in errors, words) by clip, and the same [rounds] of resampled corpora."""
-    errors, words = table.sum(axis=0)
+def _difference(sums: npt.NDArray[np.float64], values: npt.NDArray[np.float64]) -> Difference:
+    """Of (difference in errors, words) by cluster, and the rates [rounds] of resampled corpora."""
+    errors, words = sums.sum(axis=0)
     observed = float(errors / words) if words else 0.0
-    values = _rates(draws)
     if not len(values):
         return Difference(observed, None, None)
     against = min(int((values <= 0).sum()), int((values >= 0).sum()))
-    differing = int(np.count_nonzero(_cluster_sums(table, clusters)[:, 0]))
+    differing = int(np.count_nonzero(sums[:, 0]))
     p = min(1.0, max(2 * (against + 1) / (len(values) + 1), 2.0 ** (1 - differing)))
-    if clusters.count < FEWEST_CLUSTERS:
+    if len(sums) < FEWEST_CLUSTERS:
         return Difference(observed, None, p)
     low, high = np.quantile(values, [0.025, 0.975])
     return Difference(observed, Interval(float(low), float(high)), p)
 
 
-def _cluster_sums(table: npt.NDArray[np.float64], clusters: Clusters) -> npt.NDArray[np.float64]:
-    _, index = np.unique(clusters.labels, return_inverse=True)
-    sums = np.zeros((int(index.max()) + 1, table.shape[1]))
-    np.add.at(sums, index, table)
-    return sums
-
-
-def _resampled(table: npt.NDArray[np.float64], clusters: Clusters, rounds: int | None) -> npt.NDArray[np.float64]:
-    """First column over second [rounds] of corpora drawn by cluster."""
-    return _rates(_drawn(table, clusters, rounds))
-
-
-def _rates(draws: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    some = draws[draws[:, 1] > 0]
-    return np.asarray(some[:, 0] / some[:, 1])
-
-
-def _drawn(table: npt.NDArray[np.float64], clusters: Clusters, rounds: int | None) -> npt.NDArray[np.float64]:
-    """Sums of the columns [rounds, columns] of corpora drawn by cluster; the seed is fixed so that a score prints the same
-    twice."""
-    sums = _cluster_sums(table, clusters)
-    count = len(sums)
-    if rounds is None:
-        rounds = ROUNDS if count < _MANY_CLUSTERS else _ROUNDS_OF_MANY
+def _resampled(tables: Sequence[npt.NDArray[np.float64]]) -> list[npt.NDArray[np.float64]]:
+    """Of tables of sums by cluster [clusters, 2], as many in each: first column over second [rounds] of corpora drawn by
+    cluster. Draws where the second is 0 are left out; the seed is fixed so that a score prints the same twice."""
+    count = len(tables[0])
+    rounds = ROUNDS if count < _MANY_CLUSTERS else _ROUNDS_OF_MANY
     generator = np.random.default_rng(_SEED)
     even = np.full(count, 1 / count)
+    sums = np.concatenate(tables, axis=1)
     most = max(1, _BLOCK_NUMBERS // count)
-    return np.concatenate(
-        [generator.multinomial(count, even, size=min(most, rounds - done)) @ sums for done in range(0, rounds, most)]
+    drawn = np.concatenate(
+        [
+            generator.multinomial(count, even, size=min(most, rounds - done)).astype(np.float64) @ sums
+            for done in range(0, rounds, most)
+        ]
     )
+    pairs = (drawn[:, place : place + 2] for place in range(0, drawn.shape[1], 2))
+    return [pair[:, 0] / pair[:, 1] for pair in (pair[pair[:, 1] > 0] for pair in pairs)]

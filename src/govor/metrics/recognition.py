@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from govor.errors import GovorError
-from govor.metrics.intervals import choose_clusters, interval
+from govor.metrics.intervals import Corpus, choose_clusters, intervals
 from govor.metrics.loops import loop_at
 from govor.metrics.slices import by_slice
 from govor.metrics.text import LENIENT, NAME
-from govor.metrics.wer import COUNTED, Counts, about_units, score, total
+from govor.metrics.wer import COUNTED, Counts, about_units, counted, score, total
 from govor.runs import Json
 
 # A few clips make much of the errors where each makes this many times a clip's mean, and this share of all; no more are
@@ -44,14 +44,15 @@ def summarise(rows: Sequence[Json]) -> Json:
         "about_words": about_units(row.get("language") for row in rows),
         "interval": {"unit": clusters.unit, "clusters": clusters.count, "note": clusters.note, "level": 0.95},
     }
-    for name, unit in (("wer", "words"), ("cer", "characters")):
-        counts = [Counts(**row[unit]) for row in rows]
-        corpus = total(counts)
-        spread = interval([c.errors for c in counts], [c.length for c in counts], clusters)
+    counts = {unit: counted(rows, unit) for unit in COUNTED}
+    units = {"wer": counts["words"], "cer": counts["characters"]}
+    spreads = intervals([Corpus(unit.errors, unit.lengths, clusters) for unit in units.values()])
+    for (name, unit), spread in zip(units.items(), spreads, strict=True):
+        corpus = unit.total()
         summary[name] = None if corpus.rate is None else round(corpus.rate, 6)
         summary[f"{name}_interval"] = [round(spread.low, 6), round(spread.high, 6)] if spread else None
         summary[f"{name}_counts"] = corpus.to_row()
-    lenient = {unit: total(Counts(**row[f"lenient_{unit}"]) for row in rows).rate for unit in ("words", "characters")}
+    lenient = {unit: counts[f"lenient_{unit}"].total().rate for unit in ("words", "characters")}
     summary["lenient"] = {
         "normaliser": LENIENT,
         "wer": None if lenient["words"] is None else round(lenient["words"], 6),

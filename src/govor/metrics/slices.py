@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from govor.corpus.alike import name_key
 from govor.corpus.balance import LENGTH_EDGES_SECONDS, SNR_EDGES_DB, band
 from govor.languages import language_key
-from govor.metrics.intervals import choose_clusters, interval
-from govor.metrics.wer import Counts, total
+from govor.metrics.intervals import Corpus, choose_clusters, intervals
+from govor.metrics.wer import counted
 from govor.runs import Json
 
 UNKNOWN = "unknown"
@@ -39,32 +39,35 @@ def by_slice(rows: Sequence[Json]) -> dict[str, list[Json]]:
 
     Values past the first 30 are summed up as one row.
     """
+    slices = [(kind, value, some) for kind in SLICES for value, some in _shown(groups(rows, kind))]
+    words = [counted(some, "words") for _, _, some in slices]
+    clusters = [choose_clusters(some) for _, _, some in slices]
+    spreads = intervals([Corpus(c.errors, c.lengths, drawn) for c, drawn in zip(words, clusters, strict=True)])
     result: dict[str, list[Json]] = {}
-    for kind in SLICES:
-        by_value = groups(rows, kind)
-        if len(by_value) < 2:
-            continue
-        shown = list(by_value.items())
-        if len(shown) > MOST_VALUES:
-            rest = [row for _, some in shown[MOST_VALUES:] for row in some]
-            shown = [*shown[:MOST_VALUES], (f"{len(by_value) - MOST_VALUES} others", rest)]
-        result[kind] = [{"value": value, **_scored(some)} for value, some in shown]
+    for (kind, value, some), said, drawn, spread in zip(slices, words, clusters, spreads, strict=True):
+        wer, cer = said.total().rate, counted(some, "characters").total().rate
+        entry = {
+            "value": value,
+            "clips": len(some),
+            "words": said.total().length,
+            "wer": None if wer is None else round(wer, 6),
+            "wer_interval": [round(spread.low, 6), round(spread.high, 6)] if spread else None,
+            "unit": drawn.unit,
+            "cer": None if cer is None else round(cer, 6),
+        }
+        result.setdefault(kind, []).append(entry)
     return result
 
 
-def _scored(rows: Sequence[Json]) -> Json:
-    words, characters = ([Counts(**row[unit]) for row in rows] for unit in ("words", "characters"))
-    clusters = choose_clusters(rows)
-    spread = interval([c.errors for c in words], [c.length for c in words], clusters)
-    wer, cer = total(words).rate, total(characters).rate
-    return {
-        "clips": len(rows),
-        "words": total(words).length,
-        "wer": None if wer is None else round(wer, 6),
-        "wer_interval": [round(spread.low, 6), round(spread.high, 6)] if spread else None,
-        "unit": clusters.unit,
-        "cer": None if cer is None else round(cer, 6),
-    }
+def _shown(by_value: dict[str, list[Json]]) -> list[tuple[str, list[Json]]]:
+    """The values that get a row; none where there is but one."""
+    if len(by_value) < 2:
+        return []
+    shown = list(by_value.items())
+    if len(shown) <= MOST_VALUES:
+        return shown
+    rest = [row for _, some in shown[MOST_VALUES:] for row in some]
+    return [*shown[:MOST_VALUES], (f"{len(by_value) - MOST_VALUES} others", rest)]
 
 
 def _edge(value: str) -> tuple[int, float]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from govor.corpus.alike import normal_form
 from govor.corpus.normalize.bcs import to_latin
@@ -45,6 +45,9 @@ _CAPITAL_I = str.maketrans("Iİ", "ıi")
 # Letters with a stroke have no decomposition into a letter and a mark.
 _STROKES = str.maketrans({"đ": "d", "ł": "l", "ø": "o", "ħ": "h", "ŧ": "t", "ı": "i", "æ": "ae", "œ": "oe"})
 
+# What is longer than a word is a sentence of a language without spaces, and is not said again.
+_MOST_WORDS, _LONGEST_WORD = 100_000, 40
+
 Normaliser = Callable[[str, str | None], str]
 
 
@@ -66,9 +69,14 @@ def scoring_text(text: str, language: str | None = None) -> str:
     enclose and strokes that stretch go; everything else becomes a space, so no two words are ever joined. A quote inside a
     word belongs to it (n'ny, צה"ל). Case is that of the language: for Turkish, I is the capital of ı.
     """
+    return _by_words(_STRICT[has_dotless_i(language)], text)
+
+
+def _scored(text: str, dotless_i: bool) -> str:
+    """`scoring_text` of any text. No rule looks over a space, so a text is scored as its words are."""
     bare = "".join(map(_seen, _PICTURES.sub(_pictured, text).translate(_FOLD)))
     folded = _grounded(normal_form("NFKC", bare))
-    if has_dotless_i(language):
+    if dotless_i:
         folded = folded.translate(_CAPITAL_I)
     # As Unicode defines it; what folding leaves apart is composed at the very end.
     folded = normal_form("NFKC", normal_form("NFD", folded).casefold())
@@ -81,10 +89,42 @@ def scoring_text(text: str, language: str | None = None) -> str:
 
 def lenient_text(text: str, language: str | None = None) -> str:
     """`scoring_text` without marks and without quotes inside words, in European digits; BCS in Latin letters."""
-    plain = _without_marks(scoring_text(text, language))
-    if is_bcs(language):
+    return _by_words(_LENIENT[has_dotless_i(language), is_bcs(language)], text)
+
+
+def _lenient(text: str, dotless_i: bool, bcs: bool) -> str:
+    plain = _without_marks(_STRICT[dotless_i][text])
+    if bcs:
         plain = _without_marks(to_latin(plain))
     return " ".join(normal_form("NFC", plain.translate(_STROKES)).split())
+
+
+class _Words(dict[str, str]):
+    """What words are scored as, found out once: a corpus says few words many times."""
+
+    def __init__(self, of_text: Callable[[str], str]) -> None:
+        super().__init__()
+        self._of_text = of_text
+
+    def __missing__(self, word: str) -> str:
+        scored = self._of_text(word)
+        if len(word) <= _LONGEST_WORD:
+            if len(self) == _MOST_WORDS:
+                self.clear()
+            self[word] = scored
+        return scored
+
+
+_STRICT = {dotless: _Words(partial(_scored, dotless_i=dotless)) for dotless in (False, True)}
+_LENIENT = {
+    (dotless, bcs): _Words(partial(_lenient, dotless_i=dotless, bcs=bcs))
+    for dotless in (False, True)
+    for bcs in (False, True)
+}
+
+
+def _by_words(words: _Words, text: str) -> str:
+    return " ".join(filter(None, map(words.__getitem__, text.split())))
 
 
 def _without_marks(text: str) -> str:

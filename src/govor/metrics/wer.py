@@ -6,17 +6,21 @@ do not count in its characters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 
 import jiwer
+import numpy as np
+import numpy.typing as npt
+from rapidfuzz.distance import Levenshtein
 
 from govor.errors import GovorError
 from govor.languages import language_key, without_spaces
 from govor.metrics.text import LENIENT, NAME, characters_as_words, normaliser
-
-Process = Callable[[list[str], list[str]], jiwer.WordOutput] | Callable[[list[str], list[str]], jiwer.CharacterOutput]
+from govor.runs import Json
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,9 @@ class Counts:
         return 1.0 if self.errors else None
 
 
+_IN_ROW = itemgetter("substitutions", "deletions", "insertions", "length")
+
+
 @dataclass(frozen=True, slots=True)
 class ClipScore:
     """The errors of one clip in words and in characters (spaces counted, as jiwer does, where words are spaced)."""
@@ -89,13 +96,12 @@ def score(
         [scored_words(text, code, by) for text, code in zip(texts, codes, strict=True)]
         for texts in (references, hypotheses)
     )
-    words = _counts(said, heard, jiwer.process_words, str.split)
+    words = map(_counts, *_spelled_by_words(said, heard))
     said, heard = (
         [text.replace(" ", "") if without_spaces(code) else text for text, code in zip(texts, codes, strict=True)]
         for texts in (said, heard)
     )
-    characters = _counts(said, heard, jiwer.process_characters, list)
-    return [ClipScore(*pair) for pair in zip(words, characters, strict=True)]
+    return [ClipScore(*pair) for pair in zip(words, map(_counts, said, heard), strict=True)]
 
 
 def scored_words(text: str, language: str | None = None, by: str = NAME) -> str:
@@ -124,26 +130,66 @@ def total(counts: Iterable[Counts]) -> Counts:
     return Counts(substitutions, deletions, insertions, length)
 
 
-def _counts(
-    references: list[str], hypotheses: list[str], process: Process, units: Callable[[str], list[str]]
-) -> list[Counts]:
-    """Counts per clip in one call of jiwer, which refuses empty references: those are counted here."""
-    spoken = [i for i, reference in enumerate(references) if reference]
-    results = [Counts(insertions=len(units(hypothesis))) for hypothesis in hypotheses]
-    if not spoken:
-        return results
-    output = process([references[i] for i in spoken], [hypotheses[i] for i in spoken])
-    for i, chunks, reference in zip(spoken, output.alignments, output.references, strict=True):
-        substitutions = deletions = insertions = 0
-        for chunk in chunks:
-            if chunk.type == "substitute":
-                substitutions += chunk.ref_end_idx - chunk.ref_start_idx
-            elif chunk.type == "delete":
-                deletions += chunk.ref_end_idx - chunk.ref_start_idx
-            elif chunk.type == "insert":
-                insertions += chunk.hyp_end_idx - chunk.hyp_start_idx
-        results[i] = Counts(substitutions, deletions, insertions, len(reference))
-    return results
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """The counts of many clips [clips, 4], in the order of `Counts`."""
+
+    table: npt.NDArray[np.int64]
+
+    @property
+    def errors(self) -> npt.NDArray[np.int64]:
+        """Substitutions, deletions and insertions [clips]."""
+        errors: npt.NDArray[np.int64] = self.table[:, :3].sum(axis=1)
+        return errors
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Units of the references [clips]."""
+        return self.table[:, 3]
+
+    def total(self) -> Counts:
+        """The corpus."""
+        return Counts(*self.table.sum(axis=0).tolist())
+
+
+def counted(rows: Sequence[Json], unit: str) -> Counted:
+    """What rows keep of one unit: words, characters, or one of the lenient ones."""
+    table = np.array([_IN_ROW(row[unit]) for row in rows], np.int64)
+    return Counted(table.reshape(-1, 4))
+
+
+class _Letters(dict[str, str]):
+    """A letter for every word."""
+
+    def __missing__(self, word: str) -> str:
+        letter = self[word] = chr(len(self))
+        return letter
+
+
+def _spelled_by_words(references: Sequence[str], hypotheses: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Both with one letter in place of each word: such texts align as their words do, and quickly."""
+    letters = _Letters()
+    said, heard = [], []
+    for reference, hypothesis in zip(references, hypotheses, strict=True):
+        left, right = reference.split(), hypothesis.split()
+        if len(letters) + len(left) + len(right) > sys.maxunicode:
+            letters.clear()
+        said.append("".join(map(letters.__getitem__, left)))
+        heard.append("".join(map(letters.__getitem__, right)))
+    return said, heard
+
+
+def _counts(said: str, heard: str) -> Counts:
+    """Errors by letter, of the alignment that jiwer takes (which leaves out texts where nothing was said)."""
+    if said == heard:
+        return Counts(length=len(said))
+    steps = Levenshtein.editops(said, heard)
+    errors, longer = len(steps), len(heard) - len(said)
+    substitutions = errors - abs(longer)
+    if substitutions > 1:  # a word left out and another put in are two errors too
+        substitutions = [tag for tag, _, _ in steps.as_list()].count("replace")
+    deletions = (errors - substitutions - longer) // 2
+    return Counts(substitutions, deletions, deletions + longer, len(said))
 
 
 # What stands in a clip's row, and the normaliser that it was counted with.
