@@ -207,7 +207,9 @@ def _scores(workspace: Workspace, model: str, test: Path, progress: Progress) ->
     from govor.measure.scoring import ClipSet
 
     _begin(f"score {scored_name(model)}", progress)
-    scored = evaluate(workspace, model, ClipSet.read(workspace, test), EvalOptions(existing="renew"), progress)
+    # By the bare search: what an untouched model does on bare speech shall be seen, and drawing its loops again takes long.
+    options = EvalOptions(existing="renew", plain=True)
+    scored = evaluate(workspace, model, ClipSet.read(workspace, test), options, progress)
     for one in scored:
         for line in [] if one.reused else [score_lines(one.result), *failed_lines([one.result])]:
             progress.note(line)
