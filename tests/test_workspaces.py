@@ -16,7 +16,17 @@ from govor.measure.scoring import ClipSet
 from govor.runs import Run, Workspace
 
 Govor = Callable[..., object]
-_OF_THE_CLOCK = ("seconds", "took_seconds", "real_time_factor", "created", "weights", "judged", "training_seconds")
+_OF_THE_CLOCK = (
+    "seconds",
+    "took_seconds",
+    "real_time_factor",
+    "created",
+    "weights",
+    "judged",
+    "training_seconds",
+    "mfu",
+    "audio_hours_per_device_hour",
+)
 
 
 def whole_way(govor: Govor, tiny: Path, *before: str) -> None:
