@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import soundfile
 
-from conftest import make_split, speech
+from conftest import make_split, recipe_of, speech
 from govor.corpus.manifests import read_clips, write_clips
 from govor.corpus.records import Clip
 from govor.errors import GovorError
@@ -142,3 +142,19 @@ def test_cached_silence_is_scored_by_name_and_by_default_where_it_is_the_models_
     govor("evaluate", tiny_folder, "--manifest", test, "--context", "cached", "--overwrite")
     refused = govor("evaluate", qwen_folder, "--manifest", test, "--context", "cached", expect=2).stderr
     assert "cannot be given the audio context 'cached'" in refused
+
+
+def test_a_run_trained_before_cached_silence_is_scored_packaged_and_used_so(
+    govor: Govor, workspace: Path, tiny_folder: Path
+) -> None:
+    examples = {"context": "cached", "contexts": {"speech": 0.5, "cached": 0.5}, "silence_steps": 2}
+    recipe = recipe_of(workspace, tiny_folder, examples=examples)
+    govor("train", recipe, "--device", "cpu")
+    test = "manifests/splits/toy/test.jsonl"
+    scored = json.loads(govor("evaluate", "models/whisper/toy", "--manifest", test, "--json").stdout)
+    assert [one["context"] for one in scored] == ["padded", "speech", "cached"], "its own beside the usual ones"
+    govor("package", "toy")
+    card = Path("models/whisper/toy/README.md").read_text()
+    assert "- audio context: cached, of the examples speech 50%, cached 50%" in card
+    clip = next(iter(read_clips(workspace / test, workspace)))
+    govor("transcribe", "models/whisper/toy", clip.file)

@@ -95,6 +95,10 @@ def _metadata(run: Run, record: RunRecord, task: Task, scores: Mapping[str, Json
 
 def _context(examples: Json) -> str:
     """What it heard of each clip, of a task that can be given one in several ways."""
+    shares: Json | None = examples.get("contexts")
+    if shares:
+        shown = ", ".join(f"{name} {share:.0%}" for name, share in shares.items() if share)
+        return f"- audio context: {examples['context']}, of the examples {shown}"
     return f"- audio context: {examples['context']}, full-length share {examples['full_length_share']:g}"
 
 
