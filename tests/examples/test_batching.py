@@ -66,8 +66,17 @@ def test_micro_batches_keep_to_the_budget(seconds: list[int], budget: float) -> 
 
 def test_a_rank_without_work_repeats_with_weight_zero() -> None:
     spec = ExampleSpec(Clip("a", "a.wav", "x", 1, "cs"), "cs")
-    ranks = deal([MicroBatch((spec,), (100,))], 3)
+    ranks = deal([(spec, 100)], 30.0, 3)
     assert [[batch.counts for batch in rank] for rank in ranks] == [[True], [False], [False]]
+
+
+@given(st.lists(st.integers(1, 30), min_size=16, max_size=80), st.integers(2, 8), st.floats(30, 120))
+def test_no_rank_has_more_audio_than_another_by_more_than_a_clip(seconds: list[int], world: int, budget: float) -> None:
+    examples = [(ExampleSpec(Clip(str(i), "a", "x", s, "cs"), "cs"), 100 * s) for i, s in enumerate(seconds)]
+    ranks = deal(examples, budget, world)
+    loads = [sum(batch.context_seconds for batch in rank if batch.counts) for rank in ranks]
+    assert max(loads) - min(loads) <= max(seconds)
+    assert all(len(batch.specs) == 1 or batch.context_seconds <= budget for rank in ranks for batch in rank)
 
 
 def test_fewer_clips_than_devices_is_refused() -> None:

@@ -95,8 +95,8 @@ class Plan:
 
     def deal_out(self, specs: Sequence[ExampleSpec]) -> list[list[MicroBatch]]:
         """The micro-batches of every rank for the examples of one step."""
-        batches = pack([(spec, self.source.cost_frames(spec)) for spec in specs], self.max_batch_audio_seconds)
-        return deal(batches, self.world_size)
+        examples = [(spec, self.source.cost_frames(spec)) for spec in specs]
+        return deal(examples, self.max_batch_audio_seconds, self.world_size)
 
 
 def pack(examples: Sequence[tuple[ExampleSpec, int]], budget_seconds: float) -> list[MicroBatch]:
@@ -112,28 +112,29 @@ def pack(examples: Sequence[tuple[ExampleSpec, int]], budget_seconds: float) -> 
     return [MicroBatch(tuple(spec for spec, _ in group), tuple(frames for _, frames in group)) for group in groups]
 
 
-def deal(batches: list[MicroBatch], world_size: int) -> list[list[MicroBatch]]:
-    """Micro-batches to ranks, evenly by audio, the same number to each.
+def deal(examples: Sequence[tuple[ExampleSpec, int]], budget_seconds: float, world_size: int) -> list[list[MicroBatch]]:
+    """Examples with their context lengths to ranks, evenly by audio, and the same number of micro-batches to each.
 
-    The largest are halved until the number divides; where that cannot be, a repeat of weight zero fills the gap.
+    The longest go first, each to the rank that has least. A rank with fewer micro-batches than another halves its largest;
+    where that cannot be, a repeat of weight zero fills the gap.
     """
-    if world_size == 1:
-        return [batches]
-    pool = sorted(batches, key=lambda batch: -batch.context_seconds)
-    while len(pool) % world_size:
-        divisible = next((index for index, batch in enumerate(pool) if len(batch.specs) > 1), None)
-        if divisible is None:
-            break
-        pool += pool.pop(divisible).halves()
-        pool.sort(key=lambda batch: -batch.context_seconds)
-    share = -(-len(pool) // world_size)
-    ranks: list[list[MicroBatch]] = [[] for _ in range(world_size)]
-    for batch in pool:
-        open_ranks = [rank for rank in ranks if len(rank) < share]
-        min(open_ranks, key=lambda rank: sum(item.context_seconds for item in rank)).append(batch)
-    smallest = pool[-1]
-    for rank in ranks:
-        rank += [MicroBatch(smallest.specs[:1], smallest.frames[:1], counts=False)] * (share - len(rank))
+    shares: list[list[tuple[ExampleSpec, int]]] = [[] for _ in range(world_size)]
+    frames = [0] * world_size
+    for example in sorted(examples, key=lambda pair: -pair[1]) if world_size > 1 else examples:
+        rank = frames.index(min(frames))
+        shares[rank].append(example)
+        frames[rank] += example[1]
+    ranks = [pack(share, budget_seconds) for share in shares]
+    spec, least = min(examples, key=lambda pair: pair[1])
+    most = max(map(len, ranks))
+    for batches in ranks:
+        while len(batches) < most:
+            largest = max((b for b in batches if len(b.specs) > 1), key=lambda b: b.context_seconds, default=None)
+            if largest is None:
+                batches.append(MicroBatch((spec,), (least,), counts=False))
+            else:
+                batches.remove(largest)
+                batches += largest.halves()
     return ranks
 
 
