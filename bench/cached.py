@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +37,7 @@ from govor.families.whisper.forward import encode
 from govor.families.whisper.model import Whisper
 from govor.families.whisper.silences import Silences
 from govor.families.whisper.tokens import token_code
+from govor.metrics.loops import COMPRESSION, compression_ratio
 from govor.metrics.wer import score, total
 
 if TYPE_CHECKING:
@@ -47,7 +47,6 @@ MODEL = "openai/whisper-base"
 CLIPS = 96
 SHORTER_THAN_SECONDS = 5.0
 STOCK_BATCH = 8
-LOOP_COMPRESSION = 2.4
 GOAL = 4.0
 PRECISIONS = ("int8", "float32")
 
@@ -75,8 +74,7 @@ class Answer:
     @property
     def stuck(self) -> bool:
         """Whether it was cut, or says the same over and over."""
-        data = self.text.encode()
-        return self.cut or len(data) / len(zlib.compress(data)) > LOOP_COMPRESSION
+        return self.cut or compression_ratio(self.text) > COMPRESSION
 
 
 @dataclass(frozen=True, slots=True)

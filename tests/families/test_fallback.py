@@ -53,7 +53,7 @@ class Scripted:
         return [self.scripts[n][min(at, len(self.scripts[n]) - 1)] for n in numbers]
 
     def nbest(self, *_: object) -> list[Hypothesis]:
-        raise NotImplementedError
+        raise AssertionError("drawing again asks for no N best")
 
 
 def waves(count: int) -> list[Samples]:

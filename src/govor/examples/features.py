@@ -6,6 +6,7 @@ feature is a class and a place in `FEATURES`, and a renderer that can show it.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -22,7 +23,7 @@ from govor.examples.spec_augment import hide
 
 
 @dataclass(frozen=True)
-class Feature:
+class Feature(ABC):
     """One feature. What a subclass does not say is so for every row: it can have the feature, and need not.
 
     Attributes:
@@ -45,9 +46,9 @@ class Feature:
     watched: ClassVar[bool] = True
     lengthens: ClassVar[bool] = False
 
+    @abstractmethod
     def share(self, examples: Examples) -> float | None:
         """What share of all examples is asked for; None where it is not a matter of shares."""
-        raise NotImplementedError
 
     def asked(self, examples: Examples) -> bool:
         """Whether a recipe wants it at all."""
@@ -80,13 +81,13 @@ class Feature:
             return None if share is None else chance(share, able, bound, shares)
         return Chance(share, share, share)
 
+    @abstractmethod
     def present(self, spec: ExampleSpec) -> bool:
         """Whether an example has it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def put(self, spec: ExampleSpec, draw: int) -> ExampleSpec:
         """An example with it; `draw` is the number of the draw, which every random choice belongs to."""
-        raise NotImplementedError
 
     def drawn(self, spec: ExampleSpec, seed: int, draw: int, probability: float) -> ExampleSpec:
         """An example with it or without, as its draw falls; its random choice has a seed of its own."""
