@@ -24,3 +24,12 @@ def lines(path: str, *rows: object) -> Path:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text("".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in rows), encoding="utf-8")
     return Path(path)
+
+
+# What the head of a scoring that was stopped says of it, besides the number of its clips.
+_HEAD = ("model", "source", "set", "context", "decoding", "beam_size", "engine", "precision", "weights", "manifest")
+
+
+def head_of(summary: dict[str, object]) -> dict[str, object]:
+    """The head of the unfinished scoring that a finished one was."""
+    return {key: summary[key] for key in _HEAD}

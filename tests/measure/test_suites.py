@@ -14,6 +14,7 @@ from govor.corpus.sources import registry
 from govor.errors import GovorError
 from govor.measure.suites import find_suite, suites
 from govor.runs import Workspace
+from rows import head_of
 
 Govor = Callable[..., Any]
 
@@ -86,21 +87,7 @@ def test_an_unfinished_scoring_goes_on(govor: Govor, workspace: Path, tiny_folde
     govor(*arguments)
     done = workspace / "manifests/evals/tiny__toy-test__speech.json"
     whole = [json.loads(line) for line in done.with_name("tiny__toy-test__speech.clips.jsonl").read_text().splitlines()]
-    about = {
-        key: json.loads(done.read_text())[key]
-        for key in (
-            "model",
-            "source",
-            "set",
-            "context",
-            "decoding",
-            "beam_size",
-            "engine",
-            "precision",
-            "weights",
-            "manifest",
-        )
-    }
+    about = head_of(json.loads(done.read_text()))
     part = workspace / "manifests/evals/tiny__toy-test__speech.part.jsonl"
     kept = [{**whole[0], "hypothesis": "kept from before", "took_seconds": 1.0}]
     rows = [{**about, "clips": 4}, *kept]
