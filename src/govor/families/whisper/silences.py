@@ -61,10 +61,6 @@ class Silences:
                 self._made[level] = self._on_disk(level) or self._made_now(level)
         return [self._made.get(level) for level in levels]
 
-    def made(self) -> list[Silence]:
-        """Those that were asked for."""
-        return list(self._made.values())
-
     def refresh(self) -> None:
         """Make those that a training step attends to, from the weights as they are."""
         self._of_training = {level: self._encoded(level) for level in LEVELS}
